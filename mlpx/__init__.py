@@ -1,0 +1,57 @@
+"""mlpx: multi-layer perceptrons for NumPy and CuPy, written once, fused where it counts, checked everywhere."""
+
+from mlpx import callbacks, fullbatch, initializers, layers, losses, ops, optimizers, schedules
+from mlpx.backend import asarray, get_backend, set_backend, to_numpy, using_backend
+from mlpx.callbacks import EarlyStopping
+from mlpx.errors import BackendError, DivergenceError, GradientError, TrainingInterrupted
+from mlpx.gradcheck import check_gradients
+from mlpx.history import History
+from mlpx.initializers import Uniform
+from mlpx.layers import (
+    Activation,
+    BatchNorm,
+    Dense,
+    Dropout,
+    LayerNorm,
+    MaskedSoftmax,
+    Softmax,
+    TimeDistributed,
+)
+from mlpx.model import MLP, Sequential, load
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "MLP",
+    "Activation",
+    "BackendError",
+    "BatchNorm",
+    "Dense",
+    "DivergenceError",
+    "Dropout",
+    "EarlyStopping",
+    "GradientError",
+    "History",
+    "LayerNorm",
+    "MaskedSoftmax",
+    "Sequential",
+    "Softmax",
+    "TimeDistributed",
+    "TrainingInterrupted",
+    "Uniform",
+    "asarray",
+    "callbacks",
+    "check_gradients",
+    "fullbatch",
+    "get_backend",
+    "initializers",
+    "layers",
+    "load",
+    "losses",
+    "ops",
+    "optimizers",
+    "schedules",
+    "set_backend",
+    "to_numpy",
+    "using_backend",
+]

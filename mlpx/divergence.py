@@ -1,0 +1,53 @@
+"""Where a diverged step went wrong, and what to try."""
+
+import math
+
+from mlpx.errors import DivergenceError
+from mlpx.layers import Context
+from mlpx.network import Batch, Network
+from mlpx.typing import Array
+
+
+def _largest(net: Network, x: Array) -> float:
+    """Return the largest magnitude; NaN where there is one."""
+    return float(net.backend.xp.max(net.backend.xp.abs(x))) if x.size else 0.0
+
+
+def diagnose(net: Network, batch: Batch, context: Context, step: int, epoch: int) -> DivergenceError:
+    """Return the error for a step whose loss or gradient is not finite: run it once more and look at every layer."""
+    x = batch.x
+    largest = {
+        "input": _largest(net, x),
+        "weight": _largest(net, net.parameters),
+        "activation": 0.0,
+        "gradient": 0.0,
+    }
+    culprit = ""
+    for number, layer in enumerate(net.layers):
+        x, _ = layer.forward(x, context)
+        size = _largest(net, x)
+        largest["activation"] = size if math.isnan(size) else max(largest["activation"], size)
+        if not math.isfinite(size):
+            culprit = f"layers[{number}] {type(layer).__name__}"
+            break
+    largest["gradient"] = _largest(net, net.gradient)
+    if not culprit:
+        culprit = next(
+            (
+                f"layers[{number}] {type(layer).__name__}"
+                for number, layer in reversed(list(enumerate(net.all_layers())))
+                for p in layer.parameters.values()
+                if not math.isfinite(_largest(net, p.grad))
+            ),
+            f"the loss ({net.loss.name})",
+        )
+    sizes = ", ".join(f"{name} {value:.3g}" for name, value in largest.items())
+    return DivergenceError(
+        f"fit: the loss or its gradient is not finite at step {step} (epoch {epoch}), first in {culprit}. Largest "
+        f"magnitudes: {sizes}. The weights are those before the last update that led here. Try a smaller lr, "
+        "clip_norm=1.0 in the optimiser, inputs scaled to about 1, smaller initial weights, or dtype='float64'.",
+        step=step,
+        epoch=epoch,
+        layer=culprit,
+        largest=largest,
+    )

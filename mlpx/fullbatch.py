@@ -1,0 +1,260 @@
+"""Optimisers that look at all rows at once: SciPy's minimisers behind one face, and scaled conjugate gradient."""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mlpx.backend import to_numpy
+from mlpx.errors import check_number, unknown
+from mlpx.layers import Activation, Context, Dense
+from mlpx.losses import SquaredError
+from mlpx.network import Batch, Network
+from mlpx.typing import Array
+
+Report = Callable[[Array], bool]
+"""``report(w)``: called after each iteration with the weights reached; True asks to stop."""
+
+
+class Objective:
+    """A network's loss over all rows as a function of one float64 vector, as minimisers want it.
+
+    The vector holds the parameters without the gaps of the flat buffer.
+    """
+
+    def __init__(self, net: Network, batch: Batch, context: Context, l2: float) -> None:
+        self.net, self.batch, self.context, self.l2 = net, batch, context, l2
+        spans = [
+            (p.offset, p.offset + p.size, p.decay) for layer in net.all_layers() for p in layer.parameters.values()
+        ]
+        self.index = np.concatenate([np.arange(a, b) for a, b, _ in spans] or [np.arange(0)])
+        self.decayed = np.concatenate([np.full(b - a, decay) for a, b, decay in spans] or [np.zeros(0, bool)])
+        self.loss = math.nan
+
+    def weights(self) -> Array:
+        """Return the network's parameters as one vector (k,), float64."""
+        return to_numpy(self.net.parameters)[self.index].astype(np.float64)
+
+    def set_weights(self, w: Array) -> None:
+        """Write a vector into the network."""
+        full = np.zeros(self.net.parameters.shape[0])
+        full[self.index] = w
+        self.net.parameters[...] = self.net.backend.asarray(full, self.net.dtype)
+
+    def __call__(self, w: Array) -> tuple[float, Array]:
+        """Return the loss with its penalty, and the gradient (k,), at ``w``."""
+        self.set_weights(w)
+        self.loss = float(self.net.step(self.batch, self.context))
+        penalised = np.where(self.decayed, w, 0.0)
+        value = self.loss + 0.5 * self.l2 * float(penalised @ penalised)
+        return value, to_numpy(self.net.gradient)[self.index].astype(np.float64) + self.l2 * penalised
+
+    def residuals(self, w: Array) -> Array:
+        """Return the weighted residuals whose half sum of squares is the loss: (n * o + k,) with a penalty."""
+        self.set_weights(w)
+        z, _ = self.net.forward(self.batch.x, self.context)
+        r = to_numpy(z - self.batch.target).astype(np.float64) * self._row_factor()
+        return np.concatenate([r.ravel(), math.sqrt(self.l2) * np.where(self.decayed, w, 0.0)])
+
+    def jacobian(self, w: Array) -> Array:
+        """Return the derivatives of `residuals` (n * o + k, k): one backward pass per output, for all rows at once."""
+        self.set_weights(w)
+        n, o = self.batch.target.shape
+        backend = self.net.backend
+        blocks = np.empty((n, o, self.index.size))
+        for output in range(o):
+            per_row = backend.zeros((n, self.net.parameters.shape[0]), self.net.dtype)
+            _, backprop = self.net.forward(self.batch.x, Context(per_row=per_row, need_dx=False))
+            dy = np.zeros((n, o))
+            dy[:, output] = 1.0
+            backprop(backend.asarray(dy, self.net.dtype))
+            blocks[:, output] = to_numpy(per_row)[:, self.index] * self._row_factor()
+        penalty = math.sqrt(self.l2) * np.diag(self.decayed.astype(np.float64))
+        return np.concatenate([blocks.reshape(n * o, -1), penalty])
+
+    def _row_factor(self) -> Array:
+        weight = self.batch.sample_weight
+        r = np.ones(self.batch.x.shape[0]) if weight is None else to_numpy(weight).astype(np.float64)
+        return np.sqrt(r / r.sum())[:, None]
+
+
+@dataclass(kw_only=True)
+class FullBatch(ABC):
+    """An optimiser that sees all rows in each iteration; ``epochs`` of a fit is its limit of iterations.
+
+    Parameters
+    ----------
+    l2 : float
+        Adds ``l2 / 2`` times the squared norm of the weights (not the biases) to the loss.
+    tol : float
+        Tolerance at which it calls itself converged; SciPy's meaning for SciPy's minimisers.
+    """
+
+    l2: float = 0.0
+    tol: float = 1e-8
+
+    def __post_init__(self) -> None:
+        check_number("l2", self.l2, 0.0)
+        check_number("tol", self.tol, 0.0)
+
+    def check(self, net: Network) -> None:
+        """Raise ValueError for a network that this optimiser cannot train."""
+
+    @abstractmethod
+    def run(self, objective: Objective, iterations: int, report: Report) -> Array:
+        """Minimise from the network's weights; return the best vector found."""
+
+
+def _minimize(objective: Objective, method: str, options: dict[str, Any], report: Report) -> Array:
+    from scipy.optimize import minimize
+
+    def callback(w: Array) -> None:
+        if report(w):
+            raise StopIteration
+
+    start = objective.weights()
+    result = minimize(objective, start, jac=True, method=method, callback=callback, options=options)
+    return result.x
+
+
+@dataclass(kw_only=True)
+class LBFGS(FullBatch):
+    """L-BFGS-B through `scipy.optimize.minimize`; ``memory`` past steps shape its metric."""
+
+    memory: int = 10
+
+    def run(self, objective: Objective, iterations: int, report: Report) -> Array:
+        """Minimise."""
+        options = {"maxiter": iterations, "maxfun": 20 * iterations, "maxcor": self.memory, "gtol": self.tol}
+        return _minimize(objective, "L-BFGS-B", options | {"ftol": 1e-15}, report)
+
+
+@dataclass(kw_only=True)
+class ConjugateGradient(FullBatch):
+    """Nonlinear conjugate gradient (Polak-Ribiere) through `scipy.optimize.minimize`."""
+
+    def run(self, objective: Objective, iterations: int, report: Report) -> Array:
+        """Minimise."""
+        return _minimize(objective, "CG", {"maxiter": iterations, "gtol": self.tol}, report)
+
+
+@dataclass(kw_only=True)
+class LevenbergMarquardt(FullBatch):
+    """Levenberg-Marquardt through `scipy.optimize.least_squares`, for squared error and small dense networks.
+
+    It builds the Jacobian (rows * outputs, parameters). With fewer residuals than parameters, where SciPy's "lm"
+    refuses, its trust-region form "trf" takes over.
+    """
+
+    def check(self, net: Network) -> None:
+        """Raise ValueError unless the loss is squared error and all layers are Dense or Activation."""
+        if not isinstance(net.loss, SquaredError):
+            raise ValueError(f"optimizer: LevenbergMarquardt needs the loss squared_error, got {net.loss.name!r}.")
+        other = [type(layer).__name__ for layer in net.layers if not isinstance(layer, Dense | Activation)]
+        if other:
+            raise ValueError(
+                f"optimizer: LevenbergMarquardt needs rows that are independent of each other, in Dense and "
+                f"Activation layers; got {', '.join(other)}."
+            )
+
+    def run(self, objective: Objective, iterations: int, report: Report) -> Array:
+        """Minimise; iterations count the Jacobians."""
+        from scipy.optimize import least_squares
+
+        best = [math.inf, objective.weights()]
+
+        def jacobian(w: Array) -> Array:
+            r = objective.residuals(w)
+            value = 0.5 * float(r @ r)
+            if value < best[0]:
+                best[:] = value, w.copy()
+            objective.loss = 0.5 * float(r[: objective.batch.target.size] @ r[: objective.batch.target.size])
+            if report(w):
+                raise StopIteration
+            return objective.jacobian(w)
+
+        start = objective.weights()
+        method = "lm" if objective.batch.target.size >= start.size else "trf"
+        try:
+            result = least_squares(
+                objective.residuals,
+                start,
+                jac=jacobian,
+                method=method,
+                xtol=self.tol,
+                ftol=self.tol,
+                gtol=self.tol,
+                max_nfev=2 * iterations,
+            )
+        except StopIteration:
+            return best[1]
+        return result.x
+
+
+@dataclass(kw_only=True)
+class ScaledConjugateGradient(FullBatch):
+    """Scaled conjugate gradient: no line search, two gradients an iteration. Source: Møller 1993."""
+
+    sigma: float = 1e-5
+    lambda_: float = 1e-6
+
+    def run(self, objective: Objective, iterations: int, report: Report) -> Array:
+        """Minimise, with the names of the paper's algorithm: p direction, r steepest descent, lambda scale."""
+        w = objective.weights()
+        value, gradient = objective(w)
+        r = -gradient
+        p = r.copy()
+        lam, lam_bar, success, delta = self.lambda_, 0.0, True, 0.0
+        for k in range(1, iterations + 1):
+            norm2 = float(p @ p)
+            if norm2 == 0.0:
+                break
+            if success:
+                sigma = self.sigma / math.sqrt(norm2)
+                s = (objective(w + sigma * p)[1] + r) / sigma
+                delta = float(p @ s)
+            delta += (lam - lam_bar) * norm2
+            if delta <= 0:  # make the Hessian positive definite
+                lam_bar = 2.0 * (lam - delta / norm2)
+                delta = -delta + lam * norm2
+                lam = lam_bar
+            mu = float(p @ r)
+            alpha = mu / delta
+            new_value, new_gradient = objective(w + alpha * p)
+            comparison = 2.0 * delta * (value - new_value) / mu**2 if mu else 0.0
+            if comparison >= 0 and math.isfinite(new_value):
+                w, value = w + alpha * p, new_value
+                new_r = -new_gradient
+                lam_bar, success = 0.0, True
+                beta = (float(new_r @ new_r) - float(new_r @ r)) / mu if mu else 0.0
+                p = new_r.copy() if k % w.size == 0 else new_r + beta * p
+                r = new_r
+                if comparison >= 0.75:
+                    lam = max(lam / 4.0, 1e-15)
+            else:
+                lam_bar, success = lam, False
+            if comparison < 0.25 or not math.isfinite(comparison):
+                lam = min(lam + delta * (1.0 - comparison) / norm2 if math.isfinite(comparison) else 4.0 * lam, 1e30)
+            if success:
+                objective.loss = value - 0.5 * self.l2 * float(np.sum(w[objective.decayed] ** 2))
+            if report(w) or math.sqrt(float(r @ r)) < self.tol:
+                break
+        return w
+
+
+FULL_BATCH: dict[str, type[FullBatch]] = {
+    "lbfgs": LBFGS,
+    "conjugate_gradient": ConjugateGradient,
+    "levenberg_marquardt": LevenbergMarquardt,
+    "scaled_conjugate_gradient": ScaledConjugateGradient,
+}
+
+
+def find(optimizer: str) -> FullBatch:
+    """Return the full-batch optimiser of a name with its defaults."""
+    if optimizer not in FULL_BATCH:
+        raise unknown("optimizer", optimizer, FULL_BATCH)
+    return FULL_BATCH[optimizer]()

@@ -1,0 +1,171 @@
+"""Gradients against central differences, along random directions, in float64."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from mlpx.backend import to_numpy
+from mlpx.errors import GradientError
+from mlpx.layers import Context, Layer
+from mlpx.network import Network
+from mlpx.op import Op
+from mlpx.typing import Array
+
+STEPS = (1e-2, 1e-3, 1e-4, 1e-5)
+"""Relative sizes of the differences; the best of them counts, since truncation and rounding pull opposite ways."""
+
+Function = Callable[[list[Array]], float]
+
+
+def check_gradients(
+    subject: Op[..., Any] | Layer | Network,
+    *arrays: Array,
+    tol: float = 1e-6,
+    directions: int = 8,
+    seed: int = 0,
+    **params: Any,
+) -> float:
+    """Compare analytic gradients with central differences; raise where they disagree.
+
+    Parameters
+    ----------
+    subject : Op, Layer or Network
+        An op of `mlpx.ops` whose first output is differentiated, for every float array among ``arrays``; a layer that
+        holds float64 weights (for its input and its weights); a network (for its loss and its weights; it is copied to
+        float64, and ``arrays`` are those of ``loss_and_grad``).
+    *arrays : array
+        The point to check at: NumPy, floats are taken as float64. None, ints and bools are passed on.
+    tol : float
+        Largest relative error allowed.
+    directions : int
+        Random directions for each array.
+    seed : int
+        Chooses the directions.
+    **params
+        Passed on to the op, the layer's forward, or ``loss_and_grad``.
+
+    Returns
+    -------
+    error : float
+        The largest relative error met: the difference of the two derivatives along a unit direction, over the larger
+        of them and of the gradient's root mean square.
+
+    Raises
+    ------
+    GradientError
+        If it exceeds ``tol`` or is NaN; the message says for which array.
+
+    Notes
+    -----
+    At a kink (relu at 0) there is no derivative to compare with; choose other inputs there.
+    """
+    if isinstance(subject, Op):
+        names, point, function, gradients = _of_op(subject, arrays, params, seed)
+    elif isinstance(subject, Network):
+        names, point, function, gradients = _of_network(subject, arrays, params)
+    elif isinstance(subject, Layer):
+        names, point, function, gradients = _of_layer(subject, arrays, params, seed)
+    else:
+        raise TypeError(f"subject: expected an op, a layer or a network, got {type(subject).__name__}.")
+    rng = np.random.default_rng(seed)
+    worst = 0.0
+    for number, (name, gradient) in enumerate(zip(names, gradients, strict=True)):
+        if gradient.shape != point[number].shape:
+            raise GradientError(
+                f"{name}: its gradient has shape {gradient.shape}, the array itself {point[number].shape}."
+            )
+        for _ in range(directions if point[number].size else 0):
+            direction = rng.standard_normal(point[number].shape)
+            direction /= np.linalg.norm(direction)
+            error = _error(function, point, number, direction, gradient)
+            worst = max(worst, error)
+            if not error <= tol:  # NaN fails too
+                raise GradientError(
+                    f"{name}: analytic gradient and central differences disagree by {error:.3g} relative; allowed "
+                    f"{tol:g}."
+                )
+    return worst
+
+
+def _error(function: Function, point: list[Array], number: int, direction: Array, gradient: Array) -> float:
+    analytic = float(np.sum(gradient * direction))
+    typical = float(np.linalg.norm(gradient)) / max(gradient.size, 1) ** 0.5
+    size = max(float(np.linalg.norm(point[number])), 1.0)
+
+    def along(t: float) -> float:
+        moved = list(point)
+        moved[number] = point[number] + t * direction
+        return function(moved)
+
+    errors = []
+    for step in STEPS:
+        h = step * size
+        # Central differences of fourth order: their error falls with h^4.
+        numeric = (8.0 * (along(h) - along(-h)) - (along(2.0 * h) - along(-2.0 * h))) / (12.0 * h)
+        scale = max(abs(analytic), abs(numeric), typical)
+        errors.append(abs(analytic - numeric) / scale if scale else 0.0)
+    finite = [error for error in errors if error == error]
+    return min(finite) if finite else float("nan")
+
+
+Problem = tuple[list[str], list[Array], Function, list[Array]]
+
+
+def _of_op(subject: Op[..., Any], arrays: tuple[Array, ...], params: dict[str, Any], seed: int) -> Problem:
+    if subject.vjp is None:
+        raise TypeError(f"subject: {subject.name} has no gradient to check.")
+    # Targets and weights of a loss are floats too, but gradients are for its first argument alone.
+    given = [_as_float64(a) for a in arrays]
+    out = subject(*given, **params)
+    first = out[0] if isinstance(out, tuple) else out
+    dy = np.random.default_rng(seed + 1).standard_normal(np.shape(first))
+    gradients = [to_numpy(g) for g in subject.vjp(dy, out, *given, **params)]
+    places = [i for i, a in enumerate(given) if isinstance(a, np.ndarray) and a.dtype.kind == "f"][: len(gradients)]
+
+    def function(point: list[Array]) -> float:
+        moved = list(given)
+        for place, value in zip(places, point, strict=True):
+            moved[place] = value
+        y = subject(*moved, **params)
+        return float(np.sum(dy * (y[0] if isinstance(y, tuple) else y)))
+
+    parameter_names = list(subject.__signature__.parameters)
+    names = [f"{subject.name}, {parameter_names[place]}" for place in places]
+    return names, [given[place] for place in places], function, gradients
+
+
+def _of_layer(subject: Layer, arrays: tuple[Array, ...], params: dict[str, Any], seed: int) -> Problem:
+    (x,) = (_as_float64(a) for a in arrays)
+    held = [(n, p) for layer in subject.walk() for n, p in layer.parameters.items()]
+    context = params.get("context", Context(**params))
+    y, backprop = subject.forward(x, context)
+    dy = np.random.default_rng(seed + 1).standard_normal(y.shape)
+    gradients = [to_numpy(backprop(dy)), *(p.grad.copy() for _, p in held)]
+
+    def function(point: list[Array]) -> float:
+        for (_, p), value in zip(held, point[1:], strict=True):
+            p.value[...] = value
+        return float(np.sum(dy * subject.forward(point[0], context)[0]))
+
+    point = [x, *(p.value.copy() for _, p in held)]
+    kind = type(subject).__name__
+    return [f"{kind}, x", *(f"{kind}, {name}" for name, _ in held)], point, function, gradients
+
+
+def _of_network(subject: Network, arrays: tuple[Array, ...], params: dict[str, Any]) -> Problem:
+    twin = subject.copy(dtype="float64", backend="numpy")  # type: ignore[attr-defined]
+    held = [(f"{i}.{n}", p) for i, layer in enumerate(twin.all_layers()) for n, p in layer.parameters.items()]
+    twin.loss_and_grad(*arrays, **params)
+    gradients = [p.grad.copy() for _, p in held]
+
+    def function(point: list[Array]) -> float:
+        for (_, p), value in zip(held, point, strict=True):
+            p.value[...] = value
+        return float(twin.loss_and_grad(*arrays, **params)[0])
+
+    return [f"network, {name}" for name, _ in held], [p.value.copy() for _, p in held], function, gradients
+
+
+def _as_float64(a: Array) -> Array:
+    return a.astype(np.float64) if isinstance(a, np.ndarray) and a.dtype.kind == "f" else a

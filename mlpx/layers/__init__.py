@@ -1,0 +1,26 @@
+"""Layers: parameters and joining. Every layer has ``forward(x) -> (y, backprop)``."""
+
+from mlpx.layers.base import INFERENCE, Backprop, Buffers, Context, Layer, Parameter, bind
+from mlpx.layers.dense import Activation, Dense
+from mlpx.layers.dropout import Dropout
+from mlpx.layers.norm import BatchNorm, LayerNorm
+from mlpx.layers.softmax import MaskedSoftmax, Softmax
+from mlpx.layers.time_distributed import TimeDistributed
+
+__all__ = [
+    "INFERENCE",
+    "Activation",
+    "Backprop",
+    "BatchNorm",
+    "Buffers",
+    "Context",
+    "Dense",
+    "Dropout",
+    "Layer",
+    "LayerNorm",
+    "MaskedSoftmax",
+    "Parameter",
+    "Softmax",
+    "TimeDistributed",
+    "bind",
+]

@@ -1,0 +1,230 @@
+"""What every layer is: parameters that are views into a network's buffers, and ``forward(x) -> (y, backprop)``."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, ClassVar
+
+import numpy as np
+
+from mlpx.backend import Backend, current_backend
+from mlpx.initializers import Uniform, find
+from mlpx.typing import Array, Shape
+
+Backprop = Callable[[Array], Array | None]
+"""``backprop(dy) -> dx``: writes the layer's gradients and returns the gradient for its input."""
+
+ALIGNMENT = 16
+"""Parameters start at multiples of this many elements: 64 bytes in float32, 128 in float64."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a pass through the layers needs beyond its input.
+
+    Parameters
+    ----------
+    training : bool
+        True draws dropout masks and uses (and updates) batch statistics.
+    seed, step : int
+        Choose the dropout masks.
+    mask : array (..., n_out), bool, optional
+        For `MaskedSoftmax`: True where a class is allowed.
+    valid : array (n, steps), bool, optional
+        For `TimeDistributed`: True for real steps, False for padding.
+    need_dx : bool
+        False spares the first layer the gradient for the network's input.
+    per_row : array (n, n_parameters), optional
+        When given, dense layers write their gradients here row by row, before any sum; for Jacobians.
+    """
+
+    training: bool = False
+    seed: int = 0
+    step: int = 0
+    mask: Array | None = None
+    valid: Array | None = None
+    need_dx: bool = True
+    per_row: Array | None = None
+
+    def inner(self) -> "Context":
+        """Return the context of a layer that is not the first one."""
+        return self if self.need_dx else replace(self, need_dx=True)
+
+
+INFERENCE = Context()
+
+
+class Parameter:
+    """One array of weights: its declaration, and views of its value and gradient once it is bound.
+
+    Attributes
+    ----------
+    shape : tuple of int
+    init : str or Uniform
+    decay : bool
+        Whether weight decay and L1/L2 penalties apply: weights yes, biases and norm gains no.
+    lr_factor : float
+        Multiplies the learning rate.
+    value, grad : array
+        Views into the buffers of the network, or of the layer alone.
+    offset : int
+        Where it starts in the flat buffer, in elements.
+    """
+
+    def __init__(self, shape: Shape, init: str | Uniform, *, decay: bool, lr_factor: float = 1.0) -> None:
+        self.shape = shape
+        self.init = init
+        self.decay = decay
+        self.lr_factor = lr_factor
+        self.value: Array = None
+        self.grad: Array = None
+        self.offset = 0
+
+    @property
+    def size(self) -> int:
+        """The number of elements."""
+        return int(np.prod(self.shape))
+
+    def store(self, grad: Array) -> None:
+        """Write the gradient of this pass."""
+        self.grad[...] = grad
+
+
+class Layer(ABC):
+    """A building block: says how ops are joined and holds their parameters; does no arithmetic of its own.
+
+    Subclasses are dataclasses whose fields are their whole configuration. They declare parameters in ``parameters``
+    (and running statistics in ``statistics``), and implement `forward`.
+    """
+
+    kinds: ClassVar[dict[str, type["Layer"]]] = {}
+    """Every layer class by name; model files name classes, and only these are ever made."""
+
+    parameters: dict[str, Parameter]
+    statistics: dict[str, Parameter]
+    number: int = 0
+    """Its place in the network; dropout masks depend on it."""
+
+    def __init_subclass__(cls) -> None:
+        Layer.kinds[cls.__name__] = cls
+
+    def declare(self, parameters: dict[str, Parameter], statistics: dict[str, Parameter] | None = None) -> None:
+        """Set what the layer holds; called once, by ``__post_init__``."""
+        self.parameters = parameters
+        self.statistics = statistics or {}
+
+    @abstractmethod
+    def forward(self, x: Array, context: Context = INFERENCE) -> tuple[Array, Backprop]:
+        """Return the output for ``x`` (..., n_in) and the function that takes its gradient back."""
+
+    def output_size(self, n_in: int) -> int:
+        """Return the last axis of the output for an input of last axis ``n_in``, or raise ValueError."""
+        return n_in
+
+    def input_size(self) -> int | None:
+        """Return the last axis this layer wants of its input, or None when any will do."""
+        return None
+
+    def inner_layers(self) -> Sequence["Layer"]:
+        """Return the layers inside this one."""
+        return ()
+
+    def walk(self) -> Iterator["Layer"]:
+        """Yield this layer and those inside it."""
+        yield self
+        for layer in self.inner_layers():
+            yield from layer.walk()
+
+    def config(self) -> dict[str, Any]:
+        """Return the fields as data that JSON can hold."""
+        return {f.name: _as_data(getattr(self, f.name)) for f in fields(self)}  # type: ignore[arg-type]
+
+    def initialize(self, *, seed: int = 0, dtype: str = "float32") -> "Layer":
+        """Give a layer that stands alone its own buffers and initial weights; a network does this for its layers."""
+        bind([self], seed=seed, dtype=dtype, backend=current_backend())
+        return self
+
+    def value(self, name: str) -> Array:
+        """Return a parameter's or statistic's current array."""
+        parameter = self.parameters.get(name) or self.statistics[name]
+        if parameter.value is None:
+            raise RuntimeError(
+                f"{type(self).__name__}: has no weights yet. Put it in a network, or call layer.initialize(seed=...)."
+            )
+        return parameter.value
+
+    def size_error(self, n_in: int, wanted: int) -> ValueError:
+        """Return the error for an input whose last axis does not fit."""
+        return ValueError(f"{type(self).__name__}: x has {n_in} features in its last axis; expected {wanted}. {self!r}")
+
+
+def _as_data(value: Any) -> Any:
+    if isinstance(value, Uniform):
+        return {"uniform": [value.low, value.high]}
+    return list(value) if isinstance(value, tuple) else value
+
+
+@dataclass
+class Buffers:
+    """The flat buffers that a set of layers shares.
+
+    Attributes
+    ----------
+    parameters, gradient : array (k,)
+        All weights and their gradients, each parameter from a 64-byte boundary on; the gaps stay 0.
+    statistics : array (s,)
+        Running statistics: not trained, but saved.
+    groups : list of (start, stop, decay, lr_factor)
+        Runs of the flat buffer whose parameters are updated alike.
+    """
+
+    parameters: Array
+    gradient: Array
+    statistics: Array
+    groups: list[tuple[int, int, bool, float]]
+
+
+def _place(parameters: list[Parameter]) -> tuple[list[tuple[int, int, bool, float]], int]:
+    """Give each parameter its offset, those that are updated alike side by side; return the groups and the size."""
+    ordered = sorted(parameters, key=lambda p: (not p.decay, p.lr_factor))
+    groups: list[tuple[int, int, bool, float]] = []
+    offset = 0
+    for p in ordered:
+        p.offset = offset
+        stop = offset + -(-p.size // ALIGNMENT) * ALIGNMENT
+        if groups and groups[-1][2:] == (p.decay, p.lr_factor):
+            groups[-1] = (groups[-1][0], stop, p.decay, p.lr_factor)
+        else:
+            groups.append((offset, stop, p.decay, p.lr_factor))
+        offset = stop
+    return groups, offset
+
+
+def bind(layers: Sequence[Layer], *, seed: int, dtype: str, backend: Backend) -> Buffers:
+    """Make the flat buffers of some layers, draw the initial weights, and give every parameter its views.
+
+    Weights are drawn layer by layer on the host, so that a seed gives the same network on every backend.
+    """
+    everything = [inner for layer in layers for inner in layer.walk()]
+    parameters = [p for layer in everything for p in layer.parameters.values()]
+    statistics = [p for layer in everything for p in layer.statistics.values()]
+    groups, size = _place(parameters)
+    _, n_statistics = _place(statistics)
+    buffers = Buffers(
+        backend.zeros(size, dtype), backend.zeros(size, dtype), backend.zeros(n_statistics, dtype), groups
+    )
+    rng = np.random.default_rng(seed)
+    for p in (*parameters, *statistics):
+        p_buffer = buffers.statistics if p in statistics else buffers.parameters
+        p.value = _view(p_buffer, p)
+        p.value[...] = backend.asarray(find(p.init)(rng, p.shape), dtype)
+        if p_buffer is buffers.parameters:
+            p.grad = _view(buffers.gradient, p)
+    for number, layer in enumerate(everything):
+        layer.number = number
+    return buffers
+
+
+def _view(buffer: Array, p: Parameter) -> Array:
+    xp = np if isinstance(buffer, np.ndarray) else buffer.__array_namespace__()
+    return xp.reshape(buffer[p.offset : p.offset + p.size], p.shape)

@@ -1,0 +1,311 @@
+"""What users hold: `Sequential` and `MLP`, networks that fit, save, move and copy themselves."""
+
+import copy
+import os
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Self
+
+from mlpx import persistence, training
+from mlpx.backend import FLOATS, Backend, resolve, to_numpy, using_backend
+from mlpx.callbacks import Callback, Run
+from mlpx.errors import check_count, unknown
+from mlpx.fullbatch import FullBatch
+from mlpx.history import History
+from mlpx.initializers import Uniform
+from mlpx.layers import Activation, BatchNorm, Dense, Dropout, Layer, LayerNorm, MaskedSoftmax, Softmax
+from mlpx.losses import Loss
+from mlpx.network import Network
+from mlpx.optimizers import Optimizer
+from mlpx.typing import Array, ArrayLike
+
+OUTPUTS = ("softmax", "sigmoid", "linear", "masked_softmax", "exp")
+NORMS: dict[str, type[BatchNorm] | type[LayerNorm]] = {"batch": BatchNorm, "layer": LayerNorm}
+
+
+class Sequential(Network):
+    """Layers in a row, with a loss at the end.
+
+    Parameters
+    ----------
+    *layers : Layer
+        In order. A last layer `Softmax`, `MaskedSoftmax` or ``Activation("sigmoid")`` is fused with its loss.
+    loss : str, Loss or callable, optional
+        "cross_entropy", "binary_cross_entropy", "squared_error", "absolute_error", "huber", "quantile", "poisson", an
+        object of `mlpx.losses`, or ``function(prediction, target) -> (loss, gradient)``. Default: what suits the last
+        layer (softmax: cross_entropy; sigmoid: binary_cross_entropy; exp: poisson; otherwise squared_error).
+    dtype : str
+        "float32" or "float64".
+    seed : int
+        Chooses the initial weights.
+
+    Raises
+    ------
+    ValueError
+        If two layers do not fit, or a name is unknown.
+    """
+
+    def fit(
+        self,
+        x: ArrayLike,
+        y: ArrayLike,
+        *,
+        epochs: int = 20,
+        batch_size: int = 128,
+        optimizer: str | Optimizer | FullBatch = "adam",
+        validation: float | tuple[ArrayLike, ...] | None = None,
+        mask: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+        valid: ArrayLike | None = None,
+        shuffle: bool = True,
+        callbacks: Iterable[Callback | Callable[[Run], Any]] = (),
+        progress: bool | str = "auto",
+        seed: int = 0,
+    ) -> History:
+        """Train the network in place.
+
+        Parameters
+        ----------
+        x : array (n, ..., n_in)
+            Finite numbers; at least one row.
+        y : array
+            Class numbers (n, ...) or probabilities (n, ..., n_out) for cross_entropy; otherwise the output's shape,
+            whose last axis may be missing when it is 1.
+        epochs : int
+            Passes over the data; iterations for a full-batch optimiser. 0 checks the data and trains nothing.
+        batch_size : int
+            Rows per step; the last step of an epoch takes what is left.
+        optimizer : str, Optimizer or FullBatch
+            "sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adadelta", "adam", "adamw", "rprop"; all rows at
+            once: "lbfgs", "conjugate_gradient", "levenberg_marquardt", "scaled_conjugate_gradient". Objects of
+            `mlpx.optimizers` and `mlpx.fullbatch` carry learning rate, schedule, clipping and penalties.
+        validation : float or tuple, optional
+            A share in (0, 1) of the rows to hold out at random, or ``(x, y[, mask[, sample_weight[, valid]]])``.
+        mask : array (n, ..., n_out), bool, optional
+            For a masked softmax: True where a class is allowed.
+        sample_weight : array (n, ...), optional
+            At least 0; the loss is the weighted mean.
+        valid : array (n, steps), bool, optional
+            True for real steps of padded sequences.
+        shuffle : bool
+            Whether each epoch takes the rows in a new order.
+        callbacks : iterable
+            `mlpx.callbacks.Callback` objects, or functions called with the `Run` after each epoch; one that returns
+            something true ends the fit.
+        progress : bool or "auto"
+            Whether to draw a progress bar; "auto" draws it on a terminal.
+        seed : int
+            Chooses shuffles, the held-out rows and dropout masks.
+
+        Returns
+        -------
+        History
+
+        Raises
+        ------
+        ValueError, TypeError
+            For data or options that cannot work; nothing was changed then.
+        DivergenceError
+            If a loss or gradient is not finite; the last good weights are in place.
+        TrainingInterrupted
+            On Ctrl-C; the weights are those of the last complete step.
+        """
+        return training.fit(
+            self,
+            x,
+            y,
+            epochs=epochs,
+            batch_size=batch_size,
+            optimizer=optimizer,
+            validation=validation,
+            mask=mask,
+            sample_weight=sample_weight,
+            valid=valid,
+            shuffle=shuffle,
+            callbacks=callbacks,
+            progress=progress,
+            seed=seed,
+        )
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the network to one safetensors file; see `mlpx.load`. The file appears whole or not at all."""
+        persistence.save(self, path)
+
+    def copy(self, *, dtype: str | None = None, backend: str | Backend | None = None) -> "Sequential":
+        """Return an independent network with the same weights, if asked in another dtype or on another backend."""
+        if dtype is not None and dtype not in FLOATS:
+            raise unknown("dtype", dtype, FLOATS)
+        where = self.backend if backend is None else resolve(backend)
+        layers = [_unbound(layer) for layer in self.layers]
+        with using_backend(where):
+            twin = Sequential(*layers, loss=self.loss, dtype=dtype or self.dtype, seed=self.seed)
+        for mine, theirs in (
+            (self.buffers.parameters, twin.buffers.parameters),
+            (self.buffers.statistics, twin.buffers.statistics),
+        ):
+            theirs[...] = where.asarray(to_numpy(mine), twin.dtype)
+        return twin
+
+    def to(self, backend: str | Backend) -> "Sequential":
+        """Return a copy on another backend."""
+        return self.copy(backend=backend)
+
+    def astype(self, dtype: str) -> "Sequential":
+        """Return a copy in another dtype."""
+        return self.copy(dtype=dtype)
+
+    def with_bias_rows(self) -> list[Array]:
+        """Return the dense layers as arrays (n_in + 1, n_out) whose last row is the bias, on the host.
+
+        A common way to hold a network: with a column of ones beside x, ``z = [x, 1] @ v``. `MLP.from_bias_rows`
+        goes the other way.
+        """
+        import numpy as np
+
+        dense = [layer for layer in self.all_layers() if isinstance(layer, Dense)]
+        return [
+            np.concatenate(
+                [
+                    to_numpy(layer.value("w")).T,
+                    to_numpy(layer.value("b"))[None, :] if layer.bias else np.zeros((1, layer.n_out), self.dtype),
+                ]
+            )
+            for layer in dense
+        ]
+
+
+def _unbound(layer: Layer) -> Layer:
+    """Return a copy of a layer without weights."""
+    data = {"kind": type(layer).__name__, **layer.config()}
+    return persistence._layer(copy.deepcopy(data))
+
+
+class MLP(Sequential):
+    """A multi-layer perceptron: dense layers, with normalisation and dropout between them where asked.
+
+    Parameters
+    ----------
+    sizes : sequence of int
+        Width of the input, of each hidden layer, and of the output; at least two.
+    activation : str or sequence of str
+        Of the hidden layers: one name for all, or one for each.
+    output : str
+        "softmax" (classes), "sigmoid" (independent yes/no outputs), "linear" (regression), "masked_softmax" (classes
+        of which some are impossible for some rows), "exp" (rates).
+    dropout : float
+        Probability of dropping after each hidden layer, in [0, 1).
+    norm : str, optional
+        "batch" or "layer": normalise before each hidden activation.
+    init, bias_init : str or Uniform
+        Initialisers; "auto" suits the activation.
+    loss, dtype, seed
+        As in `Sequential`.
+    """
+
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        activation: str | Sequence[str] = "relu",
+        output: str = "softmax",
+        *,
+        dropout: float = 0.0,
+        norm: str | None = None,
+        init: str | Uniform = "auto",
+        bias_init: str | Uniform = "zeros",
+        loss: str | Loss | Callable[..., Any] | None = None,
+        dtype: str = "float32",
+        seed: int = 0,
+    ) -> None:
+        layers = mlp_layers(sizes, activation, output, dropout, norm, init, bias_init)
+        super().__init__(*layers, loss=loss, dtype=dtype, seed=seed)
+
+    @classmethod
+    def from_bias_rows(
+        cls,
+        weights: Sequence[ArrayLike],
+        activation: str | Sequence[str] = "relu",
+        output: str = "softmax",
+        **options: Any,
+    ) -> Self:
+        """Return the network whose layers are arrays (n_in + 1, n_out) with the bias as the last row.
+
+        Raises
+        ------
+        ValueError
+            If an array has not two axes, or its columns do not match the rows of the next one.
+        """
+        arrays = [to_numpy(v) for v in weights]
+        for number, v in enumerate(arrays):
+            if v.ndim != 2 or v.shape[0] < 2:
+                raise ValueError(f"weights[{number}]: has shape {v.shape}; expected (n_in + 1, n_out).")
+            if number and v.shape[0] != arrays[number - 1].shape[1] + 1:
+                raise ValueError(
+                    f"weights[{number}]: has shape {v.shape}; expected {arrays[number - 1].shape[1] + 1} rows to match "
+                    f"weights[{number - 1}] {arrays[number - 1].shape}: one per input and one for the bias."
+                )
+        if not arrays:
+            raise ValueError("weights: is empty; expected one array (n_in + 1, n_out) per layer.")
+        sizes = [arrays[0].shape[0] - 1, *(v.shape[1] for v in arrays)]
+        net = cls(sizes, activation, output, **options)
+        dense = [layer for layer in net.all_layers() if isinstance(layer, Dense)]
+        for layer, v in zip(dense, arrays, strict=True):
+            layer.value("w")[...] = net.backend.asarray(v[:-1].T, net.dtype)
+            layer.value("b")[...] = net.backend.asarray(v[-1], net.dtype)
+        return net
+
+
+def mlp_layers(
+    sizes: Sequence[int],
+    activation: str | Sequence[str],
+    output: str,
+    dropout: float,
+    norm: str | None,
+    init: str | Uniform,
+    bias_init: str | Uniform,
+) -> list[Layer]:
+    """Return the layers of an `MLP`, whose parameters these are."""
+    if isinstance(sizes, int) or len(sizes) < 2:
+        raise ValueError(f"sizes: expected at least two widths, input and output, got {sizes!r}.")
+    widths = [check_count(f"sizes[{i}]", size) for i, size in enumerate(sizes)]
+    n_hidden = len(widths) - 2
+    names = [activation] * n_hidden if isinstance(activation, str) else list(activation)
+    if len(names) != n_hidden:
+        raise ValueError(f"activation: has {len(names)} names; expected one, or {n_hidden}, one per hidden layer.")
+    if output not in OUTPUTS:
+        raise unknown("output", output, OUTPUTS)
+    if norm is not None and norm not in NORMS:
+        raise unknown("norm", norm, NORMS)
+    layers: list[Layer] = []
+    for n_in, n_out, name in zip(widths, widths[1:-1], names, strict=False):
+        if norm is None:
+            layers.append(Dense(n_in, n_out, name, init=init, bias_init=bias_init))
+        else:
+            # The norm's shift takes the place of the bias.
+            layers += [Dense(n_in, n_out, bias=False, init=init), NORMS[norm](n_out), Activation(name)]
+        if dropout:
+            layers.append(Dropout(dropout))
+    layers.append(Dense(widths[-2], widths[-1], init=init, bias_init=bias_init))
+    heads: dict[str, Layer | None] = {
+        "softmax": Softmax(),
+        "masked_softmax": MaskedSoftmax(),
+        "sigmoid": Activation("sigmoid"),
+        "exp": Activation("exp"),
+        "linear": None,
+    }
+    head = heads[output]
+    return layers if head is None else [*layers, head]
+
+
+def load(path: str | os.PathLike[str]) -> Sequential:
+    """Return the network of a model file, on the backend in force; a model saved on a GPU loads without one.
+
+    Raises
+    ------
+    ValueError
+        If the file is no usable model; the message says why. Nothing in it is ever executed.
+    OSError
+        If it cannot be read.
+    """
+    layers, loss, options, tensors = persistence.read(path)
+    net = Sequential(*layers, loss=loss, **options)
+    persistence.load_into(net, tensors)
+    return net

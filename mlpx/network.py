@@ -1,0 +1,309 @@
+"""A network: layers in a row, one flat buffer of parameters and one of gradients, a loss at the end."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from mlpx.backend import FLOATS, Backend, as_float_array, current_backend
+from mlpx.errors import unknown
+from mlpx.layers import INFERENCE, Backprop, Context, Layer, MaskedSoftmax, bind
+from mlpx.losses import Loss, default_for, find
+from mlpx.typing import Array, ArrayLike, Shape
+
+BLOCK = 4096
+"""Rows that `Network.predict` takes at once, so that hidden layers never exist for all rows."""
+
+
+@dataclass
+class Batch:
+    """Checked inputs and targets of one call, all on the network's backend and in its dtype."""
+
+    x: Array
+    target: Array
+    mask: Array | None = None
+    sample_weight: Array | None = None
+    valid: Array | None = None
+
+    def take(self, rows: Array) -> "Batch":
+        """Return the batch of some rows."""
+        parts = (self.x, self.target, self.mask, self.sample_weight, self.valid)
+        return Batch(*(None if part is None else part[rows] for part in parts))
+
+
+class Network:
+    """Layers in a row that share one flat parameter buffer and one flat gradient buffer.
+
+    Attributes
+    ----------
+    layers : tuple of Layer
+    loss : Loss
+    dtype : str
+        "float32" or "float64"; inputs are converted to it.
+    backend : Backend
+        Where the weights live; inputs must be there too (plain sequences are moved).
+    n_in, n_out : int or None
+        Last axis of input and output; None where no layer fixes it.
+    parameters, gradient : array (k,)
+        The flat buffers. Layers hold views into them; each parameter starts on 64 bytes and the gaps stay 0.
+    """
+
+    def __init__(
+        self,
+        *layers: Layer,
+        loss: str | Loss | Callable[..., Any] | None = None,
+        dtype: str = "float32",
+        seed: int = 0,
+    ) -> None:
+        if not layers or not all(isinstance(layer, Layer) for layer in layers):
+            raise TypeError(f"layers: expected one or more layers, got {layers!r}.")
+        everything = [inner for layer in layers for inner in layer.walk()]
+        if len({id(layer) for layer in everything}) != len(everything):
+            raise ValueError("layers: the same layer object stands in two places; make one for each.")
+        if dtype not in FLOATS:
+            raise unknown("dtype", dtype, FLOATS)
+        self.layers = tuple(layers)
+        self.dtype = dtype
+        self.seed = seed
+        self.backend: Backend = current_backend()
+        self.loss = default_for(layers[-1]) if loss is None else find(loss)
+        self.n_in, self.n_out = _sizes(self.layers)
+        self.buffers = bind(self.layers, seed=seed, dtype=dtype, backend=self.backend)
+
+    @property
+    def parameters(self) -> Array:
+        """The flat parameter buffer (k,)."""
+        return self.buffers.parameters
+
+    @property
+    def gradient(self) -> Array:
+        """The flat gradient buffer (k,); the next call overwrites it."""
+        return self.buffers.gradient
+
+    @property
+    def n_parameters(self) -> int:
+        """The number of trained parameters, without the gaps of the buffer."""
+        return sum(p.size for layer in self.all_layers() for p in layer.parameters.values())
+
+    def all_layers(self) -> list[Layer]:
+        """Return every layer, those inside others included, in order."""
+        return [inner for layer in self.layers for inner in layer.walk()]
+
+    def named_parameters(self) -> dict[str, Array]:
+        """Return views of all parameters and running statistics by name, such as ``"0.w"``."""
+        return {
+            f"{number}.{name}": p.value
+            for number, layer in enumerate(self.all_layers())
+            for name, p in (layer.parameters | layer.statistics).items()
+        }
+
+    # --- passes -----------------------------------------------------------------------------------------------
+
+    def forward(self, x: Array, context: Context = INFERENCE) -> tuple[Array, Backprop]:
+        """Return the output for ``x`` and the function that takes its gradient back through every layer."""
+        return _through(self.layers, x, context)
+
+    def predict(self, x: ArrayLike, mask: ArrayLike | None = None, *, valid: ArrayLike | None = None) -> Array:
+        """Return the network's output.
+
+        Parameters
+        ----------
+        x : array (n_in,) or (n, ..., n_in)
+            One instance, or rows of them with any further axes. Rows are taken in blocks.
+        mask : array (..., n_out), bool, optional
+            For a masked softmax: True where a class is allowed.
+        valid : array (n, steps), bool, optional
+            For sequences: True for real steps. Padded steps give zeros.
+
+        Returns
+        -------
+        y : array (..., n_out), the network's dtype
+            An empty ``x`` gives an empty result.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If a shape or dtype does not fit; the message names the argument.
+        """
+        x = self._input(x)
+        lone = x.ndim == 1
+        x, mask = (x[None, :], _lone(mask)) if lone else (x, mask)
+        given = self._masks(x.shape, mask, valid)
+        xp = self.backend.xp
+        blocks = []
+        for start in range(0, max(x.shape[0], 1), BLOCK):
+            rows = slice(start, start + BLOCK)
+            part_mask, part_valid = (None if m is None else m[rows] for m in given)
+            blocks.append(_through(self.layers, x[rows], Context(mask=part_mask, valid=part_valid))[0])
+        y = blocks[0] if len(blocks) == 1 else xp.concat(blocks, axis=0)
+        if y is x:
+            y = xp.asarray(x, copy=True)
+        return y[0, ...] if lone else y
+
+    def loss_and_grad(
+        self,
+        x: ArrayLike,
+        y: ArrayLike,
+        mask: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+        *,
+        valid: ArrayLike | None = None,
+        training: bool = False,
+        seed: int = 0,
+        step: int = 0,
+    ) -> tuple[float, Array]:
+        """Return the loss over all rows and the flat gradient.
+
+        Parameters
+        ----------
+        x : array (n, ..., n_in)
+        y : array
+            Targets as the loss takes them: class numbers (n, ...) or an array of the output's shape.
+        mask : array (n, ..., n_out), bool, optional
+        sample_weight : array (n, ...), optional
+            At least 0.
+        valid : array (n, steps), bool, optional
+            True for real steps; padded ones count for nothing.
+        training : bool
+            True draws dropout masks from ``seed`` and ``step`` and uses batch statistics.
+
+        Returns
+        -------
+        loss : float
+        gradient : array (k,)
+            The network's own buffer, laid out like `parameters`; the next call overwrites it. Copy it to keep it.
+        """
+        batch = self.batch(x, y, mask, sample_weight, valid)
+        context = Context(training, seed, step, batch.mask, batch.valid, need_dx=False)
+        return float(self.step(batch, context)), self.gradient
+
+    def step(self, batch: Batch, context: Context) -> Array:
+        """Run forward and backward over a checked batch; return the loss () and leave the gradient in `gradient`."""
+        z, backprop = _through(self._body(), batch.x, context)
+        loss, dz = self._loss(z, batch)
+        backprop(dz)
+        return loss
+
+    def evaluate(self, batch: Batch) -> tuple[float, Array]:
+        """Return the loss of a checked batch, and what it was computed from (logits where the loss is fused)."""
+        blocks = []
+        for start in range(0, batch.x.shape[0], BLOCK):
+            part = batch.take(slice(start, start + BLOCK))
+            blocks.append(_through(self._body(), part.x, Context(mask=part.mask, valid=part.valid))[0])
+        z = blocks[0] if len(blocks) == 1 else self.backend.xp.concat(blocks, axis=0)
+        return float(self._loss(z, batch)[0]), z
+
+    def _body(self) -> tuple[Layer, ...]:
+        """Return the layers below the loss: all, or all but an output layer that the loss is fused with."""
+        return self.layers[:-1] if self.loss.fuses(self.layers[-1]) else self.layers
+
+    def _loss(self, z: Array, batch: Batch) -> tuple[Array, Array]:
+        mask = batch.mask if self.loss.fuses(self.layers[-1]) else None
+        return self.loss(z, batch.target, batch.sample_weight, mask)
+
+    # --- inputs -----------------------------------------------------------------------------------------------
+
+    def _input(self, x: ArrayLike) -> Array:
+        x = as_float_array("x", x, self.dtype, self.backend)
+        if x.ndim == 0 or (self.n_in is not None and x.shape[-1] != self.n_in):
+            raise ValueError(
+                f"x: has shape {tuple(x.shape)}; expected (n, {self.n_in}), rows of {self.n_in} features."
+                + (" For one feature per row pass x[:, None]." if self.n_in == 1 else "")
+            )
+        return x
+
+    def _output_shape(self, x_shape: Shape) -> Shape:
+        return (*x_shape[:-1], x_shape[-1] if self.n_out is None else self.n_out)
+
+    def _masks(
+        self, x_shape: Shape, mask: ArrayLike | None, valid: ArrayLike | None
+    ) -> tuple[Array | None, Array | None]:
+        if mask is None and isinstance(self.layers[-1], MaskedSoftmax):
+            raise ValueError(
+                f"mask: missing. This network ends in a masked softmax; pass mask of shape "
+                f"{self._output_shape(x_shape)}, True where a class is allowed."
+            )
+        return (
+            self._flags("mask", mask, self._output_shape(x_shape)),
+            self._flags("valid", valid, tuple(x_shape[:-1])),
+        )
+
+    def _flags(self, argument: str, given: ArrayLike | None, shape: Shape) -> Array | None:
+        """Return a bool array of exactly ``shape``; whole numbers 0 and 1 are taken for False and True."""
+        if given is None:
+            return None
+        flags = as_float_array(argument, given, self.dtype, self.backend)
+        if tuple(flags.shape) != tuple(shape):
+            raise ValueError(f"{argument}: has shape {tuple(flags.shape)}; expected {tuple(shape)}, bool.")
+        xp = self.backend.xp
+        if flags.size and not bool(xp.all((flags == 0) | (flags == 1))):
+            raise ValueError(f"{argument}: holds values other than 0 and 1; expected bools.")
+        return flags != 0
+
+    def batch(
+        self,
+        x: ArrayLike,
+        y: ArrayLike,
+        mask: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+        valid: ArrayLike | None = None,
+    ) -> Batch:
+        """Return inputs and targets checked and converted, or raise with the argument's name."""
+        x = self._input(x)
+        if x.ndim < 2:
+            raise ValueError(f"x: has shape {tuple(x.shape)}; expected rows (n, {self.n_in}). For one row: x[None, :].")
+        shape = self._output_shape(x.shape)
+        target = self.loss.prepare(y, shape, self.dtype, self.backend)
+        mask, valid = self._masks(x.shape, mask, valid)
+        xp = self.backend.xp
+        if sample_weight is not None:
+            sample_weight = as_float_array("sample_weight", sample_weight, self.dtype, self.backend)
+            if tuple(sample_weight.shape) != tuple(shape[:-1]):
+                raise ValueError(
+                    f"sample_weight: has shape {tuple(sample_weight.shape)}; expected {tuple(shape[:-1])}."
+                )
+            if sample_weight.size and not bool(xp.all((sample_weight >= 0) & (sample_weight < xp.inf))):
+                raise ValueError("sample_weight: holds negative or non-finite values; expected at least 0.")
+        if valid is not None:
+            real = xp.asarray(valid, dtype=x.dtype)
+            sample_weight = real if sample_weight is None else sample_weight * real
+        return Batch(x, target, mask, sample_weight, valid)
+
+    def __repr__(self) -> str:
+        inside = ", ".join(repr(layer) for layer in self.layers)
+        return f"{type(self).__name__}({inside}, loss={self.loss!r}, dtype={self.dtype!r})"
+
+
+def _through(layers: tuple[Layer, ...], x: Array, context: Context) -> tuple[Array, Backprop]:
+    """Apply layers in order; return the output and the backprop of them all."""
+    backprops: list[Backprop] = []
+    for layer in layers:
+        x, back = layer.forward(x, context)
+        backprops.append(back)
+        context = context.inner()
+
+    def backprop(dy: Array) -> Array | None:
+        d: Array | None = dy
+        for back in reversed(backprops):
+            d = back(d)
+        return d
+
+    return x, backprop
+
+
+def _sizes(layers: tuple[Layer, ...]) -> tuple[int | None, int | None]:
+    """Return (n_in, n_out); raise ValueError where two layers do not fit."""
+    n_in = next((n for n in (layer.input_size() for layer in layers) if n is not None), None)
+    size = n_in
+    for number, layer in enumerate(layers):
+        if size is not None:
+            try:
+                size = layer.output_size(size)
+            except ValueError as error:
+                raise ValueError(f"layers[{number}] {error}") from None
+    return n_in, size
+
+
+def _lone(mask: ArrayLike | None) -> ArrayLike | None:
+    return (
+        mask if mask is None or getattr(mask, "ndim", 1) != 1 else mask[None, ...] if hasattr(mask, "ndim") else [mask]
+    )

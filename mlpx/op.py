@@ -1,0 +1,157 @@
+"""An op: one reference written against ``xp``, the fused kernels that may stand in for it, and the rule between them.
+
+``MLPX_FUSED`` chooses: ``auto`` (a kernel where one accepts the call), ``off`` (references only), ``require`` (a
+declared kernel that is missing or declines is an error; for tests and benchmarks).
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import update_wrapper
+from importlib import import_module
+from inspect import Parameter, signature
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
+
+import numpy as np
+from mlpx_kernels import Unsupported
+
+from mlpx.backend import backend_of
+from mlpx.errors import unknown
+from mlpx.typing import Array, Namespace
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+MODES = ("auto", "off", "require")
+ALL: "dict[str, Op[..., Any]]" = {}
+"""Every op by name. Tests, benchmarks and the README's table walk it."""
+
+_mode = os.environ.get("MLPX_FUSED", "auto")
+
+
+def fused_mode() -> str:
+    """Return the rule in force: "auto", "off" or "require"."""
+    if _mode not in MODES:
+        raise unknown("MLPX_FUSED", _mode, MODES)
+    return _mode
+
+
+@contextmanager
+def using_fused(mode: str) -> Iterator[None]:
+    """Set the rule for a ``with`` block, for the whole process."""
+    global _mode
+    if mode not in MODES:
+        raise unknown("mode", mode, MODES)
+    before, _mode = _mode, mode
+    try:
+        yield
+    finally:
+        _mode = before
+
+
+class Op(Generic[P, R]):
+    """One reference written against ``xp``, and the fused kernels that may stand in for it.
+
+    Calling an op dispatches: check the arguments, find the backend from the arrays, try its kernel, and run the
+    reference where there is no kernel or the kernel declines (`mlpx_kernels.Unsupported`, before any write).
+
+    Attributes
+    ----------
+    reference : callable
+        The definition: ``reference(xp, *arrays, **params)``.
+    kernels : dict[str, str]
+        Backend name to ``"module:function"``; imported on first use.
+    check : callable, optional
+        Raises on bad arguments, with the reference's parameters less ``xp``. Kernels rely on it.
+    vjp : callable, optional
+        ``vjp(dy, outputs, *arrays, **params)`` returns the gradients for ``arrays``; `check_gradients` uses it.
+    declined : dict[str, str]
+        Backend name to the last reason why the kernel did not run; `mlpx doctor` prints it.
+    """
+
+    def __init__(
+        self,
+        reference: Callable[Concatenate[Namespace, P], R],
+        kernels: dict[str, str],
+        check: Callable[..., None] | None,
+        vjp: Callable[..., tuple[Array, ...]] | None,
+    ) -> None:
+        update_wrapper(self, reference)
+        self.reference = reference
+        self.kernels = kernels
+        self.check = check
+        self.vjp = vjp
+        self.declined: dict[str, str] = {}
+        self._loaded: dict[str, Callable[P, R] | None] = {}
+        self.name: str = reference.__name__
+        sig = signature(reference)
+        visible = [p for p in sig.parameters.values() if p.name != "xp"]
+        self.__signature__ = sig.replace(parameters=visible)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        if self.check is not None:
+            self.check(*args, **kwargs)
+        backend = backend_of(*args, *kwargs.values(), caller=self.name)
+        if _mode != "off" and backend.name in self.kernels:
+            try:
+                return self.kernel(backend.name)(*args, **kwargs)
+            except Unsupported as reason:
+                self.declined[backend.name] = str(reason)
+                if fused_mode() == "require":
+                    raise
+        if backend.xp is np:
+            # Overflow and NaN are results here, seen by the checks of fit; NumPy's warnings would only add noise.
+            with np.errstate(all="ignore"):
+                return self.reference(np, *args, **kwargs)
+        return self.reference(backend.xp, *args, **kwargs)
+
+    def kernel(self, backend: str) -> Callable[P, R]:
+        """Return the fused kernel for a backend, importing it on the first call.
+
+        Raises
+        ------
+        Unsupported
+            If none is declared or its module cannot be imported; the message says why.
+        """
+        if backend not in self._loaded:
+            self._loaded[backend] = self._load(backend)
+        kernel = self._loaded[backend]
+        if kernel is None:
+            raise Unsupported(self.declined[backend])
+        return kernel
+
+    def _load(self, backend: str) -> Callable[P, R] | None:
+        if backend not in self.kernels:
+            self.declined[backend] = f"{self.name} has no kernel for {backend}"
+            return None
+        module, _, function = self.kernels[backend].partition(":")
+        try:
+            kernel: Callable[P, R] = getattr(import_module(module), function)
+        except ImportError as error:
+            self.declined[backend] = f"{module} cannot be imported: {error}"
+            return None
+        return kernel
+
+    def __repr__(self) -> str:
+        return f"<op {self.name}{self.__signature__} kernels: {', '.join(self.kernels) or 'none'}>"
+
+
+def op(
+    *,
+    numpy: str | None = None,
+    cupy: str | None = None,
+    check: Callable[..., None] | None = None,
+    vjp: Callable[..., tuple[Array, ...]] | None = None,
+) -> Callable[[Callable[Concatenate[Namespace, P], R]], Op[P, R]]:
+    """Make the decorated reference an `Op`, with the names of the kernels that may stand in for it."""
+    kernels = {name: where for name, where in (("numpy", numpy), ("cupy", cupy)) if where}
+
+    def decorate(reference: Callable[Concatenate[Namespace, P], R]) -> Op[P, R]:
+        first = next(iter(signature(reference).parameters.values()))
+        if first.name != "xp" or first.kind is not Parameter.POSITIONAL_OR_KEYWORD:
+            raise TypeError(f"{reference.__name__}: the first parameter of a reference is xp.")
+        made = Op(reference, kernels, check, vjp)
+        ALL[made.name] = made
+        return made
+
+    return decorate

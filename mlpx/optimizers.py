@@ -1,0 +1,265 @@
+"""Optimisers that step on mini-batches. Their arithmetic is in `mlpx.ops.update`; here are options and state."""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from mlpx import ops, schedules
+from mlpx.errors import check_number, unknown
+from mlpx.network import Network
+from mlpx.typing import Array
+
+
+@dataclass(kw_only=True)
+class Optimizer(ABC):
+    """What all optimisers share: the learning rate and its schedule, clipping, penalties, and the state.
+
+    An optimiser object keeps its state from one fit of a network to the next fit of the same network; a name
+    ("adam") starts afresh each time.
+
+    Parameters
+    ----------
+    lr : float
+        Learning rate, above 0.
+    schedule : str or Schedule
+        Multiplies ``lr``; see `mlpx.schedules`.
+    clip_norm : float, optional
+        Scale the gradient so that its Euclidean norm over all parameters is at most this.
+    clip_value : float, optional
+        Clip each element of the (scaled) gradient to plus or minus this.
+    l1, l2 : float
+        Add ``l1 sign(w) + l2 w`` to the gradient of weights; biases and norm gains are left alone.
+    weight_decay : float
+        Shrink weights by ``lr * weight_decay`` a step, apart from the gradient ("decoupled").
+    """
+
+    lr: float = 0.01
+    schedule: str | schedules.Schedule = "constant"
+    clip_norm: float | None = None
+    clip_value: float | None = None
+    l1: float = 0.0
+    l2: float = 0.0
+    weight_decay: float = 0.0
+    state: list[Array] = field(default_factory=list, init=False, repr=False, compare=False)
+    steps: int = field(default=0, init=False, repr=False, compare=False)
+    _owner: Array = field(default=None, init=False, repr=False, compare=False)
+
+    n_states: ClassVar[int] = 0
+    op: ClassVar[Callable[..., None]]
+
+    def __post_init__(self) -> None:
+        check_number("lr", self.lr, 0.0, open_low=True)
+        for name in ("clip_norm", "clip_value"):
+            if getattr(self, name) is not None:
+                check_number(name, getattr(self, name), 0.0, open_low=True)
+        for name in ("l1", "l2", "weight_decay"):
+            check_number(name, getattr(self, name), 0.0)
+        self.schedule = schedules.find(self.schedule)
+        for name, high in self.limits().items():
+            check_number(name, getattr(self, name), 0.0, high, open_low=name == "eps", open_high=high == 1.0)
+
+    def limits(self) -> dict[str, float]:
+        """Return the upper limits of the options that are particular to the optimiser."""
+        return {name: (math.inf if name == "eps" else 1.0) for name in self.options(1) if name != "step"}
+
+    @abstractmethod
+    def options(self, step: int) -> dict[str, Any]:
+        """Return the parameters that the op takes beyond the shared ones, at ``step`` (from 1)."""
+
+    def start(self, net: Network) -> None:
+        """Make the state for a network, unless it already belongs to this network's weights."""
+        if self._owner is not net.parameters:
+            self.state = [net.backend.zeros(net.parameters.shape[0], net.dtype) for _ in range(self.n_states)]
+            self.steps = 0
+            self._owner = net.parameters
+
+    def scale(self, net: Network) -> float:
+        """Return the factor that brings the gradient's norm down to ``clip_norm``."""
+        if self.clip_norm is None:
+            return 1.0
+        xp = net.backend.xp
+        largest = float(xp.max(xp.abs(net.gradient)))
+        if largest == 0.0:
+            return 1.0
+        # Divided by the largest element first, so that no square overflows.
+        norm = largest * math.sqrt(float(xp.sum((net.gradient / largest) ** 2)))
+        return min(1.0, self.clip_norm / norm)
+
+    def update(self, net: Network, lr: float) -> None:
+        """Take one step along the gradient in ``net.gradient``."""
+        self.steps += 1
+        options = self.options(self.steps)
+        scale = self.scale(net)
+        for start, stop, decay, factor in net.buffers.groups:
+            if factor == 0.0:
+                continue
+            part = slice(start, stop)
+            self._apply(
+                net.parameters[part],
+                net.gradient[part],
+                *(s[part] for s in self.state),
+                lr=lr * factor,
+                scale=scale,
+                clip=math.inf if self.clip_value is None else self.clip_value,
+                l1=self.l1 if decay else 0.0,
+                l2=self.l2 if decay else 0.0,
+                decay=self.weight_decay if decay else 0.0,
+                **options,
+            )
+
+    def _apply(self, *arrays: Array, **params: Any) -> None:
+        type(self).op(*arrays, **params)
+
+
+@dataclass(kw_only=True)
+class SGD(Optimizer):
+    """Gradient descent: ``w <- w - lr g``."""
+
+    op = ops.sgd_inplace
+
+    def options(self, step: int) -> dict[str, Any]:
+        """Return nothing: plain descent has no options."""
+        return {}
+
+
+@dataclass(kw_only=True)
+class Momentum(Optimizer):
+    """Gradient descent with momentum, in [0, 1)."""
+
+    momentum: float = 0.9
+    n_states = 1
+    op = ops.momentum_inplace
+
+    def options(self, step: int) -> dict[str, Any]:
+        """Return the momentum."""
+        return {"momentum": self.momentum}
+
+
+@dataclass(kw_only=True)
+class Nesterov(Momentum):
+    """Nesterov's momentum. Source: Sutskever et al. 2013."""
+
+    def _apply(self, *arrays: Array, **params: Any) -> None:
+        type(self).op(*arrays, nesterov=True, **params)
+
+
+@dataclass(kw_only=True)
+class Adagrad(Optimizer):
+    """Adagrad; see `mlpx.ops.adagrad_inplace`."""
+
+    eps: float = 1e-8
+    n_states = 1
+    op = ops.adagrad_inplace
+
+    def options(self, step: int) -> dict[str, Any]:
+        """Return eps."""
+        return {"eps": self.eps}
+
+
+@dataclass(kw_only=True)
+class RMSprop(Optimizer):
+    """RMSprop; see `mlpx.ops.rmsprop_inplace`."""
+
+    lr: float = 0.001
+    rho: float = 0.9
+    eps: float = 1e-8
+    n_states = 1
+    op = ops.rmsprop_inplace
+
+    def options(self, step: int) -> dict[str, Any]:
+        """Return rho and eps."""
+        return {"rho": self.rho, "eps": self.eps}
+
+
+@dataclass(kw_only=True)
+class Adadelta(Optimizer):
+    """Adadelta; see `mlpx.ops.adadelta_inplace`. It finds its own step size, so lr is 1."""
+
+    lr: float = 1.0
+    rho: float = 0.95
+    eps: float = 1e-6
+    n_states = 2
+    op = ops.adadelta_inplace
+
+    def options(self, step: int) -> dict[str, Any]:
+        """Return rho and eps."""
+        return {"rho": self.rho, "eps": self.eps}
+
+
+@dataclass(kw_only=True)
+class Adam(Optimizer):
+    """Adam; see `mlpx.ops.adam_inplace`."""
+
+    lr: float = 0.001
+    beta1: float = 0.9
+    beta2: float = 0.999
+    eps: float = 1e-8
+    n_states = 2
+    op = ops.adam_inplace
+
+    def options(self, step: int) -> dict[str, Any]:
+        """Return beta1, beta2, eps and the step."""
+        return {"beta1": self.beta1, "beta2": self.beta2, "eps": self.eps, "step": step}
+
+
+@dataclass(kw_only=True)
+class AdamW(Adam):
+    """Adam with decoupled weight decay. Source: Loshchilov and Hutter 2019."""
+
+    weight_decay: float = 0.01
+
+
+@dataclass(kw_only=True)
+class Rprop(Optimizer):
+    """Rprop for full batches; see `mlpx.ops.rprop_inplace`. ``lr`` is the first step size of every weight."""
+
+    shrink: float = 0.5
+    grow: float = 1.2
+    smallest: float = 1e-6
+    largest: float = 50.0
+    n_states = 2
+    op = ops.rprop_inplace
+
+    def limits(self) -> dict[str, float]:
+        """Return the limit of shrink; the others are free above 0."""
+        return {"shrink": 1.0}
+
+    def options(self, step: int) -> dict[str, Any]:
+        """Return the step-size rules."""
+        return {
+            "shrink": self.shrink,
+            "grow": self.grow,
+            "smallest": self.smallest,
+            "largest": self.largest,
+        }
+
+    def start(self, net: Network) -> None:
+        """Make the state; every step size begins at lr."""
+        fresh = self._owner is not net.parameters
+        super().start(net)
+        if fresh:
+            self.state[1] += self.lr
+
+
+OPTIMIZERS: dict[str, type[Optimizer]] = {
+    "sgd": SGD,
+    "momentum": Momentum,
+    "nesterov": Nesterov,
+    "adagrad": Adagrad,
+    "rmsprop": RMSprop,
+    "adadelta": Adadelta,
+    "adam": Adam,
+    "adamw": AdamW,
+    "rprop": Rprop,
+}
+
+
+def find(optimizer: str | Optimizer) -> Optimizer:
+    """Return the optimiser of a name with its defaults, or the `Optimizer` itself."""
+    if isinstance(optimizer, Optimizer):
+        return optimizer
+    if not isinstance(optimizer, str) or optimizer not in OPTIMIZERS:
+        raise unknown("optimizer", optimizer, OPTIMIZERS)
+    return OPTIMIZERS[optimizer]()

@@ -1,0 +1,149 @@
+"""Models in one safetensors file: the tensors, and the architecture as JSON in the header. No code, no pickle.
+
+A model file is taken for hostile: only layer and loss classes of this library are made, from data that their own
+constructors check, and the tensors must have exactly the shapes that the architecture wants.
+"""
+
+import json
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mlpx.backend import to_numpy
+from mlpx.errors import unknown
+from mlpx.initializers import Uniform
+from mlpx.layers import Layer, TimeDistributed
+from mlpx.losses import CustomLoss, Loss
+from mlpx.network import Network
+from mlpx.typing import Array
+
+FORMAT = "mlpx-1"
+MAX_PARAMETERS = 2**31
+"""Architectures beyond this are refused before anything is allocated."""
+
+
+def save(net: Network, path: str | os.PathLike[str]) -> None:
+    """Write a network to ``path``; the file appears whole or not at all.
+
+    Raises
+    ------
+    ValueError
+        For a network with a custom loss: code is never saved.
+    OSError
+        If the folder cannot be written to.
+    """
+    from safetensors.numpy import save as to_bytes
+
+    architecture = {
+        "format": FORMAT,
+        "dtype": net.dtype,
+        "seed": net.seed,
+        "loss": {"kind": net.loss.name, **net.loss.config()},
+        "layers": [{"kind": type(layer).__name__, **layer.config()} for layer in net.layers],
+    }
+    tensors = {name: np.ascontiguousarray(to_numpy(a)) for name, a in net.named_parameters().items()}
+    data = to_bytes(tensors, metadata={"mlpx": json.dumps(architecture)})
+    target = Path(path)
+    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, target)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def read(path: str | os.PathLike[str]) -> tuple[list[Layer], Loss, dict[str, Any], dict[str, Array]]:
+    """Return (layers, loss, {"dtype", "seed"}, tensors) of a model file.
+
+    Raises
+    ------
+    ValueError
+        If the file is not a model of this library, is damaged, or does not fit itself; the message says where.
+    OSError
+        If it cannot be read.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    name = os.fspath(path)
+    if not Path(name).is_file():
+        raise FileNotFoundError(f"path: there is no file {name!r}.")
+    try:
+        with safe_open(name, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  (no mapping)
+        architecture = json.loads(metadata["mlpx"])
+        if architecture["format"] != FORMAT:
+            raise ValueError(f"format {architecture['format']!r} is not {FORMAT!r}")
+        layers = [_layer(data) for data in _as_list(architecture["layers"])]
+        loss = _loss(architecture["loss"])
+        options = {"dtype": architecture["dtype"], "seed": int(architecture["seed"])}
+        _check_tensors(layers, tensors)
+    except (SafetensorError, KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise ValueError(f"path: {name!r} is not a usable mlpx model file ({reason}).") from error
+    return layers, loss, options, tensors
+
+
+def load_into(net: Network, tensors: dict[str, Array]) -> None:
+    """Copy tensors of a model file into a network of the same architecture."""
+    for key, view in net.named_parameters().items():
+        view[...] = net.backend.asarray(tensors[key], net.dtype)
+
+
+def _check_tensors(layers: Sequence[Layer], tensors: dict[str, Array]) -> None:
+    everything = [inner for layer in layers for inner in layer.walk()]
+    wanted = {
+        f"{number}.{name}": p.shape
+        for number, layer in enumerate(everything)
+        for name, p in (layer.parameters | layer.statistics).items()
+    }
+    if sum(int(np.prod(shape, dtype=object)) for shape in wanted.values()) > MAX_PARAMETERS:
+        raise ValueError(f"more than {MAX_PARAMETERS} parameters")
+    if wanted.keys() != tensors.keys():
+        raise ValueError(f"tensors {sorted(wanted.keys() ^ tensors.keys())} are missing or left over")
+    for key, shape in wanted.items():
+        if tensors[key].shape != tuple(shape) or tensors[key].dtype.kind != "f":
+            raise ValueError(f"tensor {key!r} has shape {tensors[key].shape}, the architecture wants {shape}")
+
+
+def _as_list(value: Any) -> list[Any]:
+    if not isinstance(value, list):
+        raise TypeError(f"expected a list, got {type(value).__name__}")
+    return value
+
+
+def _layer(data: Any) -> Layer:
+    options = dict(data)
+    kind = options.pop("kind")
+    if kind not in Layer.kinds:
+        raise unknown("layer", kind, Layer.kinds)
+    if kind == TimeDistributed.__name__:
+        return TimeDistributed(*(_layer(inner) for inner in _as_list(options["layers"])))
+    for key, value in options.items():
+        if isinstance(value, dict):
+            low, high = value["uniform"]
+            options[key] = Uniform(low, high)
+        elif isinstance(value, list):
+            options[key] = tuple(value)
+    return Layer.kinds[kind](**options)
+
+
+def _loss(data: Any) -> Loss:
+    options = dict(data)
+    kind = options.pop("kind")
+    if kind not in Loss.kinds or kind == CustomLoss.name:
+        raise unknown("loss", kind, Loss.kinds)
+    return Loss.kinds[kind](**{k: tuple(v) if isinstance(v, list) else v for k, v in options.items()})

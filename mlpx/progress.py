@@ -1,0 +1,51 @@
+"""The progress bar of a fit, drawn by rich."""
+
+import sys
+from typing import Any
+
+from mlpx.callbacks import Callback, Run
+
+
+class ProgressBar(Callback):
+    """A bar with the epoch, the losses and the time left, on standard error."""
+
+    def __init__(self) -> None:
+        self._bar: Any = None
+
+    def on_start(self, run: Run) -> None:
+        """Draw the empty bar."""
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._bar = Progress(
+            TextColumn("epoch"),
+            MofNCompleteColumn(),
+            BarColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.description}"),
+            console=Console(stderr=True),
+        )
+        self._bar.start()
+        self._task = self._bar.add_task("", total=run.n_epochs)
+
+    def on_epoch(self, run: Run) -> None:
+        """Move the bar."""
+        history = run.history
+        text = f"loss {history.loss[-1]:.4f}"
+        if history.validation_loss:
+            text += f"  validation {history.validation_loss[-1]:.4f}"
+        if history.validation_accuracy:
+            text += f"  accuracy {history.validation_accuracy[-1]:.1%}"
+        self._bar.update(self._task, completed=run.epoch + 1, description=text)
+
+    def on_end(self, run: Run) -> None:
+        """Leave the last state on the screen."""
+        if self._bar is not None:
+            self._bar.stop()
+
+
+def wanted(progress: bool | str) -> bool:
+    """Return whether to draw a bar: True, False, or "auto" for when standard error is a terminal."""
+    if progress not in (True, False, "auto"):
+        raise ValueError(f'progress: expected True, False or "auto", got {progress!r}.')
+    return sys.stderr.isatty() if progress == "auto" else bool(progress)

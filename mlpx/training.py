@@ -1,0 +1,306 @@
+"""The training loop: check the data once, then shuffle, step, watch, and leave nothing half done."""
+
+import math
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mlpx import fullbatch, interrupt, optimizers
+from mlpx.backend import to_numpy
+from mlpx.callbacks import Callback, Run, as_callback
+from mlpx.divergence import diagnose
+from mlpx.errors import TrainingInterrupted, check_count, check_number, unknown
+from mlpx.fullbatch import FullBatch, Objective
+from mlpx.history import History
+from mlpx.layers import Context
+from mlpx.losses import BinaryCrossEntropy, CrossEntropy
+from mlpx.network import Batch, Network
+from mlpx.optimizers import Optimizer
+from mlpx.progress import ProgressBar, wanted
+from mlpx.typing import Array, ArrayLike
+
+
+@dataclass
+class Job:
+    """A fit's checked ingredients."""
+
+    net: Network
+    train: Batch
+    validation: Batch | None
+    epochs: int
+    batch_size: int
+    shuffle: bool
+    seed: int
+    callbacks: list[Callback]
+
+
+def fit(
+    net: Network,
+    x: ArrayLike,
+    y: ArrayLike,
+    *,
+    epochs: int = 20,
+    batch_size: int = 128,
+    optimizer: str | Optimizer | FullBatch = "adam",
+    validation: float | tuple[ArrayLike, ...] | None = None,
+    mask: ArrayLike | None = None,
+    sample_weight: ArrayLike | None = None,
+    valid: ArrayLike | None = None,
+    shuffle: bool = True,
+    callbacks: Iterable[Callback | Callable[[Run], Any]] = (),
+    progress: bool | str = "auto",
+    seed: int = 0,
+) -> History:
+    """Train a network in place; see `mlpx.Sequential.fit` for every parameter."""
+    chosen = _optimizer(optimizer)
+    callback_list = [as_callback(callback) for callback in callbacks]
+    if wanted(progress):
+        callback_list.append(ProgressBar())
+    check_count("seed", seed, 0)
+    everything = net.batch(x, y, mask, sample_weight, valid)
+    check_data(net, everything, "")
+    train, held_out = _split(net, everything, validation, seed)
+    job = Job(
+        net,
+        train,
+        held_out,
+        check_count("epochs", epochs, 0),
+        min(check_count("batch_size", batch_size), train.x.shape[0]),
+        shuffle,
+        seed,
+        callback_list,
+    )
+    run = Run(net, History(), job.epochs)
+    started: list[Callback] = []
+    try:
+        for callback in callback_list:
+            started.append(callback)
+            callback.on_start(run)
+        with interrupt.held_back() as pressed:
+            if isinstance(chosen, Optimizer):
+                _fit_batches(job, run, chosen, pressed)
+            else:
+                _fit_full(job, run, chosen, pressed)
+        run.history.stopped = run.stop or run.history.stopped
+    except (ArithmeticError, KeyboardInterrupt) as error:
+        error.history = run.history  # type: ignore[union-attr]
+        raise
+    finally:
+        for callback in reversed(started):
+            callback.on_end(run)
+    return run.history
+
+
+def _optimizer(optimizer: str | Optimizer | FullBatch) -> Optimizer | FullBatch:
+    if isinstance(optimizer, Optimizer | FullBatch):
+        return optimizer
+    known = [*optimizers.OPTIMIZERS, *fullbatch.FULL_BATCH]
+    if optimizer not in known:
+        raise unknown("optimizer", optimizer, known)
+    return fullbatch.find(optimizer) if optimizer in fullbatch.FULL_BATCH else optimizers.find(optimizer)
+
+
+# --- data -------------------------------------------------------------------------------------------------------
+
+
+def check_data(net: Network, batch: Batch, prefix: str) -> None:
+    """Raise ValueError for data that no training survives: none at all, NaN or infinities, forbidden targets."""
+    xp = net.backend.xp
+    if batch.x.shape[0] == 0 or batch.x.size == 0:
+        raise ValueError(f"{prefix}x: is empty, shape {tuple(batch.x.shape)}; training needs at least one row.")
+    for name, array in (("x", batch.x), ("y", batch.target)):
+        if "int" in str(array.dtype):
+            continue
+        finite = xp.isfinite(array)
+        if batch.valid is not None:
+            finite = finite | ~xp.reshape(batch.valid, (*batch.valid.shape, *(1,) * (array.ndim - batch.valid.ndim)))
+        if not bool(xp.all(finite)):
+            where = tuple(int(i) for i in np.argwhere(~to_numpy(finite))[0])
+            raise ValueError(
+                f"{prefix}{name}: holds NaN or infinity, first at index {where}; expected finite numbers. Fill in or "
+                "drop such rows first."
+            )
+    if batch.sample_weight is not None and not bool(xp.any(batch.sample_weight > 0)):
+        raise ValueError(f"{prefix}sample_weight: is 0 everywhere; at least one row must count.")
+    if batch.mask is not None and isinstance(net.loss, CrossEntropy):
+        mask = to_numpy(batch.mask).reshape(-1, batch.mask.shape[-1])
+        target = to_numpy(batch.target)
+        if target.dtype.kind == "i":
+            hit = np.take_along_axis(mask, target.reshape(-1, 1), axis=1)[:, 0]
+        else:
+            hit = (mask | (target.reshape(mask.shape) == 0)).all(axis=1)
+        bad = np.flatnonzero(~hit & mask.any(axis=1))
+        if bad.size:
+            raise ValueError(
+                f"{prefix}y: the target of row {int(bad[0])} is a class that its mask forbids; the loss would be "
+                "infinite."
+            )
+
+
+def _split(
+    net: Network, batch: Batch, validation: float | tuple[ArrayLike, ...] | None, seed: int
+) -> tuple[Batch, Batch | None]:
+    """Return training and validation data: none, a random share of the rows, or what the user gave."""
+    if validation is None:
+        return batch, None
+    if isinstance(validation, tuple | list):
+        if not 2 <= len(validation) <= 5:
+            raise ValueError(
+                f"validation: has {len(validation)} parts; expected (x, y) or (x, y, mask, sample_weight, valid)."
+            )
+        held_out = net.batch(*validation)
+        check_data(net, held_out, "validation ")
+        return batch, held_out
+    check_number("validation", validation, 0.0, 1.0, open_low=True, open_high=True)
+    n = batch.x.shape[0]
+    n_held_out = max(1, round(n * validation))
+    if n_held_out >= n:
+        raise ValueError(f"validation: a share of {validation} of {n} rows leaves none to train on.")
+    order = np.random.default_rng(seed).permutation(n)
+    rows = [net.backend.asarray(np.sort(part)) for part in (order[n_held_out:], order[:n_held_out])]
+    return batch.take(rows[0]), batch.take(rows[1])
+
+
+# --- mini-batches ---------------------------------------------------------------------------------------------------
+
+
+def _fit_batches(job: Job, run: Run, optimizer: Optimizer, pressed: interrupt.Interrupt) -> None:
+    net = job.net
+    optimizer.start(net)
+    schedule = optimizer.schedule
+    assert not isinstance(schedule, str)  # noqa: S101  (Optimizer's __post_init__ has replaced the name)
+    schedule.start()
+    n = job.train.x.shape[0]
+    per_epoch = -(-n // job.batch_size)
+    rng = np.random.default_rng(job.seed)
+    steps = Steps(job, optimizer, per_epoch)
+    for epoch in range(job.epochs):
+        began = time.perf_counter()
+        order = rng.permutation(n) if job.shuffle else np.arange(n)
+        run.history.loss.append(steps.epoch(epoch, order, run.history, pressed))
+        run.history.seconds.append(time.perf_counter() - began)
+        _after_epoch(job, run, epoch, steps.lr)
+        schedule.observe(run.history.monitored())
+        if run.stop:
+            break
+
+
+class Steps:
+    """Epochs of steps, layer by layer, keeping the weights of before the last update until the next loss is seen."""
+
+    def __init__(self, job: Job, optimizer: Optimizer, per_epoch: int) -> None:
+        self.job, self.optimizer, self.per_epoch = job, optimizer, per_epoch
+        self.lr = optimizer.lr
+        xp, buffers = job.net.backend.xp, job.net.buffers
+        self.good = (xp.asarray(buffers.parameters, copy=True), xp.asarray(buffers.statistics, copy=True))
+
+    def epoch(self, epoch: int, order: Array, history: History, pressed: interrupt.Interrupt) -> float:
+        """Take one epoch's steps over the rows in ``order``; return the mean loss."""
+        job, net = self.job, self.job.net
+        total = 0.0
+        for start in range(0, order.size, job.batch_size):
+            rows = order[start : start + job.batch_size]
+            batch = job.train.take(net.backend.asarray(rows))
+            step = history.steps
+            context = Context(True, job.seed, step, batch.mask, batch.valid, need_dx=False)
+            total += self.step(batch, context, step, epoch) * rows.size
+            history.steps += 1
+            if pressed.requested:
+                raise TrainingInterrupted(
+                    f"fit: interrupted after step {step} in epoch {epoch}; the weights are those of that complete "
+                    "step. Nothing else was lost: fit again to go on."
+                )
+        return total / int(order.size)
+
+    def step(self, batch: Batch, context: Context, step: int, epoch: int) -> float:
+        """Take one step; raise DivergenceError with the last good weights in place where it cannot be taken."""
+        net, buffers = self.job.net, self.job.net.buffers
+        xp = net.backend.xp
+        statistics = xp.asarray(buffers.statistics, copy=True)
+        loss = float(net.step(batch, context))
+        if not (math.isfinite(loss) and bool(xp.isfinite(xp.sum(net.gradient)))):
+            error = diagnose(net, batch, context, step, epoch)
+            buffers.parameters[...], buffers.statistics[...] = self.good
+            raise error
+        self.good[0][...], self.good[1][...] = buffers.parameters, statistics
+        schedule = self.optimizer.schedule
+        n_steps = self.per_epoch * self.job.epochs
+        self.lr = self.optimizer.lr * schedule.factor(step, n_steps, epoch)  # type: ignore[union-attr]
+        self.optimizer.update(net, self.lr)
+        return loss
+
+
+def _after_epoch(job: Job, run: Run, epoch: int, lr: float) -> None:
+    run.epoch = epoch
+    run.history.learning_rate.append(lr)
+    if job.validation is not None:
+        loss, z = job.net.evaluate(job.validation)
+        run.history.validation_loss.append(loss)
+        score = accuracy(job.net, z, job.validation)
+        if score is not None:
+            run.history.validation_accuracy.append(score)
+    for callback in job.callbacks:
+        callback.on_epoch(run)
+
+
+def accuracy(net: Network, z: Array, batch: Batch) -> float | None:
+    """Return the share predicted right from logits or probabilities ``z``; None where outputs are no classes.
+
+    Rows of weight 0 (padding) do not count.
+    """
+    scores, target = to_numpy(z), to_numpy(batch.target)
+    if isinstance(net.loss, CrossEntropy):
+        if batch.mask is not None:
+            scores = np.where(to_numpy(batch.mask), scores, -np.inf)
+        truth = target if target.dtype.kind == "i" else target.argmax(axis=-1)
+        right = scores.argmax(axis=-1) == truth
+    elif isinstance(net.loss, BinaryCrossEntropy):
+        right = ((scores > (0.0 if net.loss.fuses(net.layers[-1]) else 0.5)) == (target > 0.5)).mean(axis=-1)
+    else:
+        return None
+    if batch.sample_weight is not None:
+        return float(np.average(right, weights=to_numpy(batch.sample_weight) > 0))
+    return float(right.mean())
+
+
+# --- all rows at once -------------------------------------------------------------------------------------------------
+
+
+def _fit_full(job: Job, run: Run, optimizer: FullBatch, pressed: interrupt.Interrupt) -> None:
+    net = job.net
+    optimizer.check(net)
+    batch = job.train
+    context = Context(True, job.seed, 0, batch.mask, batch.valid, need_dx=False)
+    objective = Objective(net, batch, context, optimizer.l2)
+    start = objective.weights()
+    first, gradient = objective(start)
+    if not (math.isfinite(first) and np.isfinite(gradient).all()):
+        raise diagnose(net, batch, context, 0, 0)
+    best = start
+    began = time.perf_counter()
+
+    def report(w: Array) -> bool:
+        nonlocal best, began
+        best = np.array(w)
+        objective.set_weights(best)
+        run.history.loss.append(objective.loss)
+        run.history.steps += 1
+        run.history.seconds.append(time.perf_counter() - began)
+        _after_epoch(job, run, run.history.epochs - 1, 1.0)
+        began = time.perf_counter()
+        if run.history.epochs >= job.epochs:
+            run.stop = run.stop or "epochs"
+        return bool(run.stop) or pressed.requested
+
+    if job.epochs:
+        best = optimizer.run(objective, job.epochs, report)
+    objective.set_weights(best if np.isfinite(best).all() else start)
+    if pressed.requested:
+        raise TrainingInterrupted(
+            f"fit: interrupted after iteration {run.history.epochs}; the weights are the best ones found so far."
+        )
+    if not run.stop:
+        run.stop = "converged"
