@@ -212,7 +212,7 @@ class Huber(Loss):
 
 @dataclass(frozen=True)
 class Quantile(Loss):
-    """Pinball loss for one or several quantile levels ``q`` in (0, 1): one output per level. See `mlpx.ops.quantile`."""
+    """Pinball loss: one output for each quantile level of ``q``, in (0, 1). See `mlpx.ops.quantile`."""
 
     name = "quantile"
     q: tuple[float, ...] = (0.5,)

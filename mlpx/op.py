@@ -89,6 +89,7 @@ class Op(Generic[P, R]):
         self.__signature__ = sig.replace(parameters=visible)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Check the arguments and run the kernel for their backend, or the reference."""
         if self.check is not None:
             self.check(*args, **kwargs)
         backend = backend_of(*args, *kwargs.values(), caller=self.name)
