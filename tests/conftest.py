@@ -1,0 +1,27 @@
+"""What all tests share: which are left out and why, and a house where each test finds the defaults it expects."""
+
+import pytest
+from hypothesis import settings
+
+from mlpx import backend, op
+
+# Derandomized: the same examples on every run. No deadline: the first call of a kernel may compile it. No database:
+# a test run leaves nothing behind.
+settings.register_profile("house", derandomize=True, deadline=None, max_examples=50, database=None)
+settings.load_profile("house")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    problem = backend.gpu_problem() if any("gpu" in item.keywords for item in items) else None
+    for item in items:
+        if "gpu" in item.keywords and problem:
+            item.add_marker(pytest.mark.skip(reason=problem))
+        if "slow" in item.keywords and "slow" not in (config.option.markexpr or ""):
+            item.add_marker(pytest.mark.skip(reason="slow: run with -m slow"))
+
+
+@pytest.fixture(autouse=True)
+def _defaults(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Undo what a test does to the process: the chosen backend and the rule for fused kernels."""
+    monkeypatch.setattr(backend, "_default", backend._default)
+    monkeypatch.setattr(op, "_mode", op._mode)
