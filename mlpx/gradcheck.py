@@ -41,7 +41,7 @@ def check_gradients(
     directions : int
         Random directions for each array.
     seed : int
-        Chooses the directions.
+        Chooses the directions, and the masks of a subject that drops.
     **params
         Passed on to the op, the layer's forward, or ``loss_and_grad``.
 
@@ -61,9 +61,11 @@ def check_gradients(
     At a kink (relu at 0) there is no derivative to compare with; choose other inputs there.
     """
     if isinstance(subject, Op):
+        if "seed" in subject.__signature__.parameters:
+            params = {**params, "seed": seed}
         names, point, function, gradients = _of_op(subject, arrays, params, seed)
     elif isinstance(subject, Network):
-        names, point, function, gradients = _of_network(subject, arrays, params)
+        names, point, function, gradients = _of_network(subject, arrays, {**params, "seed": seed})
     elif isinstance(subject, Layer):
         names, point, function, gradients = _of_layer(subject, arrays, params, seed)
     else:
@@ -95,7 +97,7 @@ def _error(function: Function, point: list[Array], number: int, direction: Array
 
     def along(t: float) -> float:
         moved = list(point)
-        moved[number] = point[number] + t * direction
+        moved[number] = np.asarray(point[number] + t * direction)  # a sum of 0-d arrays is none
         return function(moved)
 
     errors = []
@@ -138,17 +140,23 @@ def _of_op(subject: Op[..., Any], arrays: tuple[Array, ...], params: dict[str, A
 def _of_layer(subject: Layer, arrays: tuple[Array, ...], params: dict[str, Any], seed: int) -> Problem:
     (x,) = (_as_float64(a) for a in arrays)
     held = [(n, p) for layer in subject.walk() for n, p in layer.parameters.items()]
-    context = params.get("context", Context(**params))
+    context = params["context"] if "context" in params else Context(**params, seed=seed)
     y, backprop = subject.forward(x, context)
     dy = np.random.default_rng(seed + 1).standard_normal(y.shape)
     gradients = [to_numpy(backprop(dy)), *(p.grad.copy() for _, p in held)]
 
-    def function(point: list[Array]) -> float:
-        for (_, p), value in zip(held, point[1:], strict=True):
-            p.value[...] = value
-        return float(np.sum(dy * subject.forward(point[0], context)[0]))
-
     point = [x, *(p.value.copy() for _, p in held)]
+
+    def move(values: list[Array]) -> None:
+        for (_, p), value in zip(held, values, strict=True):
+            p.value[...] = value
+
+    def function(moved: list[Array]) -> float:
+        move(moved[1:])
+        loss = float(np.sum(dy * subject.forward(moved[0], context)[0]))
+        move(point[1:])  # the layer is the caller's: its weights stay
+        return loss
+
     kind = type(subject).__name__
     return [f"{kind}, x", *(f"{kind}, {name}" for name, _ in held)], point, function, gradients
 

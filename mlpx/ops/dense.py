@@ -142,4 +142,4 @@ def dense_grad_rows(
     For Jacobians (Levenberg-Marquardt). ``dy``, ``saved`` (n, o), ``x`` (n, i); returns dw (n, o, i) and db (n, o).
     """
     dz = find(activation).gradient(dy, saved, xp)
-    return dz[:, :, None] * x[:, None, :], dz
+    return dz[:, :, None] * x[:, None, :], xp.asarray(dz, copy=True) if dz is dy else dz
