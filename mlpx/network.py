@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from mlpx.backend import FLOATS, Backend, as_float_array, current_backend
+from mlpx.backend import FLOATS, Backend, as_float_array, backend_of, current_backend
 from mlpx.errors import unknown
 from mlpx.layers import INFERENCE, Backprop, Context, Layer, MaskedSoftmax, bind
 from mlpx.losses import Loss, default_for, find
@@ -24,10 +24,10 @@ class Batch:
     sample_weight: Array | None = None
     valid: Array | None = None
 
-    def take(self, rows: Array) -> "Batch":
-        """Return the batch of some rows."""
+    def take(self, rows: Array | slice) -> "Batch":
+        """Return the batch of some rows: a slice, or an array of row numbers."""
         parts = (self.x, self.target, self.mask, self.sample_weight, self.valid)
-        return Batch(*(None if part is None else part[rows] for part in parts))
+        return Batch(*(None if part is None else _rows(part, rows) for part in parts))
 
 
 class Network:
@@ -130,10 +130,9 @@ class Network:
         given = self._masks(x.shape, mask, valid)
         xp = self.backend.xp
         blocks = []
-        for start in range(0, max(x.shape[0], 1), BLOCK):
-            rows = slice(start, start + BLOCK)
-            part_mask, part_valid = (None if m is None else m[rows] for m in given)
-            blocks.append(_through(self.layers, x[rows], Context(mask=part_mask, valid=part_valid))[0])
+        for rows in _blocks(x.shape[0]):
+            part_mask, part_valid = (None if m is None else m[rows, ...] for m in given)
+            blocks.append(_through(self.layers, x[rows, ...], Context(mask=part_mask, valid=part_valid))[0])
         y = blocks[0] if len(blocks) == 1 else xp.concat(blocks, axis=0)
         if y is x:
             y = xp.asarray(x, copy=True)
@@ -186,8 +185,8 @@ class Network:
     def evaluate(self, batch: Batch) -> tuple[float, Array]:
         """Return the loss of a checked batch, and what it was computed from (logits where the loss is fused)."""
         blocks = []
-        for start in range(0, batch.x.shape[0], BLOCK):
-            part = batch.take(slice(start, start + BLOCK))
+        for rows in _blocks(batch.x.shape[0]):
+            part = batch.take(rows)
             blocks.append(_through(self._body(), part.x, Context(mask=part.mask, valid=part.valid))[0])
         z = blocks[0] if len(blocks) == 1 else self.backend.xp.concat(blocks, axis=0)
         return float(self._loss(z, batch)[0]), z
@@ -301,6 +300,17 @@ def _sizes(layers: tuple[Layer, ...]) -> tuple[int | None, int | None]:
             except ValueError as error:
                 raise ValueError(f"layers[{number}] {error}") from None
     return n_in, size
+
+
+def _blocks(n: int) -> list[slice]:
+    """Return slices of at most `BLOCK` rows that cover n rows; an empty one for none."""
+    return [slice(start, min(start + BLOCK, n)) for start in range(0, max(n, 1), BLOCK)]
+
+
+def _rows(part: Array, rows: Array | slice) -> Array:
+    if isinstance(rows, slice):
+        return part[rows, ...]
+    return backend_of(part).xp.take(part, rows, axis=0)
 
 
 def _lone(mask: ArrayLike | None) -> ArrayLike | None:

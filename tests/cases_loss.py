@@ -37,9 +37,7 @@ def probabilities(label: str, *shape: int, dtype: Any) -> Any:
 
 def labels(*shape: int, c: int, dtype: Any = "int64") -> Any:
     """Return class numbers from 0 to c - 1."""
-    return np.asarray(np.abs(normal("label", *shape) * 1e6)).astype("int64") % c if dtype == "int64" else (
-        labels(*shape, c=c).astype(dtype)
-    )  # fmt: skip
+    return np.array(np.abs(normal("label", *shape)) * 1e6 % c, dtype=dtype)
 
 
 def with_targets_allowed(mask: Any, target: Any) -> Any:
