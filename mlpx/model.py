@@ -175,7 +175,7 @@ class Sequential(Network):
 
 def _unbound(layer: Layer) -> Layer:
     """Return a copy of a layer without weights."""
-    data = {"kind": type(layer).__name__, **layer.config()}
+    data = {"layer": type(layer).__name__, **layer.config()}
     return persistence._layer(copy.deepcopy(data))
 
 

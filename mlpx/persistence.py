@@ -43,7 +43,7 @@ def save(net: Network, path: str | os.PathLike[str]) -> None:
         "dtype": net.dtype,
         "seed": net.seed,
         "loss": {"kind": net.loss.name, **net.loss.config()},
-        "layers": [{"kind": type(layer).__name__, **layer.config()} for layer in net.layers],
+        "layers": [{"layer": type(layer).__name__, **layer.config()} for layer in net.layers],
     }
     tensors = {name: np.ascontiguousarray(to_numpy(a)) for name, a in net.named_parameters().items()}
     data = to_bytes(tensors, metadata={"mlpx": json.dumps(architecture)})
@@ -127,7 +127,7 @@ def _as_list(value: Any) -> list[Any]:
 
 def _layer(data: Any) -> Layer:
     options = dict(data)
-    kind = options.pop("kind")
+    kind = options.pop("layer")  # not "kind": that is a field of Activation
     if kind not in Layer.kinds:
         raise unknown("layer", kind, Layer.kinds)
     if kind == TimeDistributed.__name__:

@@ -51,7 +51,7 @@ class TimeDistributed(Layer):
     def config(self) -> dict[str, Any]:
         """Return the configurations of the layers inside."""
         (name,) = (f.name for f in fields(self))
-        return {name: [{"kind": type(layer).__name__, **layer.config()} for layer in self.layers]}
+        return {name: [{"layer": type(layer).__name__, **layer.config()} for layer in self.layers]}
 
     def forward(self, x: Array, context: Context = INFERENCE) -> tuple[Array, Backprop]:
         """Return y (..., steps, n_out) and its backprop."""
