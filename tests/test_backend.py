@@ -1,0 +1,349 @@
+"""Choosing a backend, moving arrays in and out, and what importing the library does: nothing."""
+
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from strict import STRICT, to_strict
+
+import mlpx
+from mlpx import BackendError, backend
+from mlpx.backend import NUMPY, Backend, as_float_array, backend_name, backend_of, dtype_name
+
+HAS_GPU = backend.gpu_problem() is None
+no_gpu = pytest.mark.skipif(HAS_GPU, reason="a GPU works here")
+
+
+def run(code: str, *, path: Path | None = None, **environment: str) -> str:
+    """Run Python code in a process of its own, warnings as errors, and return what it prints."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("MLPX_")}
+    if path is not None:
+        kept["PYTHONPATH"] = os.pathsep.join([str(path), *filter(None, [kept.get("PYTHONPATH")])])
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", textwrap.dedent(code)],
+        env=kept | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    return done.stdout.strip()
+
+
+# --- choosing
+
+
+def test_set_and_get() -> None:
+    mlpx.set_backend("numpy")
+    assert mlpx.get_backend() == "numpy"
+
+
+@no_gpu
+def test_auto_without_a_gpu_is_numpy_in_silence() -> None:
+    assert run("import mlpx; print(mlpx.get_backend()); mlpx.set_backend('auto'); print(mlpx.get_backend())") == (
+        "numpy\nnumpy"
+    )
+
+
+@no_gpu
+def test_cupy_without_a_gpu_says_what_to_do() -> None:
+    before = mlpx.get_backend()
+    with pytest.raises(BackendError, match=r"(?s)backend 'cupy'.*mlpx\[cuda1[23]\].*'numpy' works without"):
+        mlpx.set_backend("cupy")
+    assert mlpx.get_backend() == before
+
+
+@pytest.mark.parametrize(("name", "near"), [("numppy", "numpy"), ("cuppy", "cupy"), ("Auto", "auto")])
+def test_unknown_name_lists_the_known_and_the_nearest(name: str, near: str) -> None:
+    with pytest.raises(ValueError, match=f"Did you mean '{near}'. Known: auto, cupy, numpy"):
+        mlpx.set_backend(name)
+
+
+def test_using_backend_is_restored() -> None:
+    mlpx.set_backend("numpy")
+    with mlpx.using_backend(STRICT):
+        assert mlpx.get_backend() == "array_api_strict"
+        with mlpx.using_backend("numpy"):
+            assert mlpx.get_backend() == "numpy"
+        assert mlpx.get_backend() == "array_api_strict"
+    with pytest.raises(RuntimeError, match="inside"), mlpx.using_backend(STRICT):
+        raise RuntimeError("inside")
+    assert mlpx.get_backend() == "numpy"
+
+
+def test_using_backend_is_for_one_thread() -> None:
+    import threading
+
+    mlpx.set_backend("numpy")
+    seen: list[str] = []
+    with mlpx.using_backend(STRICT):
+        thread = threading.Thread(target=lambda: seen.append(mlpx.get_backend()))
+        thread.start()
+        thread.join()
+    assert seen == ["numpy"]
+
+
+def test_environment_variable() -> None:
+    assert run("import mlpx; print(mlpx.get_backend())", MLPX_BACKEND="numpy") == "numpy"
+    code = """
+        import mlpx
+        try:
+            mlpx.get_backend()
+        except ValueError as error:
+            print(error)
+    """
+    assert "unknown name 'nump'. Did you mean 'numpy'" in run(code, MLPX_BACKEND="nump")
+
+
+@no_gpu
+def test_environment_variable_cupy_without_a_gpu() -> None:
+    code = """
+        import mlpx
+        try:
+            mlpx.get_backend()
+        except mlpx.BackendError as error:
+            print(error)
+    """
+    assert "mlpx[cuda12]" in run(code, MLPX_BACKEND="cupy")
+
+
+# --- a CuPy that does not work ---------------------------------------------------------------------------------------
+
+TRY_BOTH = """
+    import mlpx
+    print(mlpx.get_backend())
+    mlpx.set_backend("auto")
+    print(mlpx.get_backend(), mlpx.MLP([2, 3, 2]).predict([[1.0, 2.0]]).shape)
+    try:
+        mlpx.set_backend("cupy")
+    except mlpx.BackendError as error:
+        print(error)
+"""
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (
+            "def getDeviceCount(): raise RuntimeError('cudaErrorInsufficientDriver: driver too old')",
+            "does not work (RuntimeError: cudaErrorInsufficientDriver: driver too old)",
+        ),
+        ("def getDeviceCount(): return 0", "finds no GPU"),
+    ],
+)
+def test_broken_cupy_is_passed_over_in_silence(tmp_path: Path, body: str, said: str) -> None:
+    package = tmp_path / "cupy"
+    package.mkdir()
+    (package / "__init__.py").write_text("from cupy import cuda\n")
+    (package / "cuda.py").write_text("from cupy import runtime\n")
+    (package / "runtime.py").write_text(body + "\n")
+    first, second, error = run(TRY_BOTH, path=tmp_path).splitlines()
+    assert first == "numpy"
+    assert second == "numpy (1, 2)"
+    assert error.startswith("backend 'cupy':")
+    assert said in error
+    assert "nvidia-smi" in error
+
+
+def test_cupy_that_cannot_be_imported_is_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "cupy.py").write_text("raise ImportError('libcuda.so.1: cannot open shared object file')\n")
+    _, second, error = run(TRY_BOTH, path=tmp_path).splitlines()
+    assert second == "numpy (1, 2)"
+    assert "libcuda.so.1" in error
+
+
+# --- what importing does
+
+
+def test_import_is_light() -> None:
+    heavy = ("numba", "scipy", "sklearn", "matplotlib", "cupy", "torch", "rich", "safetensors", "threadpoolctl")
+    code = f"import sys, mlpx; print([name for name in {heavy!r} if name in sys.modules])"
+    assert run(code) == "[]"
+
+
+def test_import_writes_nothing(tmp_path: Path) -> None:
+    code = """
+        import os, pathlib
+        import mlpx
+        print([str(p) for p in pathlib.Path.cwd().iterdir()])
+        print([str(p) for p in pathlib.Path(os.environ["HOME"]).iterdir()])
+    """
+    home = tmp_path / "home"
+    home.mkdir()
+    here = tmp_path / "here"
+    here.mkdir()
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("MLPX_")}
+    kept |= {"HOME": str(home), "XDG_CACHE_HOME": str(home), "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", textwrap.dedent(code)],
+        env=kept,
+        cwd=here,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == ["[]", "[]"]
+    assert done.stderr == ""
+
+
+# --- arrays in
+
+
+class Interface:
+    """Shows an array through ``__array_interface__`` alone."""
+
+    def __init__(self, array: Any) -> None:
+        self.held = array
+        self.__array_interface__ = array.__array_interface__
+
+
+class DLPack:
+    """Shows an array through DLPack alone."""
+
+    def __init__(self, array: Any) -> None:
+        self.held = array
+
+    def __dlpack__(self, **options: Any) -> Any:
+        return self.held.__dlpack__(**options)
+
+    def __dlpack_device__(self) -> Any:
+        return self.held.__dlpack_device__()
+
+
+class Convertible:
+    """Knows ``__array__`` alone."""
+
+    def __init__(self, array: Any) -> None:
+        self.held = array
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
+        return self.held if dtype is None else self.held.astype(dtype)
+
+
+def read_only(array: Any) -> Any:
+    array.flags.writeable = False
+    return array
+
+
+@pytest.mark.parametrize("wrap", [lambda a: a, Interface, DLPack, Convertible, read_only])
+@pytest.mark.parametrize("layout", ["C", "F"])
+def test_asarray_takes_no_copy(wrap: Any, layout: str) -> None:
+    held = np.arange(12.0).reshape(3, 4, order=layout)
+    came = mlpx.asarray(wrap(held))
+    assert isinstance(came, np.ndarray)
+    assert np.shares_memory(came, held)
+    np.testing.assert_array_equal(came, held)
+
+
+@pytest.mark.parametrize("wrap", [lambda a: a, Interface, DLPack, Convertible])
+def test_asarray_converts_the_dtype(wrap: Any) -> None:
+    held = np.arange(12.0).reshape(3, 4)
+    came = mlpx.asarray(wrap(held), "float32")
+    assert came.dtype == np.float32
+    assert not np.shares_memory(came, held)
+
+
+@pytest.mark.parametrize("given", [[[1, 2], [3, 4]], ((1, 2), (3, 4)), np.array([[1, 2], [3, 4]])])
+def test_asarray_of_sequences(given: Any) -> None:
+    np.testing.assert_array_equal(mlpx.asarray(given, "float64"), [[1.0, 2.0], [3.0, 4.0]])
+
+
+def test_layer_takes_what_shows_itself_by_dlpack() -> None:
+    x = np.arange(6.0, dtype="float32").reshape(3, 2)
+    net = mlpx.MLP([2, 3, 2])
+    expected = net.predict(x)
+    for wrap in (Interface, DLPack, Convertible):
+        np.testing.assert_array_equal(net.predict(wrap(x)), expected)
+
+
+def test_to_numpy_is_a_view_on_the_host() -> None:
+    x = np.arange(3.0)
+    assert mlpx.to_numpy(x) is x
+    np.testing.assert_array_equal(mlpx.to_numpy(to_strict(x)), x)
+    np.testing.assert_array_equal(mlpx.to_numpy(DLPack(x)), x)
+    np.testing.assert_array_equal(mlpx.to_numpy([1, 2]), [1, 2])
+
+
+def test_there_and_back_on_another_backend() -> None:
+    x = np.arange(6.0).reshape(2, 3)
+    with mlpx.using_backend(STRICT):
+        there = mlpx.asarray(read_only(x.copy()), "float32")
+    assert there.device == STRICT.device
+    assert dtype_name(there) == "float32"
+    np.testing.assert_array_equal(mlpx.to_numpy(there), x)
+
+
+@pytest.mark.parametrize(
+    ("given", "kind"),
+    [
+        (np.array(["a"]), "<U1"),
+        (np.array([1j]), "complex128"),
+        (np.array([None]), "object"),
+        (np.array(["2020-01-01"], dtype="datetime64[D]"), "datetime64"),
+    ],
+)
+def test_what_holds_no_real_numbers_is_refused(given: Any, kind: str) -> None:
+    with pytest.raises(TypeError, match=f"x: expected real numbers .*{kind}"):
+        as_float_array("x", given, "float32", NUMPY)
+
+
+@pytest.mark.parametrize("given", [np.array([True, False]), np.array([1, 0], dtype="uint8"), [1, 0], [True, False]])
+def test_integers_and_bools_become_floats(given: Any) -> None:
+    came = as_float_array("x", given, "float32", NUMPY)
+    assert came.dtype == np.float32
+    np.testing.assert_array_equal(came, [1.0, 0.0])
+
+
+def test_ragged_sequences_are_refused() -> None:
+    with pytest.raises(ValueError, match="inhomogeneous"):
+        as_float_array("x", [[1.0], [1.0, 2.0]], "float32", NUMPY)
+
+
+def test_array_of_another_backend_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"x: lies on the backend array_api_strict, the network on numpy.*net.to"):
+        mlpx.MLP([2, 3, 2]).predict(to_strict(np.ones((1, 2))))
+
+
+# --- which backend arrays are on
+
+
+def test_backend_of() -> None:
+    x = np.ones(2)
+    assert backend_of(None, x, 3) is NUMPY
+    assert backend_of(to_strict(x)) == Backend("array_api_strict", STRICT.xp, STRICT.device)
+    assert backend_name(np.float64(1)) is None
+    assert backend_name([1.0]) is None
+
+    class Matrix(np.ndarray):
+        pass
+
+    assert backend_name(x.view(Matrix)) == "numpy"
+    with pytest.raises(TypeError, match="expected arrays, got list, int"):
+        backend_of([1.0], 3)
+
+
+def test_buffers_start_on_a_cache_line() -> None:
+    for size in (1, 5, 1000):
+        buffer = NUMPY.zeros(size, "float32")
+        assert buffer.ctypes.data % 64 == 0
+        assert buffer.shape == (size,)
+        assert not buffer.any()
+    net = mlpx.MLP([3, 5, 2])
+    assert net.parameters.ctypes.data % 64 == 0
+    assert net.gradient.ctypes.data % 64 == 0
+
+
+@pytest.mark.gpu
+def test_gpu_takes_arrays_in_and_out() -> None:
+    x = np.arange(6.0).reshape(2, 3)
+    with mlpx.using_backend("cupy"):
+        there = mlpx.asarray(x)
+        assert backend_name(there) == "cupy"
+        np.testing.assert_array_equal(mlpx.to_numpy(there), x)
+        assert mlpx.asarray(there) is there or mlpx.asarray(there).data.ptr == there.data.ptr
