@@ -15,7 +15,7 @@ from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 import numpy as np
 from mlpx_kernels import Unsupported
 
-from mlpx.backend import backend_of
+from mlpx.backend import Backend, backend_name, backend_of
 from mlpx.errors import unknown
 from mlpx.typing import Array, Namespace
 
@@ -52,7 +52,7 @@ def using_fused(mode: str) -> Iterator[None]:
 class Op(Generic[P, R]):
     """One reference written against ``xp``, and the fused kernels that may stand in for it.
 
-    Calling an op dispatches: check the arguments, find the backend from the arrays, try its kernel, and run the
+    Calling an op dispatches: find the backend from the arrays, check the arguments, try its kernel, and run the
     reference where there is no kernel or the kernel declines (`mlpx_kernels.Unsupported`, before any write).
 
     Attributes
@@ -90,9 +90,21 @@ class Op(Generic[P, R]):
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Check the arguments and run the kernel for their backend, or the reference."""
+        for value in args:
+            if value is not None and backend_name(value) is None:
+                raise TypeError(
+                    f"{self.name}: expected arrays, got {type(value).__name__}. Make one with mlpx.asarray(x)."
+                )
+        backend = backend_of(*args, *kwargs.values(), caller=self.name)
         if self.check is not None:
             self.check(*args, **kwargs)
-        backend = backend_of(*args, *kwargs.values(), caller=self.name)
+        if backend.xp is not np:
+            return self._run(backend, *args, **kwargs)
+        # Overflow and NaN are results here, seen by the checks of fit; NumPy's warnings would only add noise.
+        with np.errstate(all="ignore"):
+            return self._run(backend, *args, **kwargs)
+
+    def _run(self, backend: Backend, *args: P.args, **kwargs: P.kwargs) -> R:
         if _mode != "off" and backend.name in self.kernels:
             try:
                 return self.kernel(backend.name)(*args, **kwargs)
@@ -100,10 +112,6 @@ class Op(Generic[P, R]):
                 self.declined[backend.name] = str(reason)
                 if fused_mode() == "require":
                     raise
-        if backend.xp is np:
-            # Overflow and NaN are results here, seen by the checks of fit; NumPy's warnings would only add noise.
-            with np.errstate(all="ignore"):
-                return self.reference(np, *args, **kwargs)
         return self.reference(backend.xp, *args, **kwargs)
 
     def kernel(self, backend: str) -> Callable[P, R]:
@@ -122,6 +130,7 @@ class Op(Generic[P, R]):
         return kernel
 
     def _load(self, backend: str) -> Callable[P, R] | None:
+        fused_mode()  # a misspelt MLPX_FUSED is an error, not "auto"
         if backend not in self.kernels:
             self.declined[backend] = f"{self.name} has no kernel for {backend}"
             return None

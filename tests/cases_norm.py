@@ -76,7 +76,7 @@ def _norm_grad(name: str) -> Iterator[Case]:
         row_wise = name == "layer_norm_grad"
         mean, var = statistics(x, -1 if row_wise else tuple(range(x.ndim - 1)), row_wise)
         args = lay(layout_of(label), normal("dy", *x.shape, dtype=x.dtype))
-        yield Case(label, (*args, x, gamma, mean, var), EPS, max(x.size // x.shape[-1], x.shape[-1]) + CHAIN)
+        yield Case(label, (*args, x, gamma, mean, var), EPS, max(x.size // x.shape[-1], x.shape[-1]) + 4 * CHAIN)
 
 
 @of("batch_norm_inference")

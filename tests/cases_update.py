@@ -29,8 +29,8 @@ OWN: dict[str, tuple[int, list[dict[str, Any]]]] = {
     "rprop_inplace": (2, [{"shrink": 0.5, "grow": 1.2, "smallest": 0.05, "largest": 0.5}]),
 }
 """Op name to the number of its state arrays and its own parameters."""
-K = 16
-"""An update sums nothing; k stands for its roundings, one after another."""
+K = 64
+"""An update sums nothing; k stands for its roundings, one after another, a quotient and a root among them."""
 
 
 def arrays(name: str, size: int, dtype: Any) -> tuple[Any, ...]:

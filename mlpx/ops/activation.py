@@ -36,7 +36,7 @@ def _sigmoid(z: Array, xp: Namespace) -> Array:
 
 
 def _softplus(z: Array, xp: Namespace) -> Array:
-    return xp.log1p(xp.exp(-xp.abs(z))) + 0.5 * (z + xp.abs(z))
+    return xp.log1p(xp.exp(-xp.abs(z))) + xp.maximum(z, 0.0)
 
 
 def _elu(z: Array, xp: Namespace) -> Array:
@@ -50,23 +50,36 @@ def _gelu_gradient(dy: Array, z: Array, xp: Namespace) -> Array:
 
 
 def _gelu_tanh(z: Array, xp: Namespace) -> Array:
-    return 0.5 * z * (1.0 + xp.tanh(TANH_GELU * (z + 0.044715 * z * z * z)))
+    # (1 + tanh u) / 2 = sigmoid(2 u), which loses no digits where tanh is near -1
+    return z * _sigmoid(2.0 * TANH_GELU * (z + 0.044715 * z * z * z), xp)
 
 
 def _gelu_tanh_gradient(dy: Array, z: Array, xp: Namespace) -> Array:
-    t = xp.tanh(TANH_GELU * (z + 0.044715 * z * z * z))
-    inner = TANH_GELU * (1.0 + 0.134145 * z * z)
-    return dy * (0.5 * (1.0 + t) + 0.5 * z * (1.0 - t * t) * inner)
+    v = 2.0 * TANH_GELU * (z + 0.044715 * z * z * z)
+    s = _sigmoid(v, xp)
+    return dy * s * (1.0 + z * _sigmoid(-v, xp) * (2.0 * TANH_GELU * (1.0 + 0.134145 * z * z)))
 
 
 def _silu_gradient(dy: Array, z: Array, xp: Namespace) -> Array:
     s = _sigmoid(z, xp)
-    return dy * s * (1.0 + z * (1.0 - s))
+    return dy * s * (1.0 + z * _sigmoid(-z, xp))
+
+
+def _mish_parts(z: Array, xp: Namespace) -> tuple[Array, Array]:
+    """Return e = e^z and n with ``tanh(log(1 + e)) = n / (n + 2)``; beyond z = 20 the quotient is 1 to all digits."""
+    e = xp.exp(xp.minimum(z, 20.0))
+    return e, e * (e + 2.0)
+
+
+def _mish(z: Array, xp: Namespace) -> Array:
+    _, n = _mish_parts(z, xp)
+    return z * (n / (n + 2.0))
 
 
 def _mish_gradient(dy: Array, z: Array, xp: Namespace) -> Array:
-    t = xp.tanh(_softplus(z, xp))
-    return dy * (t + z * (1.0 - t * t) * _sigmoid(z, xp))
+    e, n = _mish_parts(z, xp)
+    # 1 - tanh^2 = 4 (n + 1) / (n + 2)^2, without the cancellation
+    return dy * (n / (n + 2.0) + z * (4.0 * ((n + 1.0) / (n + 2.0)) / (n + 2.0)) * (e / (1.0 + e)))
 
 
 TABLE: dict[str, ActivationFunction] = {
@@ -90,7 +103,7 @@ TABLE: dict[str, ActivationFunction] = {
         ActivationFunction("gelu", lambda z, xp: 0.5 * z * (1.0 + erf(z * math.sqrt(0.5), xp)), _gelu_gradient, "z"),
         ActivationFunction("gelu_tanh", _gelu_tanh, _gelu_tanh_gradient, "z"),
         ActivationFunction("silu", lambda z, xp: z * _sigmoid(z, xp), _silu_gradient, "z"),
-        ActivationFunction("mish", lambda z, xp: z * xp.tanh(_softplus(z, xp)), _mish_gradient, "z"),
+        ActivationFunction("mish", _mish, _mish_gradient, "z"),
         ActivationFunction("softplus", _softplus, lambda dy, y, xp: dy * -xp.expm1(-y), "y"),
         ActivationFunction("sigmoid", _sigmoid, lambda dy, y, xp: dy * (y * (1.0 - y)), "y"),
         ActivationFunction("tanh", lambda z, xp: xp.tanh(z), lambda dy, y, xp: dy * (1.0 - y * y), "y"),

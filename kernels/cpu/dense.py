@@ -1,0 +1,138 @@
+"""The dense layer: NumPy's BLAS for the product, then bias and activation in one pass; skinny outputs by hand."""
+
+import math
+
+import numpy as np
+from mlpx_kernels.cpu.activation import (
+    CODES,
+    IDENTITY,
+    SAVES_INPUT,
+    activate,
+    activate_grad,
+    add_bias,
+    real_array,
+    sum_rows,
+)
+from mlpx_kernels.cpu.compile import inlined, kernel
+from mlpx_kernels.cpu.threads import share_rows
+
+BLOCK = 4096
+"""Elements of the epilogue's block: bias and activation run while it is in the first-level cache."""
+SKINNY = 16
+"""Outputs up to which the hand-written product is tried; x is read once, whatever the number of outputs."""
+LONG = 1024
+"""Inputs from which on it wins."""
+
+
+@inlined
+def epilogue(kind, z, b, y, rows, width):
+    """Add the bias (if any) to ``z`` (rows * width) in place and write the activation to ``y``, block by block."""
+    step = max(1, BLOCK // max(width, 1))
+    for start in range(0, rows, step):
+        n = min(step, rows - start)
+        zs = z[start * width : (start + n) * width]
+        if b.size:
+            add_bias(zs, b, n, width)
+        if kind != IDENTITY:
+            activate(kind, zs, y[start * width : (start + n) * width])
+
+
+@inlined
+def skinny_product(x, w, z, rows, n_in, n_out):
+    """Write ``z = x @ w.T`` for few outputs: four rows by two outputs at a time, sums in vector registers."""
+    r = 0
+    while r < rows:
+        last = rows - 1
+        a0 = x[r * n_in : (r + 1) * n_in]
+        r1, r2, r3 = min(r + 1, last), min(r + 2, last), min(r + 3, last)
+        a1, a2, a3 = x[r1 * n_in : (r1 + 1) * n_in], x[r2 * n_in : (r2 + 1) * n_in], x[r3 * n_in : (r3 + 1) * n_in]
+        o = 0
+        while o < n_out:
+            p = min(o + 1, n_out - 1)
+            u, v = w[o * n_in : (o + 1) * n_in], w[p * n_in : (p + 1) * n_in]
+            s0 = s1 = s2 = s3 = t0 = t1 = t2 = t3 = x.dtype.type(0.0)
+            for k in range(n_in):
+                s0 += a0[k] * u[k]
+                s1 += a1[k] * u[k]
+                s2 += a2[k] * u[k]
+                s3 += a3[k] * u[k]
+                t0 += a0[k] * v[k]
+                t1 += a1[k] * v[k]
+                t2 += a2[k] * v[k]
+                t3 += a3[k] * v[k]
+            z[r * n_out + o], z[r * n_out + p] = s0, t0
+            z[r1 * n_out + o], z[r1 * n_out + p] = s1, t1
+            z[r2 * n_out + o], z[r2 * n_out + p] = s2, t2
+            z[r3 * n_out + o], z[r3 * n_out + p] = s3, t3
+            o += 2
+        r += 4
+
+
+@kernel
+def run_epilogue(kind, z, b, y, rows, width):
+    """Compiled entry point of `epilogue`."""
+    epilogue(kind, z, b, y, rows, width)
+
+
+@kernel
+def run_skinny(kind, x, w, z, b, y, rows, n_in, n_out):
+    """Compiled entry point: the hand-written product, then the epilogue."""
+    skinny_product(x, w, z, rows, n_in, n_out)
+    epilogue(kind, z, b, y, rows, n_out)
+
+
+@kernel
+def run_grad(kind, dy, saved, dz, db, rows, width):
+    """Compiled entry point: ``dz = dy f'`` and its sums over the rows, block by block."""
+    step = max(1, BLOCK // max(width, 1))
+    part = np.empty(width, dz.dtype)
+    for j in range(width):
+        db[j] = 0.0
+    for start in range(0, rows, step):
+        n = min(step, rows - start)
+        a, b = start * width, (start + n) * width
+        activate_grad(kind, dy[a:b], saved[a:b], dz[a:b])
+        sum_rows(dz[a:b], part, n, width)
+        for j in range(width):
+            db[j] += part[j]
+
+
+def dense(x, w, b, *, activation="identity"):
+    """One write of z by the product, one pass over it in cache-sized blocks; none at all for long, skinny products."""
+    kind = CODES[activation]
+    x, w = real_array(x, name="dense"), real_array(w, name="dense")
+    n_out, n_in = w.shape
+    shape = (*x.shape[:-1], n_out)
+    rows = math.prod(x.shape[:-1])
+    bias = np.empty(0, x.dtype) if b is None else real_array(b, name="dense").reshape(-1)
+    x2 = x.reshape(rows, n_in)
+    skinny = n_out <= SKINNY and n_in >= LONG
+    z = np.empty((rows, n_out), x.dtype) if skinny else x2 @ w.T
+    separate = kind in SAVES_INPUT
+    y = np.empty_like(z) if separate else z
+    x_flat, w_flat, z_flat, y_flat = x2.reshape(-1), w.reshape(-1), z.reshape(-1), y.reshape(-1)
+
+    def some(start, stop):
+        zs, ys = z_flat[start * n_out : stop * n_out], y_flat[start * n_out : stop * n_out]
+        if skinny:
+            xs = x_flat[start * n_in : stop * n_in]
+            run_skinny(kind, xs, w_flat, zs, bias, ys, stop - start, n_in, n_out)
+        else:
+            run_epilogue(kind, zs, bias, ys, stop - start, n_out)
+
+    if skinny or b is not None or kind != IDENTITY:
+        share_rows(some, rows, x.size if skinny else z.size)
+    y = y.reshape(shape)
+    return y, (z.reshape(shape) if separate else y)
+
+
+def dense_grad(dy, x, w, saved, *, activation="identity", need_dx=True):
+    """``dz`` and ``db`` in one pass, then one product for each of dw and dx."""
+    kind = CODES[activation]
+    dy, x, w, saved = (real_array(a, name="dense_grad") for a in (dy, x, w, saved))
+    n_out, n_in = w.shape
+    rows = math.prod(dy.shape[:-1])
+    dz, db = np.empty((rows, n_out), w.dtype), np.empty(n_out, w.dtype)
+    run_grad(kind, dy.reshape(-1), saved.reshape(-1), dz.reshape(-1), db, rows, n_out)
+    dx = (dz @ w).reshape(x.shape) if need_dx else None
+    return dx, dz.T @ x.reshape(rows, n_in), db

@@ -1,0 +1,107 @@
+"""How many threads, and how rows are shared among them."""
+
+import math
+import os
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
+
+from threadpoolctl import ThreadpoolController
+
+WORTH_A_THREAD = 1 << 17
+"""Elements of row work per thread below which one thread is faster: handing work over costs some 30 us."""
+
+_limit: ContextVar[int | None] = ContextVar("mlpx_threads", default=None)
+
+
+@cache
+def usable_cores() -> int:
+    """Return the cores this process may use: its affinity, and the quota of its control group where there is one."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(cores, _quota() or cores))
+
+
+def _quota() -> int | None:
+    """Return the control group's CPU quota in whole cores (Linux, versions 2 and 1)."""
+    root = Path("/sys/fs/cgroup")
+    try:
+        quota, period = (root / "cpu.max").read_text().split()
+        return None if quota == "max" else max(1, math.floor(int(quota) / int(period)))
+    except (OSError, ValueError):
+        pass
+    try:
+        quota_us = int((root / "cpu/cpu.cfs_quota_us").read_text())
+        period_us = int((root / "cpu/cpu.cfs_period_us").read_text())
+        return max(1, math.floor(quota_us / period_us)) if quota_us > 0 else None
+    except (OSError, ValueError):
+        return None
+
+
+def n_threads() -> int:
+    """Return the number of threads in force: `using_threads`, else ``MLPX_NUM_THREADS``, else the usable cores."""
+    limit = _limit.get()
+    if limit is not None:
+        return limit
+    given = os.environ.get("MLPX_NUM_THREADS")
+    if given:
+        if not given.isdigit() or int(given) < 1:
+            raise ValueError(f"MLPX_NUM_THREADS: expected a whole number of at least 1, got {given!r}.")
+        return int(given)
+    return usable_cores()
+
+
+@contextmanager
+def using_threads(n):
+    """Set the number of threads for a ``with`` block, in this thread or task alone; None leaves it as it is."""
+    token = _limit.set(n if n is not None else _limit.get())
+    try:
+        yield
+    finally:
+        _limit.reset(token)
+
+
+_pools: dict[int, ThreadPoolExecutor] = {}
+
+
+def pool(size: int) -> ThreadPoolExecutor:
+    """Return a pool of ``size`` threads besides the caller's, made on first use."""
+    if size not in _pools:
+        _pools[size] = ThreadPoolExecutor(size, thread_name_prefix="mlpx")
+    return _pools[size]
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_pools.clear)  # threads do not survive a fork
+
+
+def share_rows(function, rows, work):
+    """Call ``function(start, stop)`` over all rows, split over threads when the work (in elements) is worth it.
+
+    Rows are computed alike wherever the cuts fall, so results do not depend on the number of threads.
+    """
+    threads = min(n_threads(), rows, work // WORTH_A_THREAD)
+    if threads <= 1:
+        function(0, rows)
+        return
+    cuts = [rows * t // threads for t in range(threads + 1)]
+    others = [pool(threads - 1).submit(function, a, b) for a, b in pairwise(cuts[1:])]
+    try:
+        function(0, cuts[1])
+    finally:
+        for other in others:
+            other.result()
+
+
+@cache
+def _controller() -> ThreadpoolController:
+    return ThreadpoolController()
+
+
+@contextmanager
+def single_threaded_blas():
+    """Hold every BLAS to one thread for a ``with`` block, and give it back what it had."""
+    with _controller().limit(limits=1, user_api="blas"):
+        yield
