@@ -319,7 +319,7 @@ def quantile(
     e = target - y
     levels = backend_of(y).asarray(list(q), y.dtype)
     each = xp.maximum(levels * e, (levels - 1.0) * e)
-    gradient = xp.where(e > 0, -levels, xp.where(e < 0, 1.0 - levels, xp.zeros_like(e)))
+    gradient = xp.where(e > 0, -levels, xp.where(e < 0, 1.0 - levels, 0.0 * e))  # NaN stays NaN
     return _weighted_mean(xp, each, gradient, sample_weight, mask)
 
 
