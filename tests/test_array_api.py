@@ -13,6 +13,7 @@ from strict import STRICT, from_strict, to_strict
 
 import mlpx
 from mlpx import layers, ops
+from mlpx.op import using_fused
 from mlpx.ops.activation import NAMES
 
 NEWEST = array_api_strict.get_array_api_strict_flags()["api_version"]
@@ -95,7 +96,7 @@ def _pass(make: Any, x: Any, options: dict[str, Any], convert: Any) -> list[Any]
 @pytest.mark.parametrize("name", list(LAYERS))
 def test_layer(name: str) -> None:
     got = [from_strict(part) for part in _pass(*LAYERS[name], to_strict)]
-    with mlpx.using_backend("numpy"):
+    with mlpx.using_backend("numpy"), using_fused("off"):
         expected = tuple(_pass(*LAYERS[name], lambda a: a))
     check_close(name, tuple(got), expected, expected, 64)
 
@@ -121,20 +122,21 @@ NETWORKS: dict[str, tuple[Any, Any, dict[str, Any]]] = {
 }
 
 
+def _all_results(name: str, dtype: str, convert: Any) -> tuple[Any, Any, Any]:
+    """Return loss, gradient and prediction of a network."""
+    make, y, options = NETWORKS[name]
+    net, given = make().astype(dtype), {key: convert(value) for key, value in options.items()}
+    loss, gradient = net.loss_and_grad(convert(X.astype("float32")), convert(np.asarray(y)), **given)
+    return np.asarray(loss, dtype), gradient, net.predict(convert(X.astype("float32")), given.get("mask"))
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("name", list(NETWORKS))
 def test_network(name: str, dtype: str) -> None:
-    make, y, options = NETWORKS[name]
-    net, given = make().astype(dtype), {key: to_strict(value) for key, value in options.items()}
-    loss, gradient = net.loss_and_grad(to_strict(X), to_strict(np.asarray(y)), **given)
-    prediction = net.predict(to_strict(X), given.get("mask"))
-    with mlpx.using_backend("numpy"):
-        twin = make().astype(dtype)
-        reference = twin.loss_and_grad(X, y, **options)
-        expected = twin.predict(X, options.get("mask"))
-    got = np.asarray(loss), from_strict(gradient), from_strict(prediction)
-    wanted = np.asarray(reference[0]), reference[1], expected
-    check_close(name, got, wanted, wanted, 64)
+    loss, gradient, prediction = _all_results(name, dtype, to_strict)
+    with mlpx.using_backend("numpy"), using_fused("off"):
+        reference, true = _all_results(name, dtype, lambda a: a), _all_results(name, "float64", lambda a: a)
+    check_close(name, (loss, from_strict(gradient), from_strict(prediction)), reference, true, 64)
 
 
 def test_padded_sequence_network() -> None:
@@ -144,7 +146,7 @@ def test_padded_sequence_network() -> None:
         return net.loss_and_grad(convert(SEQUENCE), convert(labels), valid=convert(VALID))
 
     loss, gradient = run(to_strict)
-    with mlpx.using_backend("numpy"):
+    with mlpx.using_backend("numpy"), using_fused("off"):
         expected = run(lambda a: a)
     check_close("padded", (np.asarray(loss), from_strict(gradient)), expected, expected, 64)
 
@@ -156,6 +158,6 @@ def test_fit_goes_the_same_way() -> None:
         return net.fit(convert(X), y, epochs=3, batch_size=3, validation=0.3, progress=False).loss
 
     got = run(to_strict)
-    with mlpx.using_backend("numpy"):
+    with mlpx.using_backend("numpy"), using_fused("off"):
         expected = run(lambda a: a)
     np.testing.assert_allclose(got, expected, rtol=1e-12)

@@ -25,12 +25,13 @@ FLOORS = [
     ["mlpx.op"],
     ["mlpx.ops"],
     ["mlpx.initializers", "mlpx.layers"],
-    ["mlpx.losses"],
+    ["mlpx.losses", "mlpx.plan"],
     ["mlpx.network"],
     [
         "mlpx.history", "mlpx.callbacks", "mlpx.schedules", "mlpx.optimizers", "mlpx.fullbatch", "mlpx.divergence",
         "mlpx.interrupt", "mlpx.progress", "mlpx.gradcheck", "mlpx.persistence",
     ],
+    ["mlpx.steps", "mlpx.plan_steps"],
     ["mlpx.training"],
     ["mlpx.model"],
     ["mlpx", "mlpx.estimators", "mlpx.doctor", "mlpx.demos", "mlpx.bench"],
@@ -38,6 +39,8 @@ FLOORS = [
 ]  # fmt: skip
 """The floors of the house, lowest first: imports go down or along a floor, never up."""
 MOST_LINES = 350
+LONGER: dict[str, str] = {}
+"""Files that may be longer, such as ``"kernels/cpu/dense.py"``, each with its reason."""
 
 
 def modules() -> Iterator[tuple[str, Path]]:
@@ -229,10 +232,14 @@ def test_op_has_its_gradient_beside_it(name: str) -> None:
 FILES = sorted([*MODULES.values(), *TESTS.rglob("*.py")])
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda f: str(f.relative_to(ROOT)) if f.is_relative_to(ROOT) else f.name)
+def label(file: Path) -> str:
+    return "/".join((*file.parts[-3:],)) if not file.is_relative_to(ROOT) else file.relative_to(ROOT).as_posix()
+
+
+@pytest.mark.parametrize("file", FILES, ids=label)
 def test_a_file_fits_in_the_head(file: Path) -> None:
     lines = file.read_text(encoding="utf-8").splitlines()
-    assert len(lines) <= MOST_LINES
+    assert len(lines) <= MOST_LINES or LONGER.get(label(file)), f"{len(lines)} lines"
 
 
 def test_every_package_is_listed_for_installation() -> None:
