@@ -97,6 +97,18 @@ def test_activation_keeps_its_digits_near_zero_and_in_the_tail(name: str) -> Non
     assert not wrong.any(), (x[wrong], y[wrong], exact[wrong])
 
 
+@pytest.mark.parametrize("name", ["softplus", "sigmoid", "elu", "selu", "silu", "mish", "gelu_tanh", "exp"])
+def test_derivative_keeps_its_digits_in_the_left_tail(name: str) -> None:
+    """The derivative decays there; what it is computed from must not have lost it."""
+    x = np.array([-9.0, -6.0, -4.0], dtype="float32")
+    got, exact = (
+        ops.activation_grad(np.ones_like(z), ops.activation(z, kind=name)[1], kind=name)
+        for z in (x, x.astype("float64"))
+    )
+    lost = {"elu": 1e3, "selu": 1e3}.get(name, 1.0)  # y + 1 of a y near -1: the price of keeping y alone
+    np.testing.assert_allclose(got, exact, rtol=5e-6 * lost)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_torch_agrees(name: str) -> None:
     torch = pytest.importorskip("torch", reason="PyTorch, the oracle, is not installed")

@@ -132,6 +132,13 @@ def test_what_is_forbidden_is_never_looked_at(hidden: float, dtype: str) -> None
     assert (dx[mask] != 0).any()
 
 
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("lowest", [-1e9, -1e12, -1e30, -3e38])
+def test_allowed_logits_may_lie_below_any_number_a_mask_could_be_made_of(lowest: float, dtype: str) -> None:
+    x, mask = np.array([[lowest, 0.0, lowest]], dtype=dtype), np.array([[True, False, True]])
+    np.testing.assert_array_equal(ops.masked_softmax(x, mask), [[0.5, 0.0, 0.5]])
+
+
 def test_row_that_allows_nothing_is_zero_with_zero_gradient() -> None:
     x, mask = np.array([[np.nan, np.inf, 1.0]]), np.zeros((1, 3), dtype=bool)
     y = ops.masked_softmax(x, mask)
