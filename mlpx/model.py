@@ -60,6 +60,8 @@ class Sequential(Network):
         callbacks: Iterable[Callback | Callable[[Run], Any]] = (),
         progress: bool | str = "auto",
         seed: int = 0,
+        n_threads: int | None = None,
+        deterministic: bool = False,
     ) -> History:
         """Train the network in place.
 
@@ -95,6 +97,12 @@ class Sequential(Network):
             Whether to draw a progress bar; "auto" draws it on a terminal.
         seed : int
             Chooses shuffles, the held-out rows and dropout masks.
+        n_threads : int, optional
+            Threads to use; default: ``MLPX_NUM_THREADS``, else the cores this process may use. Small networks take
+            one whatever it says.
+        deterministic : bool
+            True makes the result independent of the number of threads, bit for bit, by cutting the work into a fixed
+            number of blocks.
 
         Returns
         -------
@@ -124,6 +132,8 @@ class Sequential(Network):
             callbacks=callbacks,
             progress=progress,
             seed=seed,
+            n_threads=n_threads,
+            deterministic=deterministic,
         )
 
     def save(self, path: str | os.PathLike[str]) -> None:

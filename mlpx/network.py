@@ -8,7 +8,10 @@ from mlpx.backend import FLOATS, Backend, as_float_array, backend_of, current_ba
 from mlpx.errors import unknown
 from mlpx.layers import INFERENCE, Backprop, Context, Layer, MaskedSoftmax, bind
 from mlpx.losses import Loss, default_for, find
+from mlpx.op import fused_mode
+from mlpx.plan import Predictor
 from mlpx.typing import Array, ArrayLike, Shape
+from mlpx_kernels import Unsupported
 
 BLOCK = 4096
 """Rows that `Network.predict` takes at once, so that hidden layers never exist for all rows."""
@@ -68,6 +71,9 @@ class Network:
         self.loss = default_for(layers[-1]) if loss is None else find(loss)
         self.n_in, self.n_out = _sizes(self.layers)
         self.buffers = bind(self.layers, seed=seed, dtype=dtype, backend=self.backend)
+        self.plan_declined = ""
+        self._predictor: Predictor | None = None
+        self._unpredicted = ""
 
     @property
     def parameters(self) -> Array:
@@ -95,6 +101,17 @@ class Network:
             for number, layer in enumerate(self.all_layers())
             for name, p in (layer.parameters | layer.statistics).items()
         }
+
+    def predictor(self) -> Predictor | None:
+        """Return the compiled prediction, made on first use; None where network or machine do not allow it."""
+        if fused_mode() == "off" or self.backend.name != "numpy" or self._unpredicted:
+            return None
+        if self._predictor is None:
+            try:
+                self._predictor = Predictor(self.layers, self.n_in, self.buffers, self.dtype)
+            except Unsupported as reason:
+                self._unpredicted = str(reason)
+        return self._predictor
 
     # --- passes -----------------------------------------------------------------------------------------------
 
@@ -124,10 +141,16 @@ class Network:
         ValueError, TypeError
             If a shape or dtype does not fit; the message names the argument.
         """
+        compiled = self.predictor()
+        if compiled is not None and mask is None and valid is None and compiled.takes(x):
+            return compiled(x, None)
         x = self._input(x)
         lone = x.ndim == 1
         x, mask = (x[None, :], _lone(mask)) if lone else (x, mask)
         given = self._masks(x.shape, mask, valid)
+        if compiled is not None and valid is None:
+            y = compiled.of_any_shape(x, given[0] if compiled.masked else None)
+            return y[0] if lone else y
         xp = self.backend.xp
         blocks = []
         for rows in _blocks(x.shape[0]):
@@ -177,7 +200,7 @@ class Network:
 
     def step(self, batch: Batch, context: Context) -> Array:
         """Run forward and backward over a checked batch; return the loss () and leave the gradient in `gradient`."""
-        z, backprop = _through(self._body(), batch.x, context)
+        z, backprop = _through(self.body(), batch.x, context)
         loss, dz = self._loss(z, batch)
         backprop(dz)
         return loss
@@ -187,11 +210,11 @@ class Network:
         blocks = []
         for rows in _blocks(batch.x.shape[0]):
             part = batch.take(rows)
-            blocks.append(_through(self._body(), part.x, Context(mask=part.mask, valid=part.valid))[0])
+            blocks.append(_through(self.body(), part.x, Context(mask=part.mask, valid=part.valid))[0])
         z = blocks[0] if len(blocks) == 1 else self.backend.xp.concat(blocks, axis=0)
         return float(self._loss(z, batch)[0]), z
 
-    def _body(self) -> tuple[Layer, ...]:
+    def body(self) -> tuple[Layer, ...]:
         """Return the layers below the loss: all, or all but an output layer that the loss is fused with."""
         return self.layers[:-1] if self.loss.fuses(self.layers[-1]) else self.layers
 

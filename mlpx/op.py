@@ -13,11 +13,11 @@ from inspect import Parameter, signature
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 
 import numpy as np
-from mlpx_kernels import Unsupported
 
 from mlpx.backend import Backend, backend_name, backend_of
 from mlpx.errors import unknown
 from mlpx.typing import Array, Namespace
+from mlpx_kernels import Unsupported
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -62,7 +62,8 @@ class Optimizer(ABC):
 
     def limits(self) -> dict[str, float]:
         """Return the upper limits of the options that are particular to the optimiser."""
-        return {name: (math.inf if name == "eps" else 1.0) for name in self.options(1) if name != "step"}
+        names = [name for name in self.options(1) if name not in ("step", "nesterov")]
+        return {name: math.inf if name == "eps" else 1.0 for name in names}
 
     @abstractmethod
     def options(self, step: int) -> dict[str, Any]:
@@ -96,7 +97,7 @@ class Optimizer(ABC):
             if factor == 0.0:
                 continue
             part = slice(start, stop)
-            self._apply(
+            type(self).op(
                 net.parameters[part],
                 net.gradient[part],
                 *(s[part] for s in self.state),
@@ -108,9 +109,6 @@ class Optimizer(ABC):
                 decay=self.weight_decay if decay else 0.0,
                 **options,
             )
-
-    def _apply(self, *arrays: Array, **params: Any) -> None:
-        type(self).op(*arrays, **params)
 
 
 @dataclass(kw_only=True)
@@ -141,8 +139,9 @@ class Momentum(Optimizer):
 class Nesterov(Momentum):
     """Nesterov's momentum. Source: Sutskever et al. 2013."""
 
-    def _apply(self, *arrays: Array, **params: Any) -> None:
-        type(self).op(*arrays, nesterov=True, **params)
+    def options(self, step: int) -> dict[str, Any]:
+        """Return the momentum and its kind."""
+        return {"momentum": self.momentum, "nesterov": True}
 
 
 @dataclass(kw_only=True)

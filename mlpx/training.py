@@ -19,8 +19,12 @@ from mlpx.layers import Context
 from mlpx.losses import BinaryCrossEntropy, CrossEntropy
 from mlpx.network import Batch, Network
 from mlpx.optimizers import Optimizer
+from mlpx.plan_steps import PlanSteps
 from mlpx.progress import ProgressBar, wanted
+from mlpx.schedules import Schedule
+from mlpx.steps import LayerSteps
 from mlpx.typing import Array, ArrayLike
+from mlpx_kernels import Unsupported
 
 
 @dataclass
@@ -35,6 +39,8 @@ class Job:
     shuffle: bool
     seed: int
     callbacks: list[Callback]
+    n_threads: int | None
+    deterministic: bool
 
 
 def fit(
@@ -53,6 +59,8 @@ def fit(
     callbacks: Iterable[Callback | Callable[[Run], Any]] = (),
     progress: bool | str = "auto",
     seed: int = 0,
+    n_threads: int | None = None,
+    deterministic: bool = False,
 ) -> History:
     """Train a network in place; see `mlpx.Sequential.fit` for every parameter."""
     chosen = _optimizer(optimizer)
@@ -72,6 +80,8 @@ def fit(
         shuffle,
         seed,
         callback_list,
+        None if n_threads is None else check_count("n_threads", n_threads),
+        deterministic,
     )
     run = Run(net, History(), job.epochs)
     started: list[Callback] = []
@@ -171,16 +181,24 @@ def _fit_batches(job: Job, run: Run, optimizer: Optimizer, pressed: interrupt.In
     net = job.net
     optimizer.start(net)
     schedule = optimizer.schedule
-    assert not isinstance(schedule, str)  # noqa: S101  (Optimizer's __post_init__ has replaced the name)
+    assert isinstance(schedule, Schedule)  # noqa: S101  (a name was replaced by its object)
     schedule.start()
     n = job.train.x.shape[0]
-    per_epoch = -(-n // job.batch_size)
     rng = np.random.default_rng(job.seed)
-    steps = Steps(job, optimizer, per_epoch)
+    steps = _steps(job, optimizer)
+
+    def after(taken: int) -> None:
+        run.history.steps += taken
+        if pressed.requested:
+            raise TrainingInterrupted(
+                f"fit: interrupted after step {run.history.steps - 1} in epoch {run.history.epochs}; the weights are "
+                "those of that complete step. Nothing else was lost: fit again to go on."
+            )
+
     for epoch in range(job.epochs):
         began = time.perf_counter()
         order = rng.permutation(n) if job.shuffle else np.arange(n)
-        run.history.loss.append(steps.epoch(epoch, order, run.history, pressed))
+        run.history.loss.append(steps.epoch(epoch, order, run.history.steps, after))
         run.history.seconds.append(time.perf_counter() - began)
         _after_epoch(job, run, epoch, steps.lr)
         schedule.observe(run.history.monitored())
@@ -188,49 +206,23 @@ def _fit_batches(job: Job, run: Run, optimizer: Optimizer, pressed: interrupt.In
             break
 
 
-class Steps:
-    """Epochs of steps, layer by layer, keeping the weights of before the last update until the next loss is seen."""
-
-    def __init__(self, job: Job, optimizer: Optimizer, per_epoch: int) -> None:
-        self.job, self.optimizer, self.per_epoch = job, optimizer, per_epoch
-        self.lr = optimizer.lr
-        xp, buffers = job.net.backend.xp, job.net.buffers
-        self.good = (xp.asarray(buffers.parameters, copy=True), xp.asarray(buffers.statistics, copy=True))
-
-    def epoch(self, epoch: int, order: Array, history: History, pressed: interrupt.Interrupt) -> float:
-        """Take one epoch's steps over the rows in ``order``; return the mean loss."""
-        job, net = self.job, self.job.net
-        total = 0.0
-        for start in range(0, order.size, job.batch_size):
-            rows = order[start : start + job.batch_size]
-            batch = job.train.take(net.backend.asarray(rows))
-            step = history.steps
-            context = Context(True, job.seed, step, batch.mask, batch.valid, need_dx=False)
-            total += self.step(batch, context, step, epoch) * rows.size
-            history.steps += 1
-            if pressed.requested:
-                raise TrainingInterrupted(
-                    f"fit: interrupted after step {step} in epoch {epoch}; the weights are those of that complete "
-                    "step. Nothing else was lost: fit again to go on."
-                )
-        return total / int(order.size)
-
-    def step(self, batch: Batch, context: Context, step: int, epoch: int) -> float:
-        """Take one step; raise DivergenceError with the last good weights in place where it cannot be taken."""
-        net, buffers = self.job.net, self.job.net.buffers
-        xp = net.backend.xp
-        statistics = xp.asarray(buffers.statistics, copy=True)
-        loss = float(net.step(batch, context))
-        if not (math.isfinite(loss) and bool(xp.isfinite(xp.sum(net.gradient)))):
-            error = diagnose(net, batch, context, step, epoch)
-            buffers.parameters[...], buffers.statistics[...] = self.good
-            raise error
-        self.good[0][...], self.good[1][...] = buffers.parameters, statistics
-        schedule = self.optimizer.schedule
-        n_steps = self.per_epoch * self.job.epochs
-        self.lr = self.optimizer.lr * schedule.factor(step, n_steps, epoch)  # type: ignore[union-attr]
-        self.optimizer.update(net, self.lr)
-        return loss
+def _steps(job: Job, optimizer: Optimizer) -> LayerSteps | PlanSteps:
+    """Return the fastest way of taking this fit's steps: the plan where it can be had, else layer by layer."""
+    n_steps = -(-job.train.x.shape[0] // job.batch_size) * job.epochs
+    try:
+        return PlanSteps(
+            job.net,
+            job.train,
+            job.batch_size,
+            optimizer,
+            seed=job.seed,
+            n_steps=n_steps,
+            n_threads=job.n_threads,
+            deterministic=job.deterministic,
+        )
+    except Unsupported as reason:
+        job.net.plan_declined = str(reason)
+    return LayerSteps(job.net, job.train, job.batch_size, optimizer, seed=job.seed, n_steps=n_steps)
 
 
 def _after_epoch(job: Job, run: Run, epoch: int, lr: float) -> None:

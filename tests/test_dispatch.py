@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 from cases import cases
-from mlpx_kernels import Unsupported
 from strict import STRICT, to_strict
 
 import mlpx
 from mlpx import op as op_module
 from mlpx import ops
 from mlpx.op import Op, fused_mode, op, using_fused
+from mlpx_kernels import Unsupported
 
 MODULE = "mlpx_test_kernels"
 CALLS: list[str] = []

@@ -9,10 +9,10 @@ from functools import cache
 from importlib import import_module
 from pathlib import Path
 
-import mlpx_kernels
 import pytest
 
 import mlpx
+import mlpx_kernels
 from mlpx import ops
 
 TESTS = Path(__file__).parent

@@ -1,10 +1,18 @@
-"""Activations and their gradients over flat arrays: one vectorised loop for each."""
+"""Activations and their gradients: scalar functions, chosen at compile time, and the loops that run them.
+
+A loop is compiled for one activation when it is first needed, so nobody waits for the others.
+"""
 
 import math
+from functools import cache
 
 import numpy as np
-from mlpx_kernels.cpu.compile import inlined
-from mlpx_kernels.cpu.mathematics import erf, exp, expm1, sigmoid, softplus, tanh
+from numba import types
+from numba.extending import overload
+
+from mlpx_kernels import Unsupported
+from mlpx_kernels.cpu.compile import inlined, kernel
+from mlpx_kernels.cpu.mathematics import JIT, erf, exp, expm1, sigmoid, softplus, tanh
 
 NAMES = (
     "identity",
@@ -24,12 +32,11 @@ NAMES = (
     "exp",
 )
 """In the order of their codes; the same as in mlpx.ops.activation, which a test holds."""
-
 CODES = {name: code for code, name in enumerate(NAMES)}
 SAVES_INPUT = frozenset(CODES[name] for name in ("gelu", "gelu_tanh", "silu", "mish"))
 """Those whose gradient needs the pre-activation; for the others the output is enough."""
 
-IDENTITY, RELU, LEAKY, ELU, SELU, GELU, GELU_TANH, SILU, MISH, SOFTPLUS, SIGMOID, TANH, SOFTSIGN, HARD, EXP = range(15)
+IDENTITY = CODES["identity"]
 SLOPE = 0.01
 SELU_ALPHA = 1.6732632423543772
 SELU_SCALE = 1.0507009873554805
@@ -37,136 +44,168 @@ SQRT_HALF = math.sqrt(0.5)
 DENSITY = 1.0 / math.sqrt(2.0 * math.pi)
 TANH_GELU = math.sqrt(2.0 / math.pi)
 
-
-@inlined
-def activate(kind, z, y):
-    """Write ``y = f(z)`` for flat arrays; ``y`` may be ``z``."""
-    real = z.dtype.type
-    one, half, zero = real(1.0), real(0.5), real(0.0)
-    if kind == IDENTITY:
-        for i in range(z.size):
-            y[i] = z[i]
-    elif kind == RELU:
-        for i in range(z.size):
-            y[i] = zero if z[i] < zero else z[i]
-    elif kind == LEAKY:
-        slope = real(SLOPE)
-        for i in range(z.size):
-            y[i] = z[i] if z[i] > zero else slope * z[i]
-    elif kind == ELU:
-        for i in range(z.size):
-            y[i] = z[i] if z[i] > zero else expm1(z[i])
-    elif kind == SELU:
-        scale, low = real(SELU_SCALE), real(SELU_SCALE * SELU_ALPHA)
-        for i in range(z.size):
-            y[i] = scale * z[i] if z[i] > zero else low * expm1(z[i])
-    elif kind == GELU:
-        root = real(SQRT_HALF)
-        for i in range(z.size):
-            y[i] = half * z[i] * (one + erf(z[i] * root))
-    elif kind == GELU_TANH:
-        a, c = real(2.0 * TANH_GELU), real(0.044715)
-        for i in range(z.size):
-            v = z[i]
-            y[i] = v * sigmoid(a * (v + c * v * v * v))
-    elif kind == SILU:
-        for i in range(z.size):
-            y[i] = z[i] * sigmoid(z[i])
-    elif kind == MISH:
-        two, limit = real(2.0), real(20.0)
-        for i in range(z.size):
-            e = exp(min(z[i], limit))  # tanh(log(1 + e)) = n / (n + 2) with n = e (e + 2)
-            n = e * (e + two)
-            y[i] = z[i] * (n / (n + two))
-    elif kind == SOFTPLUS:
-        for i in range(z.size):
-            y[i] = softplus(z[i])
-    elif kind == SIGMOID:
-        for i in range(z.size):
-            y[i] = sigmoid(z[i])
-    elif kind == TANH:
-        for i in range(z.size):
-            y[i] = tanh(z[i])
-    elif kind == SOFTSIGN:
-        for i in range(z.size):
-            y[i] = z[i] / (one + abs(z[i]))
-    elif kind == HARD:
-        sixth = real(1.0 / 6.0)
-        for i in range(z.size):
-            v = z[i] * sixth + half
-            v = zero if v < zero else v
-            y[i] = one if v > one else v
-    elif kind == EXP:
-        for i in range(z.size):
-            y[i] = exp(z[i])
+# Each function of this table takes the dtype's constructor and returns (f, gradient): f(code, z) and
+# gradient(code, dy, saved). Constants go through the constructor, so that none lifts float32 to float64.
 
 
-@inlined
-def activate_grad(kind, dy, saved, dz):
-    """Write ``dz = dy * f'(z)`` for flat arrays; ``saved`` holds z or y as `SAVES_INPUT` says; ``dz`` may be ``dy``."""
-    real = dy.dtype.type
-    one, half, zero = real(1.0), real(0.5), real(0.0)
-    if kind == IDENTITY:
+def _identity(real):
+    return lambda code, z: z, lambda code, dy, y: dy
+
+
+def _relu(real):
+    zero = real(0.0)
+    return lambda code, z: zero if z < zero else z, lambda code, dy, y: dy if y > zero else zero
+
+
+def _leaky_relu(real):
+    zero, slope = real(0.0), real(SLOPE)
+    return lambda code, z: z if z > zero else slope * z, lambda code, dy, y: dy if y > zero else slope * dy
+
+
+def _elu(real):
+    zero, one = real(0.0), real(1.0)
+    return lambda code, z: z if z > zero else expm1(z), lambda code, dy, y: dy if y > zero else dy * (y + one)
+
+
+def _selu(real):
+    zero, scale, low = real(0.0), real(SELU_SCALE), real(SELU_SCALE * SELU_ALPHA)
+
+    def f(code, z):
+        return scale * z if z > zero else low * expm1(z)
+
+    return f, lambda code, dy, y: scale * dy if y > zero else dy * (y + low)
+
+
+def _gelu(real):
+    half, one, root, density = real(0.5), real(1.0), real(SQRT_HALF), real(DENSITY)
+
+    def gradient(code, dy, z):
+        return dy * (half * (one + erf(z * root)) + z * density * exp(-half * z * z))
+
+    return lambda code, z: half * z * (one + erf(z * root)), gradient
+
+
+def _gelu_tanh(real):
+    one, a, c, d = real(1.0), real(2.0 * TANH_GELU), real(0.044715), real(0.134145)
+
+    def gradient(code, dy, z):
+        u = a * (z + c * z * z * z)
+        return dy * (sigmoid(u) * (one + z * sigmoid(-u) * (a * (one + d * z * z))))
+
+    return lambda code, z: z * sigmoid(a * (z + c * z * z * z)), gradient
+
+
+def _silu(real):
+    one = real(1.0)
+    return lambda code, z: z * sigmoid(z), lambda code, dy, z: dy * (sigmoid(z) * (one + z * sigmoid(-z)))
+
+
+def _mish(real):
+    one, two, four, limit = real(1.0), real(2.0), real(4.0), real(20.0)
+
+    def f(code, z):
+        e = exp(min(z, limit))  # tanh(log(1 + e)) = n / (n + 2) with n = e (e + 2)
+        n = e * (e + two)
+        return z * (n / (n + two))
+
+    def gradient(code, dy, z):
+        e = exp(min(z, limit))
+        n = e * (e + two)
+        m = n + two
+        # 1 - tanh^2 = 4 (n + 1) / (n + 2)^2, in two quotients so that no square overflows
+        return dy * (n / m + z * (four * ((n + one) / m) / m) * (e / (one + e)))
+
+    return f, gradient
+
+
+def _softplus(real):
+    return lambda code, z: softplus(z), lambda code, dy, y: dy * -expm1(-y)
+
+
+def _sigmoid(real):
+    one = real(1.0)
+    return lambda code, z: sigmoid(z), lambda code, dy, y: dy * (y * (one - y))
+
+
+def _tanh(real):
+    one = real(1.0)
+    return lambda code, z: tanh(z), lambda code, dy, y: dy * (one - y * y)
+
+
+def _softsign(real):
+    one = real(1.0)
+
+    def gradient(code, dy, y):
+        q = one - abs(y)
+        return dy * (q * q)
+
+    return lambda code, z: z / (one + abs(z)), gradient
+
+
+def _hard_sigmoid(real):
+    zero, half, one, sixth = real(0.0), real(0.5), real(1.0), real(1.0 / 6.0)
+
+    def f(code, z):
+        v = z * sixth + half
+        v = zero if v < zero else v
+        return one if v > one else v
+
+    return f, lambda code, dy, y: dy * sixth if zero < y < one else zero
+
+
+def _exp(real):
+    return lambda code, z: exp(z), lambda code, dy, y: dy * y
+
+
+FUNCTIONS = [globals()[f"_{name}"] for name in NAMES]
+
+
+def apply(code, z):
+    """Return f(z) for the activation of that code, which must be known at compile time."""
+
+
+def apply_grad(code, dy, saved):
+    """Return dy * f'(z) for the activation of that code, which must be known at compile time."""
+
+
+def _chosen(code, z, which):
+    if not isinstance(code, types.IntegerLiteral):
+        return None
+    return FUNCTIONS[code.literal_value](np.float32 if z == types.float32 else np.float64)[which]
+
+
+@overload(apply, prefer_literal=True, jit_options=JIT, strict=False)
+def _apply(code, z):
+    return _chosen(code, z, 0)
+
+
+@overload(apply_grad, prefer_literal=True, jit_options=JIT, strict=False)
+def _apply_grad(code, dy, saved):
+    return _chosen(code, dy, 1)
+
+
+@cache
+def activation_loop(code):
+    """Return the compiled ``run(z, y)`` that writes ``y = f(z)`` for flat arrays; ``y`` may be ``z``."""
+
+    @kernel
+    def run(z, y):
+        for i in range(z.size):
+            y[i] = apply(code, z[i])
+
+    return run
+
+
+@cache
+def gradient_loop(code):
+    """Return the compiled ``run(dy, saved, dz)`` that writes ``dz = dy f'(z)`` for flat arrays."""
+
+    @kernel
+    def run(dy, saved, dz):
         for i in range(dy.size):
-            dz[i] = dy[i]
-    elif kind == RELU:
-        for i in range(dy.size):
-            dz[i] = dy[i] if saved[i] > zero else zero
-    elif kind == LEAKY:
-        slope = real(SLOPE)
-        for i in range(dy.size):
-            dz[i] = dy[i] if saved[i] > zero else slope * dy[i]
-    elif kind == ELU:
-        for i in range(dy.size):
-            dz[i] = dy[i] if saved[i] > zero else dy[i] * (saved[i] + one)
-    elif kind == SELU:
-        scale, low = real(SELU_SCALE), real(SELU_SCALE * SELU_ALPHA)
-        for i in range(dy.size):
-            dz[i] = scale * dy[i] if saved[i] > zero else dy[i] * (saved[i] + low)
-    elif kind == GELU:
-        root, density = real(SQRT_HALF), real(DENSITY)
-        for i in range(dy.size):
-            v = saved[i]
-            dz[i] = dy[i] * (half * (one + erf(v * root)) + v * density * exp(-half * v * v))
-    elif kind == GELU_TANH:
-        a, c, d = real(2.0 * TANH_GELU), real(0.044715), real(0.134145)
-        for i in range(dy.size):
-            v = saved[i]
-            u = a * (v + c * v * v * v)
-            dz[i] = dy[i] * (sigmoid(u) * (one + v * sigmoid(-u) * (a * (one + d * v * v))))
-    elif kind == SILU:
-        for i in range(dy.size):
-            v = saved[i]
-            dz[i] = dy[i] * (sigmoid(v) * (one + v * sigmoid(-v)))
-    elif kind == MISH:
-        two, four, limit = real(2.0), real(4.0), real(20.0)
-        for i in range(dy.size):
-            v = saved[i]
-            e = exp(min(v, limit))
-            n = e * (e + two)
-            m = n + two
-            # 1 - tanh^2 = 4 (n + 1) / (n + 2)^2, in two quotients so that no square overflows
-            dz[i] = dy[i] * (n / m + v * (four * ((n + one) / m) / m) * (e / (one + e)))
-    elif kind == SOFTPLUS:
-        for i in range(dy.size):
-            dz[i] = dy[i] * -expm1(-saved[i])
-    elif kind == SIGMOID:
-        for i in range(dy.size):
-            dz[i] = dy[i] * (saved[i] * (one - saved[i]))
-    elif kind == TANH:
-        for i in range(dy.size):
-            dz[i] = dy[i] * (one - saved[i] * saved[i])
-    elif kind == SOFTSIGN:
-        for i in range(dy.size):
-            q = one - abs(saved[i])
-            dz[i] = dy[i] * (q * q)
-    elif kind == HARD:
-        sixth = real(1.0 / 6.0)
-        for i in range(dy.size):
-            dz[i] = dy[i] * sixth if zero < saved[i] < one else zero
-    elif kind == EXP:
-        for i in range(dy.size):
-            dz[i] = dy[i] * saved[i]
+            dz[i] = apply_grad(code, dy[i], saved[i])
+
+    return run
 
 
 @inlined
@@ -202,8 +241,6 @@ def sum_rows(dz, db, rows, width):
 
 def real_array(x, *, name):
     """Return a C-contiguous array of a float dtype the kernels are made for, or decline."""
-    from mlpx_kernels import Unsupported
-
     if x.dtype not in (np.float32, np.float64):
         raise Unsupported(f"{name}: dtype {x.dtype}; the CPU kernels are made for float32 and float64")
     return np.asarray(x, order="C")  # ascontiguousarray would give a scalar an axis

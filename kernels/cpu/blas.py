@@ -12,10 +12,11 @@ from pathlib import Path
 
 import llvmlite.binding
 from llvmlite import ir
-from mlpx_kernels.cpu.compile import inlined
 from numba import types
 from numba.core import cgutils
 from numba.extending import get_cython_function_address, intrinsic
+
+from mlpx_kernels.cpu.compile import inlined
 
 
 def _mkl() -> ctypes.CDLL | None:

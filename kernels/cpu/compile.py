@@ -74,3 +74,19 @@ def kernel(function: Callable[..., Any]) -> Any:
 def inlined(function: Callable[..., Any]) -> Any:
     """Compile a small function that others call; LLVM inlines it into their loops."""
     return numba.njit(nogil=True, error_model="numpy", fastmath=FASTMATH)(function)
+
+
+def cached_callback(signature: Any) -> Callable[[Callable[..., Any]], Any]:
+    """Return a decorator that compiles a function at once for a C signature; `address` is where it lies."""
+
+    def decorate(function: Callable[..., Any]) -> Any:
+        folder = cache_directory()
+        before = numba.config.CACHE_DIR
+        numba.config.CACHE_DIR = folder or ""
+        options = {"cache": folder is not None, "error_model": "numpy", "fastmath": FASTMATH}
+        try:
+            return numba.cfunc(signature, **options)(function)
+        finally:
+            numba.config.CACHE_DIR = before
+
+    return decorate

@@ -1,19 +1,24 @@
 """The dense layer: NumPy's BLAS for the product, then bias and activation in one pass; skinny outputs by hand."""
 
 import math
+from functools import cache
 
 import numpy as np
+from numba import types
+from numba.extending import overload
+
 from mlpx_kernels.cpu.activation import (
     CODES,
     IDENTITY,
     SAVES_INPUT,
-    activate,
-    activate_grad,
     add_bias,
+    apply,
+    apply_grad,
     real_array,
     sum_rows,
 )
-from mlpx_kernels.cpu.compile import inlined, kernel
+from mlpx_kernels.cpu.compile import FASTMATH, inlined, kernel
+from mlpx_kernels.cpu.mathematics import JIT
 from mlpx_kernels.cpu.threads import share_rows
 
 BLOCK = 4096
@@ -24,17 +29,28 @@ LONG = 1024
 """Inputs from which on it wins."""
 
 
-@inlined
-def epilogue(kind, z, b, y, rows, width):
+def epilogue(code, z, b, y, rows, width):
     """Add the bias (if any) to ``z`` (rows * width) in place and write the activation to ``y``, block by block."""
-    step = max(1, BLOCK // max(width, 1))
-    for start in range(0, rows, step):
-        n = min(step, rows - start)
-        zs = z[start * width : (start + n) * width]
-        if b.size:
-            add_bias(zs, b, n, width)
-        if kind != IDENTITY:
-            activate(kind, zs, y[start * width : (start + n) * width])
+
+
+@overload(epilogue, prefer_literal=True, jit_options={**JIT, "fastmath": FASTMATH}, strict=False)
+def _epilogue(code, z, b, y, rows, width):
+    if not isinstance(code, types.IntegerLiteral):
+        return None
+    kind = code.literal_value
+
+    def implementation(code, z, b, y, rows, width):
+        step = max(1, BLOCK // max(width, 1))
+        for start in range(0, rows, step):
+            n = min(step, rows - start)
+            zs, ys = z[start * width : (start + n) * width], y[start * width : (start + n) * width]
+            if b.size:
+                add_bias(zs, b, n, width)
+            if kind != IDENTITY:
+                for i in range(zs.size):
+                    ys[i] = apply(kind, zs[i])
+
+    return implementation
 
 
 @inlined
@@ -68,33 +84,49 @@ def skinny_product(x, w, z, rows, n_in, n_out):
         r += 4
 
 
-@kernel
-def run_epilogue(kind, z, b, y, rows, width):
-    """Compiled entry point of `epilogue`."""
-    epilogue(kind, z, b, y, rows, width)
+@cache
+def epilogue_loop(code):
+    """Return the compiled ``run(z, b, y, rows, width)`` of one activation's epilogue."""
+
+    separate = code in SAVES_INPUT
+
+    @kernel
+    def run(z, b, y, rows, width):
+        if separate:
+            epilogue(code, z, b, y, rows, width)
+        else:
+            epilogue(code, z, b, z, rows, width)  # one array, as LLVM can see: else it would not vectorise
+
+    return run
 
 
 @kernel
-def run_skinny(kind, x, w, z, b, y, rows, n_in, n_out):
-    """Compiled entry point: the hand-written product, then the epilogue."""
+def run_skinny(x, w, z, rows, n_in, n_out):
+    """Compiled entry point of `skinny_product`."""
     skinny_product(x, w, z, rows, n_in, n_out)
-    epilogue(kind, z, b, y, rows, n_out)
 
 
-@kernel
-def run_grad(kind, dy, saved, dz, db, rows, width):
-    """Compiled entry point: ``dz = dy f'`` and its sums over the rows, block by block."""
-    step = max(1, BLOCK // max(width, 1))
-    part = np.empty(width, dz.dtype)
-    for j in range(width):
-        db[j] = 0.0
-    for start in range(0, rows, step):
-        n = min(step, rows - start)
-        a, b = start * width, (start + n) * width
-        activate_grad(kind, dy[a:b], saved[a:b], dz[a:b])
-        sum_rows(dz[a:b], part, n, width)
+@cache
+def gradient_loop(code):
+    """Return the compiled ``run(dy, saved, dz, db, rows, width)``: dz and its sums over the rows, block by block."""
+
+    @kernel
+    def run(dy, saved, dz, db, rows, width):
+        step = max(1, BLOCK // max(width, 1))
+        part = np.empty(width, dz.dtype)
         for j in range(width):
-            db[j] += part[j]
+            db[j] = 0.0
+        for start in range(0, rows, step):
+            n = min(step, rows - start)
+            a, b = start * width, (start + n) * width
+            d, s, out = dy[a:b], saved[a:b], dz[a:b]
+            for i in range(d.size):
+                out[i] = apply_grad(code, d[i], s[i])
+            sum_rows(out, part, n, width)
+            for j in range(width):
+                db[j] += part[j]
+
+    return run
 
 
 def dense(x, w, b, *, activation="identity"):
@@ -116,10 +148,10 @@ def dense(x, w, b, *, activation="identity"):
         zs, ys = z_flat[start * n_out : stop * n_out], y_flat[start * n_out : stop * n_out]
         if skinny:
             xs = x_flat[start * n_in : stop * n_in]
-            run_skinny(kind, xs, w_flat, zs, bias, ys, stop - start, n_in, n_out)
-        else:
-            run_epilogue(kind, zs, bias, ys, stop - start, n_out)
+            run_skinny(xs, w_flat, zs, stop - start, n_in, n_out)
+        run(zs, bias, ys, stop - start, n_out)
 
+    run = epilogue_loop(kind)
     if skinny or b is not None or kind != IDENTITY:
         share_rows(some, rows, x.size if skinny else z.size)
     y = y.reshape(shape)
@@ -133,6 +165,6 @@ def dense_grad(dy, x, w, saved, *, activation="identity", need_dx=True):
     n_out, n_in = w.shape
     rows = math.prod(dy.shape[:-1])
     dz, db = np.empty((rows, n_out), w.dtype), np.empty(n_out, w.dtype)
-    run_grad(kind, dy.reshape(-1), saved.reshape(-1), dz.reshape(-1), db, rows, n_out)
+    gradient_loop(kind)(dy.reshape(-1), saved.reshape(-1), dz.reshape(-1), db, rows, n_out)
     dx = (dz @ w).reshape(x.shape) if need_dx else None
     return dx, dz.T @ x.reshape(rows, n_in), db

@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+
 from mlpx_kernels.cpu.activation import real_array
 from mlpx_kernels.cpu.compile import inlined, kernel
 

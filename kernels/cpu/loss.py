@@ -3,9 +3,12 @@
 import math
 
 import numpy as np
+from numba import types
+from numba.extending import overload
+
 from mlpx_kernels.cpu.activation import real_array
-from mlpx_kernels.cpu.compile import inlined, kernel
-from mlpx_kernels.cpu.mathematics import exp, sigmoid, softplus
+from mlpx_kernels.cpu.compile import FASTMATH, inlined, kernel
+from mlpx_kernels.cpu.mathematics import JIT, exp, sigmoid, softplus
 from mlpx_kernels.cpu.softmax import row_max, rows_per_block
 from mlpx_kernels.cpu.threads import share_rows
 
@@ -46,6 +49,55 @@ def total_weight(rows, c, sample_weight, class_weight, mask, labels, dense):
 
 
 @inlined
+def shift_rows(z, dz, rows, c):
+    """Write each row of logits less its maximum to ``dz``; logits that are not to be looked at are -inf there."""
+    for r in range(rows):
+        a, d = z[r * c : (r + 1) * c], dz[r * c : (r + 1) * c]
+        top = row_max(a)
+        for j in range(c):
+            d[j] = a[j] - top
+
+
+@inlined
+def plain_cross_entropy_rows(z, labels, sample_weight, total, dz, rows, c):
+    """Write the gradient for class numbers without class weights, smoothing or mask; return the share of the loss.
+
+    The common case: one exponential and two multiplications an element. ``sample_weight`` has size 0 where not given;
+    ``total`` is the normaliser over all rows of the batch.
+    """
+    real = z.dtype.type
+    inverse_total = 1.0 / total if total > 0.0 else 1.0
+    loss = 0.0
+    step = rows_per_block(c)
+    for start in range(0, rows, step):
+        n = min(step, rows - start)
+        ds = dz[start * c : (start + n) * c]
+        shift_rows(z[start * c : (start + n) * c], ds, n, c)
+        for r in range(n):  # before the exponential overwrites them
+            w = 1.0 if sample_weight.size == 0 else np.float64(sample_weight[start + r])
+            loss -= w * np.float64(ds[r * c + labels[start + r]]) if w > 0.0 else 0.0
+        for k in range(n * c):
+            ds[k] = exp(ds[k])
+        for r in range(n):
+            d = ds[r * c : (r + 1) * c]
+            w = 1.0 if sample_weight.size == 0 else np.float64(sample_weight[start + r])
+            if w <= 0.0:
+                for j in range(c):
+                    d[j] = 0.0
+                continue
+            partition = real(0.0)
+            for j in range(c):
+                partition += d[j]
+            loss += w * math.log(np.float64(partition))
+            share = real(w * inverse_total)
+            factor = share / partition
+            for j in range(c):
+                d[j] *= factor
+            d[labels[start + r]] -= share
+    return loss * inverse_total
+
+
+@inlined
 def cross_entropy_rows(z, labels, dense, sample_weight, class_weight, mask, smoothing, total, dz, rows, c):
     """Write the gradient of the softmax cross-entropy for a flat block of rows; return its share of the loss.
 
@@ -53,89 +105,46 @@ def cross_entropy_rows(z, labels, dense, sample_weight, class_weight, mask, smoo
     given, have size 0. ``total`` is the normaliser over all rows of the batch.
     """
     real = z.dtype.type
-    zero = real(0.0)
+    zero, lowest = real(0.0), real(-np.inf)
     inverse_total = 1.0 / total if total > 0.0 else 1.0
     loss = 0.0
-    step = rows_per_block(c)
-    for start in range(0, rows, step):
-        n = min(step, rows - start)
-        zs, ds = z[start * c : (start + n) * c], dz[start * c : (start + n) * c]
-        for r in range(n):
-            a, d = zs[r * c : (r + 1) * c], ds[r * c : (r + 1) * c]
-            if mask.size:
-                m = mask[(start + r) * c : (start + r + 1) * c]
-                for j in range(c):
-                    d[j] = a[j] if m[j] else real(-np.inf)
-                top = row_max(d)
-            else:
-                top = row_max(a)
-                for j in range(c):
-                    d[j] = a[j]
+    for r in range(rows):
+        a, d = z[r * c : (r + 1) * c], dz[r * c : (r + 1) * c]
+        w, _ = row_weight(r, c, sample_weight, class_weight, mask, labels, dense)
+        if w <= 0.0:
             for j in range(c):
-                d[j] = d[j] - top
-        # The logits, shifted, stand in dz; the loss needs them before the exponential overwrites them.
-        for r in range(n):
-            i = start + r
-            d = ds[r * c : (r + 1) * c]
-            w, _ = row_weight(i, c, sample_weight, class_weight, mask, labels, dense)
-            if w <= 0.0:
-                for j in range(c):
-                    d[j] = zero
-                continue
-            if labels.size and class_weight.size == 0 and smoothing == 0.0:
-                loss -= w * inverse_total * np.float64(d[labels[i]])
-                continue
-            allowed = c
-            if mask.size:
-                m = mask[i * c : (i + 1) * c]
-                allowed = 0
-                for j in range(c):
-                    allowed += m[j]
+                d[j] = zero
+            continue
+        allowed = c
+        for j in range(c):
+            d[j] = a[j]
+        if mask.size:
+            m = mask[r * c : (r + 1) * c]
+            allowed = 0
             for j in range(c):
-                q = target_of(i, j, c, labels, dense, class_weight, mask, smoothing, allowed)
-                if q != 0.0:
-                    loss -= w * inverse_total * q * np.float64(d[j])
-        for k in range(n * c):
-            ds[k] = exp(ds[k])
-        for r in range(n):
-            i = start + r
-            d = ds[r * c : (r + 1) * c]
-            w, _ = row_weight(i, c, sample_weight, class_weight, mask, labels, dense)
-            if w <= 0.0:
-                for j in range(c):
-                    d[j] = zero
-                continue
-            partition = zero
+                d[j] = a[j] if m[j] else lowest
+                allowed += 1 if m[j] else 0
+        top = row_max(d)
+        q_sum, surprise = 0.0, 0.0
+        for j in range(c):
+            d[j] = d[j] - top
+            q = target_of(r, j, c, labels, dense, class_weight, mask, smoothing, allowed)
+            q_sum += q
+            surprise -= q * np.float64(d[j]) if q != 0.0 else 0.0
+        partition = zero
+        for j in range(c):
+            d[j] = exp(d[j])
+            partition += d[j]
+        loss += w * (surprise + q_sum * math.log(np.float64(partition)))
+        share, wide = w * inverse_total, q_sum / np.float64(partition)
+        for j in range(c):
+            q = target_of(r, j, c, labels, dense, class_weight, mask, smoothing, allowed)
+            d[j] = real(share * (np.float64(d[j]) * wide - q))
+        if mask.size:
+            m = mask[r * c : (r + 1) * c]
             for j in range(c):
-                partition += d[j]
-            share = real(w * inverse_total)
-            if labels.size and class_weight.size == 0 and smoothing == 0.0:
-                loss += w * inverse_total * math.log(np.float64(partition))
-                factor = share / partition
-                for j in range(c):
-                    d[j] *= factor
-                if mask.size == 0 or mask[i * c + labels[i]]:
-                    d[labels[i]] -= share
-                continue
-            allowed = c
-            if mask.size:
-                m = mask[i * c : (i + 1) * c]
-                allowed = 0
-                for j in range(c):
-                    allowed += m[j]
-            q_sum = 0.0
-            for j in range(c):
-                q_sum += target_of(i, j, c, labels, dense, class_weight, mask, smoothing, allowed)
-            loss += w * inverse_total * q_sum * math.log(np.float64(partition))
-            wide = q_sum / np.float64(partition)
-            for j in range(c):
-                q = target_of(i, j, c, labels, dense, class_weight, mask, smoothing, allowed)
-                d[j] = real(w * inverse_total * (np.float64(d[j]) * wide - q))
-            if mask.size:
-                m = mask[i * c : (i + 1) * c]
-                for j in range(c):
-                    d[j] = d[j] if m[j] else zero
-    return loss
+                d[j] = d[j] if m[j] else zero
+    return loss * inverse_total
 
 
 @inlined
@@ -149,65 +158,144 @@ def target_of(i, j, c, labels, dense, class_weight, mask, smoothing, allowed):
     return t if class_weight.size == 0 else t * np.float64(class_weight[j])
 
 
-@inlined
+# Each function of this table takes the dtype's constructor and returns ``f(kind, a, b, q, o) -> (loss, gradient)`` for
+# one prediction (or logit) a, target b, column weight or quantile level q, and option o.
+
+
+def _binary(real):
+    zero, one, half = real(0.0), real(1.0), real(0.5)
+
+    def f(kind, a, b, q, o):
+        y = b * (one - o) + half * o
+        p = y * q
+        v = p * softplus(-a) if p != zero else zero
+        v += (one - y) * softplus(a) if y != one else zero
+        return v, sigmoid(a) * (p + one - y) - p
+
+    return f
+
+
+def _squared(real):
+    half = real(0.5)
+
+    def f(kind, a, b, q, o):
+        e = a - b
+        return half * e * e, e
+
+    return f
+
+
+def _absolute(real):
+    zero, one = real(0.0), real(1.0)
+
+    def f(kind, a, b, q, o):
+        e = a - b
+        return abs(e), one if e > zero else (-one if e < zero else e)
+
+    return f
+
+
+def _huber(real):
+    half = real(0.5)
+
+    def f(kind, a, b, q, o):
+        e = a - b
+        near = -o if e < -o else (o if e > o else e)
+        return near * (e - half * near), near
+
+    return f
+
+
+def _quantile(real):
+    zero, one = real(0.0), real(1.0)
+
+    def f(kind, a, b, q, o):
+        e = b - a
+        return q * e if e > zero else (q - one) * e, -q if e > zero else (one - q if e < zero else e)
+
+    return f
+
+
+def _poisson(real):
+    def f(kind, a, b, q, o):
+        rate = exp(a)
+        return rate - b * a, rate - b
+
+    return f
+
+
+ELEMENT_LOSSES = {
+    BINARY: _binary,
+    SQUARED: _squared,
+    ABSOLUTE: _absolute,
+    HUBER: _huber,
+    QUANTILE: _quantile,
+    POISSON: _poisson,
+}
+
+
+def element_loss(kind, a, b, q, o):
+    """Return (loss, gradient) of one element, for the loss of that code, which must be known at compile time."""
+
+
+@overload(element_loss, prefer_literal=True, jit_options=JIT, strict=False)
+def _element_loss(kind, a, b, q, o):
+    if not isinstance(kind, types.IntegerLiteral):
+        return None
+    return ELEMENT_LOSSES[kind.literal_value](np.float32 if a == types.float32 else np.float64)
+
+
 def elementwise_rows(kind, z, t, sample_weight, column, mask, option, total, dz, rows, c):
     """Write the gradient of an element-wise loss for a flat block of rows; return its share of the loss.
 
     ``column`` (c,) holds positive weights (BINARY) or quantile levels (QUANTILE), or has size 0; ``option`` is the
     label smoothing (BINARY) or Huber's delta. Rows of weight 0 and masked elements give 0 whatever they hold.
     """
-    real = z.dtype.type
-    zero, one, half = real(0.0), real(1.0), real(0.5)
-    inverse_total = 1.0 / total if total > 0.0 else 1.0
-    loss = 0.0
-    o = real(option)
-    for r in range(rows):
-        w = 1.0 if sample_weight.size == 0 else np.float64(sample_weight[r])
-        share = real(w * inverse_total)
-        a, b, d = z[r * c : (r + 1) * c], t[r * c : (r + 1) * c], dz[r * c : (r + 1) * c]
-        if w <= 0.0:
-            for j in range(c):
-                d[j] = zero
-            continue
-        each = zero
-        for j in range(c):
-            if mask.size and not mask[r * c + j]:
-                d[j] = zero
-                continue
-            if kind == SQUARED:
-                e = a[j] - b[j]
-                each += half * e * e
-                d[j] = share * e
-            elif kind == BINARY:
-                y = b[j] * (one - o) + half * o if o != zero else b[j]
-                p = y * column[j] if column.size else y
-                v = zero
-                if p != zero:
-                    v += p * softplus(-a[j])
-                if y != one:
-                    v += (one - y) * softplus(a[j])
-                each += v
-                d[j] = share * (sigmoid(a[j]) * (p + one - y) - p)
-            elif kind == ABSOLUTE:
-                e = a[j] - b[j]
-                each += abs(e)
-                d[j] = share * (one if e > zero else (-one if e < zero else e))
-            elif kind == HUBER:
-                e = a[j] - b[j]
-                near = -o if e < -o else (o if e > o else e)
-                each += near * (e - half * near)
-                d[j] = share * near
-            elif kind == QUANTILE:
-                e = b[j] - a[j]
-                q = column[j] if column.size > 1 else column[0]
-                each += q * e if e > zero else (q - one) * e
-                d[j] = share * (-q if e > zero else (one - q if e < zero else e))
+
+
+@overload(elementwise_rows, prefer_literal=True, jit_options={**JIT, "fastmath": FASTMATH}, strict=False)
+def _elementwise_rows(kind, z, t, sample_weight, column, mask, option, total, dz, rows, c):
+    if not isinstance(kind, types.IntegerLiteral):
+        return None
+    code = kind.literal_value
+
+    def implementation(kind, z, t, sample_weight, column, mask, option, total, dz, rows, c):
+        real = z.dtype.type
+        zero, one, o = real(0.0), real(1.0), real(option)
+        inverse_total = 1.0 / total if total > 0.0 else 1.0
+        loss = 0.0
+        for r in range(rows):
+            w = 1.0 if sample_weight.size == 0 else np.float64(sample_weight[r])
+            share = real(w * inverse_total)
+            a, b, d = z[r * c : (r + 1) * c], t[r * c : (r + 1) * c], dz[r * c : (r + 1) * c]
+            each = zero
+            if w <= 0.0:
+                for j in range(c):
+                    d[j] = zero
+            elif mask.size == 0 and column.size == 0:
+                for j in range(c):
+                    v, g = element_loss(code, a[j], b[j], one, o)
+                    each += v
+                    d[j] = share * g
             else:
-                rate = exp(a[j])
-                each += rate - b[j] * a[j]
-                d[j] = share * (rate - b[j])
-        loss += np.float64(share) * np.float64(each)
-    return loss
+                for j in range(c):
+                    if mask.size and not mask[r * c + j]:
+                        d[j] = zero
+                        continue
+                    q = one if column.size == 0 else column[j if column.size > 1 else 0]
+                    v, g = element_loss(code, a[j], b[j], q, o)
+                    each += v
+                    d[j] = share * g
+            loss += np.float64(share) * np.float64(each)
+        return loss
+
+    return implementation
+
+
+@kernel
+def run_plain_cross_entropy(z, labels, sample_weight, total, dz, rows, c):
+    """Compiled entry point of `plain_cross_entropy_rows`."""
+    return plain_cross_entropy_rows(z, labels, sample_weight, total, dz, rows, c)
 
 
 @kernel
@@ -217,9 +305,9 @@ def run_cross_entropy(z, labels, dense, sample_weight, class_weight, mask, smoot
 
 
 @kernel
-def run_elementwise(kind, z, t, sample_weight, column, mask, option, total, dz, rows, c):
-    """Compiled entry point of `elementwise_rows`."""
-    return elementwise_rows(kind, z, t, sample_weight, column, mask, option, total, dz, rows, c)
+def run_binary(z, t, sample_weight, column, mask, option, total, dz, rows, c):
+    """Compiled entry point of `elementwise_rows` for sigmoids."""
+    return elementwise_rows(BINARY, z, t, sample_weight, column, mask, option, total, dz, rows, c)
 
 
 @kernel
@@ -258,22 +346,21 @@ def softmax_cross_entropy(z, target, sample_weight=None, class_weight=None, mask
     m = NO_MASK if mask is None else flat(mask, np.bool_)
     dz = np.empty(z.shape, real)
     z_flat, dz_flat = z.reshape(-1), dz.reshape(-1)
-    total = run_total(rows, c, sw, cw, m, labels, dense)
+    plain = integers and class_weight is None and mask is None and not label_smoothing
+    if plain:
+        total = float(rows) if sample_weight is None else float(sw.sum(dtype=np.float64))
+    else:
+        total = run_total(rows, c, sw, cw, m, labels, dense)
     losses = {}
 
     def some(a, b):
+        rows_z, rows_dz = z_flat[a * c : b * c], dz_flat[a * c : b * c]
+        if plain:
+            losses[a] = run_plain_cross_entropy(rows_z, labels[a:b], sw[a:b], total, rows_dz, b - a, c)
+            return
+        targets, allowed = dense[a * c : b * c], m[a * c : b * c]
         losses[a] = run_cross_entropy(
-            z_flat[a * c : b * c],
-            labels[a:b],
-            dense[a * c : b * c],
-            sw[a:b],
-            cw,
-            m[a * c : b * c],
-            label_smoothing,
-            total,
-            dz_flat[a * c : b * c],
-            b - a,
-            c,
+            rows_z, labels[a:b], targets, sw[a:b], cw, allowed, label_smoothing, total, rows_dz, b - a, c
         )
 
     share_rows(some, rows, z.size)
@@ -290,5 +377,5 @@ def sigmoid_cross_entropy(z, target, sample_weight=None, pos_weight=None, mask=N
     m = NO_MASK if mask is None else flat(mask, np.bool_)
     dz = np.empty(z.shape, real)
     total = float(rows) if sample_weight is None else float(sw.sum(dtype=np.float64))
-    loss = run_elementwise(BINARY, z.reshape(-1), t, sw, pw, m, label_smoothing, total, dz.reshape(-1), rows, c)
+    loss = run_binary(z.reshape(-1), t, sw, pw, m, label_smoothing, total, dz.reshape(-1), rows, c)
     return real.type(loss), dz

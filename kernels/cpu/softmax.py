@@ -7,6 +7,7 @@ a wide row is found over order-preserving integers, since LLVM will not vectoris
 import math
 
 import numpy as np
+
 from mlpx_kernels.cpu.activation import real_array
 from mlpx_kernels.cpu.compile import inlined, kernel
 from mlpx_kernels.cpu.mathematics import bits_of, exp, float_of

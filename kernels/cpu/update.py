@@ -1,14 +1,20 @@
 """Parameter updates: one pass over the flat buffers, no temporaries."""
 
 import math
+from functools import cache
 
 import numpy as np
+from numba import types
+from numba.extending import overload
+
 from mlpx_kernels import Unsupported
-from mlpx_kernels.cpu.compile import inlined, kernel
+from mlpx_kernels.cpu.compile import FASTMATH, inlined, kernel
+from mlpx_kernels.cpu.mathematics import JIT
 
 SGD, MOMENTUM, NESTEROV, ADAGRAD, RMSPROP, ADADELTA, ADAM, RPROP = range(8)
-LR, SCALE, CLIP, L1, L2, DECAY, A, B, C, D = range(10)
-"""Places in the array of numbers that an update takes; A to D are particular to each kind."""
+LR, SCALE, CLIP, L1, L2, DECAY, A, B, C, D, STEP = range(11)
+"""Places in the array of numbers that an update takes; A to D are particular to each kind; the step counts from 1."""
+N_NUMBERS = 11
 
 
 @inlined
@@ -21,133 +27,228 @@ def effective(w, g, scale, clip, l1, l2):
     return e + l1 if w > 0 else (e - l1 if w < 0 else e)
 
 
+# One loop for each kind, all with the same arguments: flat ``w`` (k,), its gradient ``g``, two states (unused ones may
+# be any array) and the numbers.
+
+
 @inlined
-def update(kind, w, g, s1, s2, numbers):
-    """Take one step for flat ``w`` (k,) along ``g``; ``s1``, ``s2`` are state (unused ones may be any array)."""
+def shared(numbers, real):
+    """Return lr, scale, clip, l1, l2 and 1 - lr * decay in the weights' dtype."""
+    return (
+        real(numbers[LR]),
+        real(numbers[SCALE]),
+        real(numbers[CLIP]),
+        real(numbers[L1]),
+        real(numbers[L2]),
+        real(1.0 - numbers[LR] * numbers[DECAY]),
+    )
+
+
+def _sgd(kind, w, g, s1, s2, numbers):
+    lr, scale, clip, l1, l2, keep = shared(numbers, w.dtype.type)
+    for i in range(w.size):
+        w[i] = w[i] * keep - lr * effective(w[i], g[i], scale, clip, l1, l2)
+
+
+def _momentum(kind, w, g, s1, s2, numbers):
+    lr, scale, clip, l1, l2, keep = shared(numbers, w.dtype.type)
+    momentum = w.dtype.type(numbers[A])
+    for i in range(w.size):
+        v = momentum * s1[i] - lr * effective(w[i], g[i], scale, clip, l1, l2)
+        s1[i] = v
+        w[i] = w[i] * keep + v
+
+
+def _nesterov(kind, w, g, s1, s2, numbers):
+    lr, scale, clip, l1, l2, keep = shared(numbers, w.dtype.type)
+    momentum = w.dtype.type(numbers[A])
+    for i in range(w.size):
+        e = lr * effective(w[i], g[i], scale, clip, l1, l2)
+        v = momentum * s1[i] - e
+        s1[i] = v
+        w[i] = w[i] * keep + (momentum * v - e)
+
+
+def _adagrad(kind, w, g, s1, s2, numbers):
+    lr, scale, clip, l1, l2, keep = shared(numbers, w.dtype.type)
+    eps = w.dtype.type(numbers[B])
+    for i in range(w.size):
+        e = effective(w[i], g[i], scale, clip, l1, l2)
+        s = s1[i] + e * e
+        s1[i] = s
+        w[i] = w[i] * keep - lr * e / (math.sqrt(s) + eps)
+
+
+def _rmsprop(kind, w, g, s1, s2, numbers):
     real = w.dtype.type
-    lr, scale, clip = real(numbers[LR]), real(numbers[SCALE]), real(numbers[CLIP])
-    l1, l2, keep = real(numbers[L1]), real(numbers[L2]), real(1.0 - numbers[LR] * numbers[DECAY])
-    a, b, c, d = real(numbers[A]), real(numbers[B]), real(numbers[C]), real(numbers[D])
-    one, zero = real(1.0), real(0.0)
-    if kind == SGD:
-        for i in range(w.size):
-            e = effective(w[i], g[i], scale, clip, l1, l2)
-            w[i] = w[i] * keep - lr * e
-    elif kind == MOMENTUM:
-        for i in range(w.size):
-            e = effective(w[i], g[i], scale, clip, l1, l2)
-            v = a * s1[i] - lr * e
-            s1[i] = v
-            w[i] = w[i] * keep + v
-    elif kind == NESTEROV:
-        for i in range(w.size):
-            e = effective(w[i], g[i], scale, clip, l1, l2)
-            v = a * s1[i] - lr * e
-            s1[i] = v
-            w[i] = w[i] * keep + (a * v - lr * e)
-    elif kind == ADAGRAD:
-        for i in range(w.size):
-            e = effective(w[i], g[i], scale, clip, l1, l2)
-            s = s1[i] + e * e
-            s1[i] = s
-            w[i] = w[i] * keep - lr * e / (math.sqrt(s) + b)
-    elif kind == RMSPROP:
-        rest = real(1.0 - numbers[A])
-        for i in range(w.size):
-            e = effective(w[i], g[i], scale, clip, l1, l2)
-            s = a * s1[i] + rest * e * e
-            s1[i] = s
-            w[i] = w[i] * keep - lr * e / (math.sqrt(s) + b)
-    elif kind == ADADELTA:
-        rest = real(1.0 - numbers[A])
-        for i in range(w.size):
-            e = effective(w[i], g[i], scale, clip, l1, l2)
-            s = a * s1[i] + rest * e * e
-            s1[i] = s
-            u = math.sqrt(s2[i] + b) / math.sqrt(s + b) * e
-            s2[i] = a * s2[i] + rest * u * u
-            w[i] = w[i] * keep - lr * u
-    elif kind == ADAM:
-        # lr carries 1 / (1 - beta1^t), d is (1 - beta2^t)^-1/2
-        rest1, rest2 = real(1.0 - numbers[A]), real(1.0 - numbers[B])
-        size = real(numbers[LR] / (1.0 - numbers[A] ** numbers[D + 1]))
-        root = real((1.0 - numbers[B] ** numbers[D + 1]) ** -0.5)
-        for i in range(w.size):
-            e = effective(w[i], g[i], scale, clip, l1, l2)
-            m = a * s1[i] + rest1 * e
-            v = b * s2[i] + rest2 * e * e
-            s1[i] = m
-            s2[i] = v
-            w[i] = w[i] * keep - size * m / (math.sqrt(v) * root + c)
-    elif kind == RPROP:
-        for i in range(w.size):
-            e = effective(w[i], g[i], scale, clip, l1, l2)
-            agree = e * s1[i]
-            size = s2[i] * (b if agree > zero else (a if agree < zero else one))
-            size = c if size < c else size
-            size = d if size > d else size
-            e = zero if agree < zero else e
-            s2[i] = size
-            s1[i] = e
-            w[i] = w[i] * keep - (size if e > zero else (-size if e < zero else e))
+    lr, scale, clip, l1, l2, keep = shared(numbers, real)
+    rho, rest, eps = real(numbers[A]), real(1.0 - numbers[A]), real(numbers[B])
+    for i in range(w.size):
+        e = effective(w[i], g[i], scale, clip, l1, l2)
+        s = rho * s1[i] + rest * e * e
+        s1[i] = s
+        w[i] = w[i] * keep - lr * e / (math.sqrt(s) + eps)
 
 
-N_NUMBERS = 11
+def _adadelta(kind, w, g, s1, s2, numbers):
+    real = w.dtype.type
+    lr, scale, clip, l1, l2, keep = shared(numbers, real)
+    rho, rest, eps = real(numbers[A]), real(1.0 - numbers[A]), real(numbers[B])
+    for i in range(w.size):
+        e = effective(w[i], g[i], scale, clip, l1, l2)
+        s = rho * s1[i] + rest * e * e
+        s1[i] = s
+        u = math.sqrt(s2[i] + eps) / math.sqrt(s + eps) * e
+        s2[i] = rho * s2[i] + rest * u * u
+        w[i] = w[i] * keep - lr * u
 
 
-@kernel
-def run(kind, w, g, s1, s2, numbers):
-    """Compiled entry point of `update`."""
-    update(kind, w, g, s1, s2, numbers)
+def _adam(kind, w, g, s1, s2, numbers):
+    real = w.dtype.type
+    _, scale, clip, l1, l2, keep = shared(numbers, real)
+    beta1, rest1 = real(numbers[A]), real(1.0 - numbers[A])
+    beta2, rest2 = real(numbers[B]), real(1.0 - numbers[B])
+    eps, step = real(numbers[C]), numbers[STEP]
+    size = real(numbers[LR] / (1.0 - numbers[A] ** step))
+    root = real((1.0 - numbers[B] ** step) ** -0.5)
+    for i in range(w.size):
+        e = effective(w[i], g[i], scale, clip, l1, l2)
+        m = beta1 * s1[i] + rest1 * e
+        v = beta2 * s2[i] + rest2 * e * e
+        s1[i] = m
+        s2[i] = v
+        w[i] = w[i] * keep - size * m / (math.sqrt(v) * root + eps)
 
 
-def numbers_of(lr, scale, clip, l1, l2, decay, *own):
-    """Return the array of numbers that `update` takes."""
+def _rprop(kind, w, g, s1, s2, numbers):
+    real = w.dtype.type
+    _, scale, clip, l1, l2, keep = shared(numbers, real)
+    shrink, grow, smallest, largest = real(numbers[A]), real(numbers[B]), real(numbers[C]), real(numbers[D])
+    zero, one = real(0.0), real(1.0)
+    for i in range(w.size):
+        e = effective(w[i], g[i], scale, clip, l1, l2)
+        agree = e * s1[i]
+        size = s2[i] * (grow if agree > zero else (shrink if agree < zero else one))
+        size = smallest if size < smallest else size
+        size = largest if size > largest else size
+        e = zero if agree < zero else e
+        s2[i] = size
+        s1[i] = e
+        w[i] = w[i] * keep - (size if e > zero else (-size if e < zero else e))
+
+
+LOOPS = (_sgd, _momentum, _nesterov, _adagrad, _rmsprop, _adadelta, _adam, _rprop)
+
+
+def update(kind, w, g, s1, s2, numbers):
+    """Take one step by the kind of that code, which must be known at compile time."""
+
+
+@overload(update, prefer_literal=True, jit_options={**JIT, "fastmath": FASTMATH}, strict=False)
+def _update(kind, w, g, s1, s2, numbers):
+    return LOOPS[kind.literal_value] if isinstance(kind, types.IntegerLiteral) else None
+
+
+@cache
+def update_loop(kind):
+    """Return the compiled ``run(w, g, s1, s2, numbers)`` of one kind of update."""
+
+    @kernel
+    def run(w, g, s1, s2, numbers):
+        update(kind, w, g, s1, s2, numbers)
+
+    return run
+
+
+OWN = {
+    "sgd_inplace": (SGD, ()),
+    "momentum_inplace": (MOMENTUM, ("momentum",)),
+    "adagrad_inplace": (ADAGRAD, ("", "eps")),
+    "rmsprop_inplace": (RMSPROP, ("rho", "eps")),
+    "adadelta_inplace": (ADADELTA, ("rho", "eps")),
+    "adam_inplace": (ADAM, ("beta1", "beta2", "eps", "", "step")),
+    "rprop_inplace": (RPROP, ("shrink", "grow", "smallest", "largest")),
+}
+"""Op to its code and the names of the numbers that are particular to it, from place A on."""
+
+
+def encode(op, *, lr, scale=1.0, clip=math.inf, l1=0.0, l2=0.0, decay=0.0, nesterov=False, **own):
+    """Return the code and the array of numbers that `update` takes for the parameters of an op."""
+    kind, names = OWN[op]
     numbers = np.zeros(N_NUMBERS)
-    numbers[:6] = lr, scale, clip, l1, l2, decay
-    numbers[A : A + len(own)] = own
-    return numbers
+    numbers[:A] = lr, scale, clip, l1, l2, decay
+    for place, name in enumerate(names, A):
+        numbers[place] = own.get(name, 0.0)
+    return NESTEROV if nesterov else kind, numbers
 
 
-def _run(kind, w, g, states, numbers):
+def _run(op, w, g, states, **params):
     for array in (w, *states):
         if not array.flags.c_contiguous or array.ndim != 1:
             raise Unsupported("update: the kernels want flat, contiguous arrays")
         if array.dtype not in (np.float32, np.float64):
             raise Unsupported(f"update: dtype {array.dtype}; the CPU kernels are made for float32 and float64")
+    kind, numbers = encode(op, **params)
     s1, s2 = (*states, w, w)[:2]
-    run(kind, w, np.ascontiguousarray(g), s1, s2, numbers)
+    update_loop(kind)(w, np.ascontiguousarray(g), s1, s2, numbers)
 
 
 def sgd_inplace(w, g, *, lr, scale=1.0, clip=math.inf, l1=0.0, l2=0.0, decay=0.0):
     """12 bytes a parameter in float32."""
-    _run(SGD, w, g, (), numbers_of(lr, scale, clip, l1, l2, decay))
+    _run("sgd_inplace", w, g, (), lr=lr, scale=scale, clip=clip, l1=l1, l2=l2, decay=decay)
 
 
 def momentum_inplace(w, g, v, *, lr, momentum, nesterov=False, scale=1.0, clip=math.inf, l1=0.0, l2=0.0, decay=0.0):
     """20 bytes a parameter in float32."""
-    kind = NESTEROV if nesterov else MOMENTUM
-    _run(kind, w, g, (v,), numbers_of(lr, scale, clip, l1, l2, decay, momentum))
+    _run(
+        "momentum_inplace",
+        w,
+        g,
+        (v,),
+        lr=lr,
+        scale=scale,
+        clip=clip,
+        l1=l1,
+        l2=l2,
+        decay=decay,
+        momentum=momentum,
+        nesterov=nesterov,
+    )
 
 
 def adagrad_inplace(w, g, s, *, lr, eps, scale=1.0, clip=math.inf, l1=0.0, l2=0.0, decay=0.0):
     """20 bytes a parameter in float32."""
-    _run(ADAGRAD, w, g, (s,), numbers_of(lr, scale, clip, l1, l2, decay, 0.0, eps))
+    _run("adagrad_inplace", w, g, (s,), lr=lr, scale=scale, clip=clip, l1=l1, l2=l2, decay=decay, eps=eps)
 
 
 def rmsprop_inplace(w, g, s, *, lr, rho, eps, scale=1.0, clip=math.inf, l1=0.0, l2=0.0, decay=0.0):
     """20 bytes a parameter in float32."""
-    _run(RMSPROP, w, g, (s,), numbers_of(lr, scale, clip, l1, l2, decay, rho, eps))
+    _run("rmsprop_inplace", w, g, (s,), lr=lr, scale=scale, clip=clip, l1=l1, l2=l2, decay=decay, rho=rho, eps=eps)
 
 
 def adadelta_inplace(w, g, s, d, *, lr, rho, eps, scale=1.0, clip=math.inf, l1=0.0, l2=0.0, decay=0.0):
     """28 bytes a parameter in float32."""
-    _run(ADADELTA, w, g, (s, d), numbers_of(lr, scale, clip, l1, l2, decay, rho, eps))
+    _run("adadelta_inplace", w, g, (s, d), lr=lr, scale=scale, clip=clip, l1=l1, l2=l2, decay=decay, rho=rho, eps=eps)
 
 
 def adam_inplace(w, g, m, v, *, lr, beta1, beta2, eps, step, scale=1.0, clip=math.inf, l1=0.0, l2=0.0, decay=0.0):
     """28 bytes a parameter in float32: w, g, m, v read, w, m, v written."""
-    _run(ADAM, w, g, (m, v), numbers_of(lr, scale, clip, l1, l2, decay, beta1, beta2, eps, 0.0, step))
+    _run(
+        "adam_inplace",
+        w,
+        g,
+        (m, v),
+        lr=lr,
+        scale=scale,
+        clip=clip,
+        l1=l1,
+        l2=l2,
+        decay=decay,
+        beta1=beta1,
+        beta2=beta2,
+        eps=eps,
+        step=step,
+    )
 
 
 def rprop_inplace(
@@ -168,4 +269,19 @@ def rprop_inplace(
     decay=0.0,
 ):
     """28 bytes a parameter in float32."""
-    _run(RPROP, w, g, (last, size), numbers_of(lr, scale, clip, l1, l2, decay, shrink, grow, smallest, largest))
+    _run(
+        "rprop_inplace",
+        w,
+        g,
+        (last, size),
+        lr=lr,
+        scale=scale,
+        clip=clip,
+        l1=l1,
+        l2=l2,
+        decay=decay,
+        shrink=shrink,
+        grow=grow,
+        smallest=smallest,
+        largest=largest,
+    )

@@ -90,6 +90,48 @@ class Parameter:
         self.grad[...] = grad
 
 
+@dataclass(frozen=True)
+class PlanRow:
+    """One layer's row of a plan: what the compiled interpreter needs to know of it.
+
+    Attributes
+    ----------
+    op : str
+        "dense", "activation", "dropout", "layer_norm", "batch_norm", "softmax" or "masked_softmax".
+    n_in, n_out : int
+        Widths.
+    kind : str
+        The activation.
+    weight, bias : Parameter, optional
+        Of a norm: gain and shift.
+    mean, var : Parameter, optional
+        Running statistics.
+    real : float
+        p of dropout, eps of a norm.
+    momentum : float
+        Of running statistics.
+    number : int
+        The layer's place in the network.
+    """
+
+    op: str
+    n_in: int
+    n_out: int
+    kind: str = "identity"
+    weight: Parameter | None = None
+    bias: Parameter | None = None
+    mean: Parameter | None = None
+    var: Parameter | None = None
+    real: float = 0.0
+    momentum: float = 0.0
+    number: int = 0
+
+    @property
+    def lr_factor(self) -> float:
+        """The learning-rate factor of its parameters."""
+        return 1.0 if self.weight is None else self.weight.lr_factor
+
+
 class Layer(ABC):
     """A building block: says how ops are joined and holds their parameters; does no arithmetic of its own.
 
@@ -116,6 +158,10 @@ class Layer(ABC):
     @abstractmethod
     def forward(self, x: Array, context: Context = INFERENCE) -> tuple[Array, Backprop]:
         """Return the output for ``x`` (..., n_in) and the function that takes its gradient back."""
+
+    def describe(self, n_in: int) -> PlanRow | None:
+        """Return the layer's row of a plan for an input of last axis ``n_in``; None keeps it out of plans."""
+        return None
 
     def output_size(self, n_in: int) -> int:
         """Return the last axis of the output for an input of last axis ``n_in``, or raise ValueError."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from mlpx import ops
 from mlpx.errors import check_count, check_number
 from mlpx.initializers import Uniform, automatic, find
-from mlpx.layers.base import INFERENCE, Backprop, Context, Layer, Parameter
+from mlpx.layers.base import INFERENCE, Backprop, Context, Layer, Parameter, PlanRow
 from mlpx.ops.activation import find as find_activation
 from mlpx.typing import Array
 
@@ -66,6 +66,11 @@ class Dense(Layer):
             raise self.size_error(n_in, self.n_in)
         return self.n_out
 
+    def describe(self, n_in: int) -> PlanRow:
+        """Return the row of a plan."""
+        p = self.parameters
+        return PlanRow("dense", n_in, self.n_out, self.activation, p["w"], p.get("b"))
+
     def forward(self, x: Array, context: Context = INFERENCE) -> tuple[Array, Backprop]:
         """Return y (..., n_out) for x (..., n_in), and its backprop."""
         w = self.value("w")
@@ -98,6 +103,10 @@ class Activation(Layer):
     def __post_init__(self) -> None:
         find_activation(self.kind)
         self.declare({})
+
+    def describe(self, n_in: int) -> PlanRow:
+        """Return the row of a plan."""
+        return PlanRow("activation", n_in, n_in, self.kind)
 
     def forward(self, x: Array, context: Context = INFERENCE) -> tuple[Array, Backprop]:
         """Return y, of the shape of x, and its backprop."""

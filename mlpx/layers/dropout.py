@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from mlpx import ops
 from mlpx.errors import check_number
-from mlpx.layers.base import INFERENCE, Backprop, Context, Layer
+from mlpx.layers.base import INFERENCE, Backprop, Context, Layer, PlanRow
 from mlpx.typing import Array
 
 
@@ -27,6 +27,10 @@ class Dropout(Layer):
         check_number("p", self.p, 0.0, 1.0, open_high=True)
         self.shared_axes = tuple(self.shared_axes)
         self.declare({})
+
+    def describe(self, n_in: int) -> PlanRow | None:
+        """Return the row of a plan."""
+        return None if self.shared_axes else PlanRow("dropout", n_in, n_in, real=self.p, number=self.number)
 
     def forward(self, x: Array, context: Context = INFERENCE) -> tuple[Array, Backprop]:
         """Return y, of the shape of x, and its backprop (the same mask again)."""

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from mlpx import ops
 from mlpx.errors import check_count, check_number
-from mlpx.layers.base import INFERENCE, Backprop, Context, Layer, Parameter
+from mlpx.layers.base import INFERENCE, Backprop, Context, Layer, Parameter, PlanRow
 from mlpx.typing import Array
 
 
@@ -49,6 +49,22 @@ class BatchNorm(Layer):
         if n_in != self.n:
             raise self.size_error(n_in, self.n)
         return n_in
+
+    def describe(self, n_in: int) -> PlanRow:
+        """Return the row of a plan."""
+        p, s = self.parameters, self.statistics
+        return PlanRow(
+            "batch_norm",
+            n_in,
+            n_in,
+            weight=p["gamma"],
+            bias=p["beta"],
+            mean=s["mean"],
+            var=s["var"],
+            real=self.eps,
+            momentum=self.momentum,
+            number=self.number,
+        )
 
     def forward(self, x: Array, context: Context = INFERENCE) -> tuple[Array, Backprop]:
         """Return y (..., n) and its backprop; in training the running statistics move."""
@@ -96,6 +112,11 @@ class LayerNorm(Layer):
         if n_in != self.n:
             raise self.size_error(n_in, self.n)
         return n_in
+
+    def describe(self, n_in: int) -> PlanRow:
+        """Return the row of a plan."""
+        p = self.parameters
+        return PlanRow("layer_norm", n_in, n_in, weight=p["gamma"], bias=p["beta"], real=self.eps, number=self.number)
 
     def forward(self, x: Array, context: Context = INFERENCE) -> tuple[Array, Backprop]:
         """Return y (..., n) and its backprop."""

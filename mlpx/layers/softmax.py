@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from mlpx import ops
-from mlpx.layers.base import INFERENCE, Backprop, Context, Layer
+from mlpx.layers.base import INFERENCE, Backprop, Context, Layer, PlanRow
 from mlpx.typing import Array
 
 
@@ -13,6 +13,10 @@ class Softmax(Layer):
 
     def __post_init__(self) -> None:
         self.declare({})
+
+    def describe(self, n_in: int) -> PlanRow:
+        """Return the row of a plan."""
+        return PlanRow("softmax", n_in, n_in)
 
     def forward(self, x: Array, context: Context = INFERENCE) -> tuple[Array, Backprop]:
         """Return y (..., c), rows that sum to 1, and its backprop."""
@@ -32,6 +36,10 @@ class MaskedSoftmax(Layer):
 
     def __post_init__(self) -> None:
         self.declare({})
+
+    def describe(self, n_in: int) -> PlanRow:
+        """Return the row of a plan."""
+        return PlanRow("masked_softmax", n_in, n_in)
 
     def forward(self, x: Array, context: Context = INFERENCE) -> tuple[Array, Backprop]:
         """Return y (..., c) and its backprop."""

@@ -1,0 +1,176 @@
+"""The plan's interpreter: many training steps, or a prediction, as one call into compiled code.
+
+A network is a table with a row per layer; the row holds the addresses of the layer's pieces (pieces.py). One compiled
+function walks it for every architecture and both dtypes. Threads run the same function side by side and meet twice a
+step:
+
+1. each takes a block of batch *rows* through gather, forward, loss and the chain of input gradients;
+2. each takes a block of *output rows* of every weight's gradient over the whole batch, and updates those weights at
+   once, while they are in cache. No gradient buffers are summed.
+
+The cuts depend on the number of blocks alone, so results do not depend on how many threads share the blocks.
+"""
+
+import math
+
+import numpy as np
+
+from mlpx_kernels.cpu import pieces as p
+from mlpx_kernels.cpu.barrier import wait
+from mlpx_kernels.cpu.compile import inlined, kernel
+from mlpx_kernels.cpu.update import DECAY, L1, L2, LR, SCALE
+from mlpx_kernels.cpu.update import STEP as UPDATE_STEP
+
+
+@inlined
+def cut(size, block, blocks):
+    """Return where block number ``block`` of ``blocks`` begins among ``size`` rows, on a multiple of 8."""
+    return size if block == blocks else min(size, (size * block // blocks + 7) // 8 * 8)
+
+
+@inlined
+def output_rows(row, block, blocks):
+    """Return the output rows (first, last) of a layer that belong to a block; norms go whole to one block."""
+    if row[p.DENSE]:
+        return cut(row[p.N_OUT], block, blocks), cut(row[p.N_OUT], block + 1, blocks)
+    return 0, row[p.N_OUT] if block == row[p.NUMBER] % blocks else 0
+
+
+@inlined
+def call(address, table, reals, layer, job, frame, a, b):
+    """Call a piece for a layer of the table."""
+    row, real = table[layer:], reals[layer:]
+    return p.call_piece(address, row.ctypes.data, real.ctypes.data, job.ctypes.data, frame.ctypes.data, a, b)
+
+
+@inlined
+def update_layer(table, reals, layer, job, frame, floats, first, last):
+    """Update output rows ``first`` to ``last`` of a layer; penalties and decay are for dense weights alone."""
+    row = table[layer]
+    rate, l1, l2, decay = floats[LR], floats[L1], floats[L2], floats[DECAY]
+    floats[LR] = rate * reals[layer, p.FACTOR]
+    width = row[p.N_IN]
+    if not row[p.DENSE]:
+        width = 1
+        floats[L1] = floats[L2] = floats[DECAY] = 0.0
+    w, b = row[p.W], row[p.B]
+    call(job[p.UPDATE], table, reals, layer, job, frame, w + first * width, w + last * width)
+    if b >= 0:
+        floats[L1] = floats[L2] = floats[DECAY] = 0.0
+        call(job[p.UPDATE], table, reals, layer, job, frame, b + first, b + last)
+    floats[LR], floats[L1], floats[L2], floats[DECAY] = rate, l1, l2, decay
+
+
+@inlined
+def squared_norm(table, reals, layer, job, frame, first, last):
+    """Return the sum of squares of the gradients of output rows ``first`` to ``last`` of a layer."""
+    row = table[layer]
+    width, w, b = row[p.N_IN] if row[p.DENSE] else 1, row[p.W], row[p.B]
+    square = call(job[p.SQUARES], table, reals, layer, job, frame, w + first * width, w + last * width)
+    if b >= 0:
+        square += call(job[p.SQUARES], table, reals, layer, job, frame, b + first, b + last)
+    return square
+
+
+@kernel
+def train(thread, job, table, reals, numbers, rates, losses, partial, barrier, stats, stats_backup):
+    """Take the job's steps; return how many were taken before the loss was not finite (all, if it always was).
+
+    Every thread calls this with its own number and the same arrays.
+
+    Parameters
+    ----------
+    job, table, reals : array
+        See pieces.py. The work buffer begins with the batch's inputs, then its targets and row weights.
+    numbers : array (N_FLOATS,), float64
+        The update's numbers, then the loss's option and the largest gradient norm (0: no clipping).
+    rates : array (steps,), float64
+        The learning rate of each step.
+    losses : array (steps,), float64
+        Written: the loss of each step, before its update.
+    partial : array (blocks, 16), float64
+        Scratch: a loss and a sum of squares per block, on cache lines of their own.
+    barrier : array (16,), int64
+        Zeros.
+    stats, stats_backup : array (bytes,), uint8
+        Running statistics, and a copy from before the last step.
+    """
+    n_threads, blocks, n_layers = job[p.THREADS], job[p.BLOCKS], table.shape[0]
+    last_layer = n_layers - 1
+    row_blocks = 1 if job[p.TOGETHER] else blocks
+    frame = np.zeros(p.FRAME_SIZE, np.int64)
+    floats = numbers.copy()
+    frame[p.FLOATS] = floats.ctypes.data
+    clipped = floats[p.MAX_NORM] > 0.0
+    for s in range(rates.size):
+        start = s * job[p.BATCH]
+        n = min(job[p.BATCH], job[p.N_ROWS] - start)
+        frame[p.STEP], frame[p.START], frame[p.ROWS] = job[p.FIRST_STEP] + s, start, n
+        floats[p.ALL_WEIGHT] = np.float64(n)
+        if job[p.TOTAL]:
+            floats[p.ALL_WEIGHT] = call(job[p.TOTAL], table, reals, 0, job, frame, 0, n)
+        if thread == 0:
+            for k in range(stats.size):
+                stats_backup[k] = stats[k]
+        for block in range(thread, row_blocks, n_threads):
+            a, b = cut(n, block, row_blocks), cut(n, block + 1, row_blocks)
+            call(job[p.GATHER], table, reals, 0, job, frame, a, b)
+            for layer in range(n_layers):
+                call(table[layer, p.FORWARD], table, reals, layer, job, frame, a, b)
+            partial[block, 0] = call(job[p.LOSS], table, reals, last_layer, job, frame, a, b)
+            for layer in range(last_layer, -1, -1):
+                if table[layer, p.BACKWARD]:
+                    call(table[layer, p.BACKWARD], table, reals, layer, job, frame, a, b)
+        wait(barrier, n_threads)
+        loss = 0.0
+        for block in range(row_blocks):
+            loss += partial[block, 0]
+        if thread == 0:
+            losses[s] = loss
+        if not math.isfinite(loss):
+            return s
+        floats[LR] = rates[s]
+        floats[SCALE] = 1.0
+        floats[UPDATE_STEP] = job[p.UPDATES] + s + 1
+        for block in range(thread, blocks, n_threads):
+            square = 0.0
+            for layer in range(last_layer, -1, -1):
+                row = table[layer]
+                first, last = output_rows(row, block, blocks)
+                if row[p.W] < 0 or first >= last or (reals[layer, p.FACTOR] == 0.0 and not clipped):
+                    continue
+                if row[p.WEIGHTS]:
+                    call(row[p.WEIGHTS], table, reals, layer, job, frame, first, last)
+                if clipped:
+                    square += squared_norm(table, reals, layer, job, frame, first, last)
+                else:
+                    update_layer(table, reals, layer, job, frame, floats, first, last)
+            partial[block, 1] = square
+        if clipped:
+            wait(barrier, n_threads)
+            square = 0.0
+            for block in range(blocks):
+                square += partial[block, 1]
+            norm = math.sqrt(square)
+            floats[SCALE] = min(1.0, floats[p.MAX_NORM] / norm) if norm > 0.0 else 1.0
+            for block in range(thread, blocks, n_threads):
+                for layer in range(n_layers):
+                    first, last = output_rows(table[layer], block, blocks)
+                    if table[layer, p.W] >= 0 and first < last and reals[layer, p.FACTOR] != 0.0:
+                        update_layer(table, reals, layer, job, frame, floats, first, last)
+        wait(barrier, n_threads)
+    return rates.size
+
+
+@kernel
+def predict(job, table, reals):
+    """Take the job's rows through the table, ``BATCH`` rows at a time; hidden layers never exist for all rows."""
+    last_layer = table.shape[0] - 1
+    frame = np.zeros(p.FRAME_SIZE, np.int64)
+    for start in range(0, job[p.N_ROWS], job[p.BATCH]):
+        n = min(job[p.BATCH], job[p.N_ROWS] - start)
+        frame[p.START], frame[p.ROWS] = start, n
+        call(job[p.GATHER], table, reals, 0, job, frame, 0, n)
+        for layer in range(table.shape[0]):
+            call(table[layer, p.FORWARD], table, reals, layer, job, frame, 0, n)
+        call(job[p.LOSS], table, reals, last_layer, job, frame, 0, n)

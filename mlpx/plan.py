@@ -1,0 +1,196 @@
+"""The plan: a network as a table, for the compiled function that runs whole epochs and predictions in one call.
+
+Layers describe themselves (`Layer.describe`); this file lays out the table and the buffers, and nobody else knows
+them. A layer that cannot describe itself makes the network run layer by layer: slower, never wrong.
+"""
+
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+
+from mlpx.layers import Buffers, Dropout, Layer
+from mlpx.layers.base import PlanRow
+from mlpx.op import fused_mode
+from mlpx.typing import Array
+from mlpx_kernels import Unsupported
+
+ALIGNMENT = 16
+"""Buffers inside the work array start at multiples of this many elements."""
+BLOCK_ELEMENTS = 1 << 17
+"""Activations of one block of a prediction: they stay in a core's second-level cache."""
+
+
+def kernels(module: str) -> Any:
+    """Return a module of the CPU kernels.
+
+    Raises
+    ------
+    Unsupported
+        If fused kernels are switched off, or it cannot be imported.
+    """
+    if fused_mode() == "off":
+        raise Unsupported("fused kernels are switched off (MLPX_FUSED=off)")
+    try:
+        return import_module(f"mlpx_kernels.cpu.{module}")
+    except ImportError as error:
+        raise Unsupported(f"mlpx_kernels.cpu.{module} cannot be imported: {error}") from error
+
+
+def describe(layers: Sequence[Layer], n_in: int | None, *, training: bool) -> list[PlanRow]:
+    """Return the rows of a network's layers.
+
+    Raises
+    ------
+    Unsupported
+        If a layer has no description, or the input's width is not known.
+    """
+    if n_in is None:
+        raise Unsupported("no layer fixes the width of the input")
+    rows = []
+    for layer in layers:
+        if isinstance(layer, Dropout) and not training:
+            continue
+        row = layer.describe(n_in)
+        if row is None:
+            raise Unsupported(f"{type(layer).__name__} runs layer by layer")
+        n_in = row.n_out
+        rows.append(row)
+    if not rows:
+        raise Unsupported("there is nothing to compute")
+    return rows
+
+
+def padded(elements: int) -> int:
+    """Return a number of elements rounded up to the alignment."""
+    return -(-elements // ALIGNMENT) * ALIGNMENT
+
+
+class Table:
+    """The table, the pieces it calls, and where each buffer lies in the work array.
+
+    Attributes
+    ----------
+    whole : array (layers, columns), int64
+    reals : array (layers, 3), float64
+    size : int
+        Elements of the work array.
+    pieces : list
+        The compiled pieces; holding them keeps their addresses valid.
+    """
+
+    def __init__(self, rows: Sequence[PlanRow], n: int, reserved: int, dtype: str, *, training: bool) -> None:
+        k = kernels("pieces")
+        self.whole = np.full((len(rows), k.N_COLUMNS), -1, np.int64)
+        self.reals = np.zeros((len(rows), 3))
+        self.size = padded(reserved)
+        self.pieces: list[Any] = []
+        source, source_gradient = 0, -1
+        for line, row in enumerate(rows):
+            kind = k.CODES[row.kind]
+            output = self._place(n * row.n_out)
+            gradient = self._place(n * row.n_out) if training else -1
+            # What the gradient needs: the output, or the pre-activation where the output does not determine it.
+            saved, extra = output, -1
+            if kind in k.SAVES_INPUT:
+                saved = self._place(n * row.n_out) if row.op == "dense" else source
+            if row.op == "dropout":
+                extra = self._place(n * row.n_out)
+            elif row.op in ("layer_norm", "batch_norm"):
+                extra, saved = (self._place(n if row.op == "layer_norm" else row.n_out) for _ in range(2))
+            entries = {
+                k.N_IN: row.n_in,
+                k.N_OUT: row.n_out,
+                k.W: -1 if row.weight is None else row.weight.offset,
+                k.B: -1 if row.bias is None else row.bias.offset,
+                k.X: source,
+                k.Y: output,
+                k.Z: saved,
+                k.D: gradient,
+                k.DX: source_gradient,
+                k.EXTRA: extra,
+                k.NUMBER: row.number,
+                k.MEAN: -1 if row.mean is None else row.mean.offset,
+                k.VAR: -1 if row.var is None else row.var.offset,
+                k.DENSE: row.op == "dense",
+                k.FORWARD: self._address(k.FORWARDS[row.op](kind, dtype)),
+                k.BACKWARD: 0,
+                k.WEIGHTS: 0,
+            }
+            # Below the first dense layer nobody wants a gradient, but a dense layer's own is always needed.
+            if training and (source_gradient >= 0 or row.op in ("dense", "batch_norm")):
+                entries[k.BACKWARD] = self._address(k.BACKWARDS[row.op](kind, dtype))
+            if training and row.op in k.GRADIENTS:
+                entries[k.WEIGHTS] = self._address(k.GRADIENTS[row.op](dtype))
+            for column, value in entries.items():
+                self.whole[line, column] = value
+            self.reals[line] = row.real, row.lr_factor, row.momentum
+            source, source_gradient = output, gradient
+
+    def _place(self, elements: int) -> int:
+        start = self.size
+        self.size += padded(elements)
+        return start
+
+    def _address(self, piece: Any) -> int:
+        self.pieces.append(piece)
+        return int(piece.address)
+
+
+class Predictor:
+    """A network's prediction as one call into compiled code, rows taken in cache-sized blocks."""
+
+    def __init__(self, layers: Sequence[Layer], n_in: int | None, buffers: Buffers, dtype: str) -> None:
+        rows = describe(layers, n_in, training=False)
+        self.run = kernels("network").predict
+        self.dtype = np.dtype(dtype)
+        self.n_in, self.n_out = rows[0].n_in, rows[-1].n_out
+        self.buffers = buffers  # held, since the jobs below carry their addresses
+        self.masked = rows[-1].op == "masked_softmax"
+        block = max(32, min(1024, BLOCK_ELEMENTS // (self.n_in + sum(row.n_out for row in rows))))
+        self.lone, self.many = (self._prepare(rows, n) for n in (1, block))
+
+    def _prepare(self, rows: list[PlanRow], n: int) -> tuple[Table, Array]:
+        """Return the table and the job for blocks of ``n`` rows; data and work are filled in for each call."""
+        k = kernels("pieces")
+        dtype = self.dtype.name
+        table = Table(rows, n, n * self.n_in, dtype, training=False)
+        job = np.zeros(k.JOB_SIZE, np.int64)
+        job[k.PARAMS] = self.buffers.parameters.ctypes.data
+        job[k.STATS] = self.buffers.statistics.ctypes.data
+        job[k.GATHER] = table._address(k.copy_in(dtype))
+        job[k.LOSS] = table._address(k.copy_out(dtype))
+        job[k.N_FEATURES], job[k.BATCH] = self.n_in, n
+        self.places = [k.INPUT, k.OUTPUT, k.WORK, k.MASK, k.N_ROWS]
+        return table, job
+
+    def takes(self, x: Any) -> bool:
+        """Return whether ``x`` can be used as it is: rows, C-contiguous, of the network's dtype, no mask needed."""
+        return (
+            type(x) is np.ndarray
+            and x.dtype == self.dtype
+            and x.ndim == 2
+            and x.shape[1] == self.n_in
+            and x.flags.c_contiguous
+            and not self.masked
+        )
+
+    def of_any_shape(self, x: Array, mask: Array | None) -> Array:
+        """Return y (..., n_out) for any ``x`` (..., n_in) of the network's dtype."""
+        flags = None if mask is None else mask.reshape(-1, self.n_out)
+        y = self(np.ascontiguousarray(x).reshape(-1, self.n_in), flags)
+        return y.reshape(*x.shape[:-1], self.n_out)
+
+    def __call__(self, x: Array, mask: Array | None) -> Array:
+        """Return y (n, n_out) for a C-contiguous ``x`` (n, n_in) of the network's dtype and a bool mask (n, n_out)."""
+        n = x.shape[0]
+        table, job = self.lone if n == 1 else self.many
+        y = np.empty((n, self.n_out), self.dtype)
+        # A job and a work array for each call: several threads may predict with one network.
+        work, job = np.empty(table.size, self.dtype), job.copy()
+        flags = None if mask is None else np.ascontiguousarray(mask)
+        address = 0 if flags is None else flags.ctypes.data
+        job[self.places] = x.ctypes.data, y.ctypes.data, work.ctypes.data, address, n
+        self.run(job, table.whole, table.reals)
+        return y

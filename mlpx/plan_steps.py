@@ -1,0 +1,259 @@
+"""Training steps by the plan: as many as fit in a twentieth of a second, in one call into compiled code."""
+
+import math
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from typing import Any
+
+import numpy as np
+
+from mlpx import plan
+from mlpx.divergence import diagnose
+from mlpx.errors import DivergenceError
+from mlpx.layers import Context
+from mlpx.layers.base import PlanRow
+from mlpx.losses import BinaryCrossEntropy, CrossEntropy, Huber, Quantile
+from mlpx.network import Batch, Network
+from mlpx.optimizers import Optimizer
+from mlpx.schedules import Constant, Schedule
+from mlpx.steps import AfterSteps
+from mlpx.typing import Array
+from mlpx_kernels import Unsupported
+
+SLICE = 0.05
+"""Seconds of one call: progress bars move and Ctrl-C works in between."""
+WORTH_THREADS = 4e6
+"""Floating-point operations of a step below which one thread is faster; measured, see the kernel diary."""
+FIXED_BLOCKS = 8
+"""Blocks of a deterministic fit, whatever the number of threads."""
+LOSSES = (
+    "cross_entropy",
+    "binary_cross_entropy",
+    "squared_error",
+    "absolute_error",
+    "huber",
+    "quantile",
+    "poisson",
+)
+"""In the order of their codes in the kernels."""
+
+
+class PlanSteps:
+    """The steps of a fit as calls of `mlpx_kernels.cpu.network.train`; equal to layer by layer within rounding.
+
+    Raises
+    ------
+    Unsupported
+        If the network, the data or the backend does not allow it; the message says why.
+    """
+
+    def __init__(
+        self,
+        net: Network,
+        train: Batch,
+        batch_size: int,
+        optimizer: Optimizer,
+        *,
+        seed: int,
+        n_steps: int,
+        n_threads: int | None,
+        deterministic: bool,
+    ) -> None:
+        if net.backend.name != "numpy":
+            raise Unsupported(f"the plan of the CPU cannot run on {net.backend.name}")
+        if train.x.ndim != 2 or train.valid is not None:
+            raise Unsupported("sequences run layer by layer")
+        if net.loss.name not in LOSSES:
+            raise Unsupported(f"the loss {net.loss.name} runs layer by layer")
+        rows = plan.describe(net.body(), train.x.shape[1], training=True)
+        self.run = plan.kernels("network").train
+        self.threads_module = plan.kernels("threads")
+        self.net, self.train, self.optimizer = net, train, optimizer
+        self.batch_size, self.seed, self.n_steps = batch_size, seed, n_steps
+        self.lr = optimizer.lr
+        self.taken = 0
+        flops = 6.0 * batch_size * sum(row.n_in * row.n_out for row in rows if row.op == "dense")
+        threads = self.threads_module.n_threads() if n_threads is None else n_threads
+        self.threads = threads if flops >= WORTH_THREADS else 1
+        self.blocks = (FIXED_BLOCKS if deterministic else threads) if flops >= WORTH_THREADS else 1
+        self.seconds_per_step = (flops + 50.0 * batch_size * sum(row.n_out for row in rows) + 1e4) / 1e10
+        self._lay_out(rows)
+
+    def _lay_out(self, rows: list[PlanRow]) -> None:
+        """Make the table, the job and every array whose address it carries."""
+        net, train, n, optimizer = self.net, self.train, self.batch_size, self.optimizer
+        k = plan.kernels("pieces")
+        dtype, c, n_in = net.dtype, rows[-1].n_out, rows[0].n_in
+        labelled = train.target.dtype.kind == "i"
+        width = 0 if labelled else c
+        targets_at = plan.padded(n * n_in)
+        weight_at = targets_at + plan.padded(n * width)
+        self.table = table = plan.Table(rows, n, weight_at + n, dtype, training=True)
+        loss = LOSSES.index(net.loss.name)
+        mask = train.mask if net.loss.fuses(net.layers[-1]) else None
+        column = _column(net)
+        kind, numbers = plan.kernels("update").encode(
+            type(optimizer).op.name,  # type: ignore[attr-defined]
+            lr=optimizer.lr,
+            clip=math.inf if optimizer.clip_value is None else optimizer.clip_value,
+            l1=optimizer.l1,
+            l2=optimizer.l2,
+            decay=optimizer.weight_decay,
+            **optimizer.options(1),
+        )
+        option = net.loss.delta if isinstance(net.loss, Huber) else getattr(net.loss, "label_smoothing", 0.0)
+        self.numbers = np.concatenate([numbers, [0.0, option, optimizer.clip_norm or 0.0]])
+        weighted = train.sample_weight is not None or mask is not None or (loss == 0 and column.size > 0)
+        plain = loss == 0 and labelled and mask is None and column.size == 0 and option == 0.0
+        buffers = net.buffers
+        self.backup = buffers.parameters.copy()
+        self.statistics = buffers.statistics.copy()
+        held = {
+            k.WORK: np.zeros(table.size, dtype),
+            k.PARAMS: buffers.parameters,
+            k.GRADS: buffers.gradient,
+            k.BACKUP: self.backup,
+            k.STATS: buffers.statistics,
+            k.INPUT: np.ascontiguousarray(train.x),
+            k.LABELS if labelled else k.TARGETS: np.ascontiguousarray(train.target),
+            k.COLUMN: column,
+            k.BATCH_LABELS: np.zeros(n, np.int64),
+            k.BATCH_MASK: np.zeros(0 if mask is None else n * c, np.bool_),
+        }
+        held |= dict(zip((k.S1, k.S2), optimizer.state, strict=False))
+        if train.sample_weight is not None:
+            held[k.SAMPLE_WEIGHT] = np.ascontiguousarray(train.sample_weight)
+        if mask is not None:
+            held[k.MASK] = np.ascontiguousarray(mask)
+        self.held = held
+        job = np.zeros(k.JOB_SIZE, np.int64)
+        for place, array in held.items():
+            job[place] = array.ctypes.data
+        for place, piece in {
+            k.GATHER: k.gather(dtype),
+            k.TOTAL: k.total(loss, dtype) if weighted else None,
+            k.LOSS: k.plain_cross_entropy(dtype) if plain else k.loss_rows(loss, dtype),
+            k.UPDATE: k.update_span(kind, dtype),
+            k.SQUARES: k.squares(dtype) if optimizer.clip_norm else None,
+        }.items():
+            job[place] = 0 if piece is None else piece.address
+        for place, value in {
+            k.BATCH: n,
+            k.N_CLASSES: c,
+            k.N_FEATURES: n_in,
+            k.N_COLUMN: column.size,
+            k.N_STATES: len(optimizer.state),
+            k.LABELLED: labelled,
+            k.WEIGHTED: train.sample_weight is not None,
+            k.MASKED: mask is not None,
+            k.TOGETHER: any(row.op == "batch_norm" for row in rows),
+            k.BLOCKS: self.blocks,
+            k.THREADS: self.threads,
+            k.SEED: np.array(self.seed, np.uint64).astype(np.int64),
+            k.TARGETS_AT: targets_at,
+            k.WEIGHT_AT: weight_at,
+            k.TRAINING: 1,
+        }.items():
+            job[place] = value
+        self.job, self.places = job, [k.ORDER, k.N_ROWS, k.FIRST_STEP, k.UPDATES]
+
+    def epoch(self, epoch: int, order: Array, first: int, after: AfterSteps) -> float:
+        """Take one epoch's steps over the rows in ``order``; return the mean loss.
+
+        ``first`` is the number of the epoch's first step.
+        """
+        n, batch = order.size, self.batch_size
+        per_epoch = -(-n // batch)
+        losses, rates = np.zeros(per_epoch), self._rates(first, per_epoch, epoch)
+        order = np.ascontiguousarray(order, np.int64)
+        pool = ThreadPoolExecutor(self.threads - 1) if self.threads > 1 else nullcontext()
+        with self.threads_module.single_threaded_blas(), pool as others:
+            done = 0
+            while done < per_epoch:
+                steps = max(1, min(per_epoch - done, int(SLICE / self.seconds_per_step)))
+                began = time.perf_counter()
+                part = slice(done, done + steps)
+                rows = order[done * batch : (done + steps) * batch]
+                taken = self._call(others, first + done, rows, rates[part], losses[part])
+                if taken < steps or not math.isfinite(float(self.net.parameters.sum())):
+                    raise self._diverged(first + done + taken, epoch, order, done + taken)
+                self.seconds_per_step = max((time.perf_counter() - began) / steps, 1e-7)
+                done += steps
+                self.taken += steps
+                self.optimizer.steps += steps
+                self.lr = float(rates[done - 1])
+                after(steps)
+        sizes = np.full(per_epoch, batch)
+        sizes[-1] = n - batch * (per_epoch - 1)
+        return float(losses @ sizes) / int(n)
+
+    def _rates(self, first: int, per_epoch: int, epoch: int) -> Array:
+        schedule = self.optimizer.schedule
+        assert isinstance(schedule, Schedule)  # noqa: S101  (a name was replaced by its object)
+        if isinstance(schedule, Constant):
+            return np.full(per_epoch, self.optimizer.lr)
+        steps = range(first, first + per_epoch)
+        return np.array([self.optimizer.lr * schedule.factor(step, self.n_steps, epoch) for step in steps])
+
+    def _call(self, others: Any, first: int, rows: Array, rates: Array, losses: Array) -> int:
+        """Take steps over ``rows`` on every thread; return how many were taken."""
+        job = self.job.copy()
+        job[self.places] = rows.ctypes.data, rows.size, first, self.optimizer.steps
+        shared = (
+            job,
+            self.table.whole,
+            self.table.reals,
+            self.numbers,
+            rates,
+            losses,
+            np.zeros((self.blocks, 16)),
+            np.zeros(16, np.int64),
+            self.net.buffers.statistics.view(np.uint8),
+            self.statistics.view(np.uint8),
+        )
+        started = [others.submit(self.run, thread, *shared) for thread in range(1, self.threads)]
+        taken = self.run(0, *shared)
+        for other in started:
+            other.result()
+        return int(taken)
+
+    def _diverged(self, step: int, epoch: int, order: Array, place: int) -> DivergenceError:
+        """Return the error for a step that cannot be taken, with the last good weights in place.
+
+        A gradient that is not finite shows in the compiled path one step later, as a loss that is not; so the step
+        before is tried again first, at the weights from before its update.
+        """
+        net, buffers = self.net, self.net.buffers
+        bad = buffers.parameters.copy()
+        good, statistics = (
+            (self.backup, self.statistics) if self.taken + place > 0 else (bad, buffers.statistics.copy())
+        )
+        buffers.parameters[...] = good
+        batch, context = self._batch(order, max(place - 1, 0), max(step - 1, 0))
+        net.step(batch, context)
+        if place > 0 and not np.isfinite(buffers.gradient.sum()):
+            error = diagnose(net, batch, context, step - 1, epoch)
+        else:
+            buffers.parameters[...] = bad
+            batch, context = self._batch(order, min(place, -(-order.size // self.batch_size) - 1), step)
+            net.step(batch, context)
+            error = diagnose(net, batch, context, step, epoch)
+        buffers.parameters[...], buffers.statistics[...] = good, statistics
+        return error
+
+    def _batch(self, order: Array, place: int, step: int) -> tuple[Batch, Context]:
+        batch = self.train.take(order[place * self.batch_size : (place + 1) * self.batch_size])
+        return batch, Context(True, self.seed, step, batch.mask, batch.valid, need_dx=False)
+
+
+def _column(net: Network) -> Array:
+    """Return the loss's weights or levels per output; of size 0 where it has none."""
+    values: Any = ()
+    if isinstance(net.loss, CrossEntropy):
+        values = net.loss.class_weight or ()
+    elif isinstance(net.loss, BinaryCrossEntropy):
+        values = net.loss.pos_weight or ()
+    elif isinstance(net.loss, Quantile):
+        values = net.loss.q
+    return np.array(values, net.dtype)

@@ -1,0 +1,57 @@
+"""Training steps layer by layer: the path that every network can take, on every backend."""
+
+import math
+from collections.abc import Callable
+
+from mlpx.divergence import diagnose
+from mlpx.layers import Context
+from mlpx.network import Batch, Network
+from mlpx.optimizers import Optimizer
+from mlpx.schedules import Schedule
+from mlpx.typing import Array
+
+AfterSteps = Callable[[int], None]
+"""Called with the number of steps just taken; may raise to end the fit between two steps."""
+
+
+class LayerSteps:
+    """Epochs of steps that keep the weights of before the last update until the next loss is seen to be finite."""
+
+    def __init__(
+        self, net: Network, train: Batch, batch_size: int, optimizer: Optimizer, *, seed: int, n_steps: int
+    ) -> None:
+        self.net, self.train, self.optimizer = net, train, optimizer
+        self.batch_size, self.seed, self.n_steps = batch_size, seed, n_steps
+        self.lr = optimizer.lr
+        self.good = net.backend.xp.asarray(net.parameters, copy=True)
+
+    def epoch(self, epoch: int, order: Array, first: int, after: AfterSteps) -> float:
+        """Take one epoch's steps over the rows in ``order``; return the mean loss.
+
+        ``first`` is the number of the epoch's first step.
+        """
+        total = 0.0
+        for number, start in enumerate(range(0, order.size, self.batch_size)):
+            rows = order[start : start + self.batch_size]
+            batch = self.train.take(self.net.backend.asarray(rows))
+            context = Context(True, self.seed, first + number, batch.mask, batch.valid, need_dx=False)
+            total += self.step(batch, context, epoch) * rows.size
+            after(1)
+        return total / int(order.size)
+
+    def step(self, batch: Batch, context: Context, epoch: int) -> float:
+        """Take one step; raise DivergenceError with the last good weights in place where it cannot be taken."""
+        net, buffers = self.net, self.net.buffers
+        xp = net.backend.xp
+        statistics = xp.asarray(buffers.statistics, copy=True)
+        loss = float(net.step(batch, context))
+        if not (math.isfinite(loss) and bool(xp.isfinite(xp.sum(net.gradient)))):
+            error = diagnose(net, batch, context, context.step, epoch)
+            buffers.parameters[...], buffers.statistics[...] = self.good, statistics
+            raise error
+        self.good[...] = buffers.parameters
+        schedule = self.optimizer.schedule
+        assert isinstance(schedule, Schedule)  # noqa: S101  (a name was replaced by its object)
+        self.lr = self.optimizer.lr * schedule.factor(context.step, self.n_steps, epoch)
+        self.optimizer.update(net, self.lr)
+        return loss
