@@ -83,7 +83,7 @@ class Table:
     def __init__(self, rows: Sequence[PlanRow], n: int, reserved: int, dtype: str, *, training: bool) -> None:
         k = kernels("pieces")
         self.whole = np.full((len(rows), k.N_COLUMNS), -1, np.int64)
-        self.reals = np.zeros((len(rows), 3))
+        self.reals = np.zeros((len(rows), k.N_REALS))
         self.size = padded(reserved)
         self.pieces: list[Any] = []
         source, source_gradient = 0, -1

@@ -25,6 +25,8 @@ BLOCK = 4096
 """Elements of the epilogue's block: bias and activation run while it is in the first-level cache."""
 SKINNY = 16
 """Outputs up to which the hand-written product is tried; x is read once, whatever the number of outputs."""
+PIECE = 512
+"""Inputs of a row taken at a time by the hand-written product."""
 LONG = 1024
 """Inputs from which on it wins."""
 
@@ -55,33 +57,49 @@ def _epilogue(code, z, b, y, rows, width):
 
 @inlined
 def skinny_product(x, w, z, rows, n_in, n_out):
-    """Write ``z = x @ w.T`` for few outputs: four rows by two outputs at a time, sums in vector registers."""
-    r = 0
-    while r < rows:
-        last = rows - 1
-        a0 = x[r * n_in : (r + 1) * n_in]
+    """Write ``z = x @ w.T`` for few outputs: four rows by two outputs at a time, sums in vector registers.
+
+    The inputs are taken in pieces: four rows and all weights of a piece stay in the first-level cache while every pair
+    of outputs passes over them.
+    """
+    for k in range(rows * n_out):
+        z[k] = 0.0
+    last = rows - 1
+    for r in range(0, rows, 4):
+        n = min(4, rows - r)
         r1, r2, r3 = min(r + 1, last), min(r + 2, last), min(r + 3, last)
-        a1, a2, a3 = x[r1 * n_in : (r1 + 1) * n_in], x[r2 * n_in : (r2 + 1) * n_in], x[r3 * n_in : (r3 + 1) * n_in]
-        o = 0
-        while o < n_out:
-            p = min(o + 1, n_out - 1)
-            u, v = w[o * n_in : (o + 1) * n_in], w[p * n_in : (p + 1) * n_in]
-            s0 = s1 = s2 = s3 = t0 = t1 = t2 = t3 = x.dtype.type(0.0)
-            for k in range(n_in):
-                s0 += a0[k] * u[k]
-                s1 += a1[k] * u[k]
-                s2 += a2[k] * u[k]
-                s3 += a3[k] * u[k]
-                t0 += a0[k] * v[k]
-                t1 += a1[k] * v[k]
-                t2 += a2[k] * v[k]
-                t3 += a3[k] * v[k]
-            z[r * n_out + o], z[r * n_out + p] = s0, t0
-            z[r1 * n_out + o], z[r1 * n_out + p] = s1, t1
-            z[r2 * n_out + o], z[r2 * n_out + p] = s2, t2
-            z[r3 * n_out + o], z[r3 * n_out + p] = s3, t3
-            o += 2
-        r += 4
+        for start in range(0, n_in, PIECE):
+            m = min(PIECE, n_in - start)
+            a0, a1 = x[r * n_in + start :][:m], x[r1 * n_in + start :][:m]
+            a2, a3 = x[r2 * n_in + start :][:m], x[r3 * n_in + start :][:m]
+            for o in range(0, n_out, 2):
+                p = min(o + 1, n_out - 1)
+                u, v = w[o * n_in + start :][:m], w[p * n_in + start :][:m]
+                s0 = s1 = s2 = s3 = t0 = t1 = t2 = t3 = x.dtype.type(0.0)
+                for k in range(m):
+                    s0 += a0[k] * u[k]
+                    s1 += a1[k] * u[k]
+                    s2 += a2[k] * u[k]
+                    s3 += a3[k] * u[k]
+                    t0 += a0[k] * v[k]
+                    t1 += a1[k] * v[k]
+                    t2 += a2[k] * v[k]
+                    t3 += a3[k] * v[k]
+                add_sums(z[r * n_out + o :], n_out, n, s0, s1, s2, s3)
+                if p > o:
+                    add_sums(z[r * n_out + p :], n_out, n, t0, t1, t2, t3)
+
+
+@inlined
+def add_sums(z, stride, n, s0, s1, s2, s3):
+    """Add the sums of the first ``n`` of four rows to one output's column."""
+    z[0] += s0
+    if n > 1:
+        z[stride] += s1
+    if n > 2:
+        z[2 * stride] += s2
+    if n > 3:
+        z[3 * stride] += s3
 
 
 @cache

@@ -9,7 +9,7 @@ from numba.extending import overload
 from mlpx_kernels.cpu.activation import real_array
 from mlpx_kernels.cpu.compile import FASTMATH, inlined, kernel
 from mlpx_kernels.cpu.mathematics import JIT, exp, sigmoid, softplus
-from mlpx_kernels.cpu.softmax import row_max, rows_per_block
+from mlpx_kernels.cpu.softmax import NARROW, SIDE, row_max, side_by_side
 from mlpx_kernels.cpu.threads import share_rows
 
 CROSS_ENTROPY, BINARY, SQUARED, ABSOLUTE, HUBER, QUANTILE, POISSON = range(7)
@@ -49,52 +49,53 @@ def total_weight(rows, c, sample_weight, class_weight, mask, labels, dense):
 
 
 @inlined
-def shift_rows(z, dz, rows, c):
-    """Write each row of logits less its maximum to ``dz``; logits that are not to be looked at are -inf there."""
-    for r in range(rows):
-        a, d = z[r * c : (r + 1) * c], dz[r * c : (r + 1) * c]
-        top = row_max(a)
-        for j in range(c):
-            d[j] = a[j] - top
-
-
-@inlined
 def plain_cross_entropy_rows(z, labels, sample_weight, total, dz, rows, c):
     """Write the gradient for class numbers without class weights, smoothing or mask; return the share of the loss.
 
-    The common case: one exponential and two multiplications an element. ``sample_weight`` has size 0 where not given;
-    ``total`` is the normaliser over all rows of the batch.
+    The common case: one exponential and one multiplication an element. ``sample_weight`` has size 0 where not given;
+    ``total`` is the normaliser over all rows of the batch. Narrow rows are taken side by side.
     """
     real = z.dtype.type
     inverse_total = 1.0 / total if total > 0.0 else 1.0
-    loss = 0.0
-    step = rows_per_block(c)
+    weighted, narrow = sample_weight.size > 0, c <= NARROW
+    loss, product = 0.0, 1.0
+    step = SIDE if narrow else 1
+    scratch = np.empty((c + 2) * step, z.dtype)
+    top, partition, columns = scratch[:step], scratch[step : 2 * step], scratch[2 * step :]
     for start in range(0, rows, step):
         n = min(step, rows - start)
-        ds = dz[start * c : (start + n) * c]
-        shift_rows(z[start * c : (start + n) * c], ds, n, c)
-        for r in range(n):  # before the exponential overwrites them
-            w = 1.0 if sample_weight.size == 0 else np.float64(sample_weight[start + r])
-            loss -= w * np.float64(ds[r * c + labels[start + r]]) if w > 0.0 else 0.0
-        for k in range(n * c):
-            ds[k] = exp(ds[k])
+        block = z[start * c : (start + n) * c]
+        if narrow:
+            side_by_side(block, columns, top, partition, n, c)
+        else:
+            highest, summed = row_max(block), real(0.0)
+            for j in range(c):
+                e = exp(block[j] - highest)
+                columns[j] = e
+                summed += e
+            top[0], partition[0] = highest, summed
         for r in range(n):
-            d = ds[r * c : (r + 1) * c]
-            w = 1.0 if sample_weight.size == 0 else np.float64(sample_weight[start + r])
+            i = start + r
+            d = dz[i * c : (i + 1) * c]
+            w = np.float64(sample_weight[i]) if weighted else 1.0
             if w <= 0.0:
                 for j in range(c):
                     d[j] = 0.0
                 continue
-            partition = real(0.0)
-            for j in range(c):
-                partition += d[j]
-            loss += w * math.log(np.float64(partition))
             share = real(w * inverse_total)
-            factor = share / partition
+            factor = share / partition[r]
             for j in range(c):
-                d[j] *= factor
-            d[labels[start + r]] -= share
-    return loss * inverse_total
+                d[j] = columns[j * step + r] * factor
+            d[labels[i]] -= share
+            loss += w * (np.float64(top[r]) - np.float64(block[r * c + labels[i]]))
+            if weighted:
+                loss += w * math.log(np.float64(partition[r]))
+                continue
+            product *= np.float64(partition[r])  # one logarithm for many rows, taken before it can overflow
+            if product > 1e200:
+                loss += math.log(product)
+                product = 1.0
+    return (loss + math.log(product)) * inverse_total
 
 
 @inlined
@@ -316,6 +317,15 @@ def run_total(rows, c, sample_weight, class_weight, mask, labels, dense):
     return total_weight(rows, c, sample_weight, class_weight, mask, labels, dense)
 
 
+@kernel
+def labels_outside(labels, c):
+    """Return whether a class number lies outside 0 to c - 1."""
+    outside = False
+    for i in range(labels.size):
+        outside |= labels[i] < 0 or labels[i] >= c
+    return outside
+
+
 NO_LABELS = np.empty(0, np.int64)
 NO_MASK = np.empty(0, np.bool_)
 
@@ -336,7 +346,7 @@ def softmax_cross_entropy(z, target, sample_weight=None, class_weight=None, mask
     real = z.dtype
     integers = target.dtype.kind in "iu"
     labels = flat(target, np.int64) if integers else NO_LABELS
-    if integers and rows and (labels.min() < 0 or labels.max() >= c):
+    if integers and labels_outside(labels, c):
         raise ValueError(
             f"softmax_cross_entropy: target holds class numbers from {labels.min()} to {labels.max()}; expected 0 to "
             f"{c - 1} for z with {c} classes."

@@ -29,31 +29,35 @@ def cut(size, block, blocks):
 
 
 @inlined
-def output_rows(row, block, blocks):
+def output_rows(table, layer, block, blocks):
     """Return the output rows (first, last) of a layer that belong to a block; norms go whole to one block."""
-    if row[p.DENSE]:
-        return cut(row[p.N_OUT], block, blocks), cut(row[p.N_OUT], block + 1, blocks)
-    return 0, row[p.N_OUT] if block == row[p.NUMBER] % blocks else 0
+    n_out = table[layer, p.N_OUT]
+    if table[layer, p.DENSE]:
+        return cut(n_out, block, blocks), cut(n_out, block + 1, blocks)
+    return 0, n_out if block == table[layer, p.NUMBER] % blocks else 0
 
 
 @inlined
 def call(address, table, reals, layer, job, frame, a, b):
-    """Call a piece for a layer of the table."""
-    row, real = table[layer:], reals[layer:]
-    return p.call_piece(address, row.ctypes.data, real.ctypes.data, job.ctypes.data, frame.ctypes.data, a, b)
+    """Call a piece for a layer of the table.
+
+    The rows' addresses are computed: slicing would count references, a hundred atomic operations a step.
+    """
+    row = table.ctypes.data + layer * (p.N_COLUMNS * 8)
+    real = reals.ctypes.data + layer * (p.N_REALS * 8)
+    return p.call_piece(address, row, real, job.ctypes.data, frame.ctypes.data, a, b)
 
 
 @inlined
 def update_layer(table, reals, layer, job, frame, floats, first, last):
     """Update output rows ``first`` to ``last`` of a layer; penalties and decay are for dense weights alone."""
-    row = table[layer]
     rate, l1, l2, decay = floats[LR], floats[L1], floats[L2], floats[DECAY]
     floats[LR] = rate * reals[layer, p.FACTOR]
-    width = row[p.N_IN]
-    if not row[p.DENSE]:
+    width = table[layer, p.N_IN]
+    if not table[layer, p.DENSE]:
         width = 1
         floats[L1] = floats[L2] = floats[DECAY] = 0.0
-    w, b = row[p.W], row[p.B]
+    w, b = table[layer, p.W], table[layer, p.B]
     call(job[p.UPDATE], table, reals, layer, job, frame, w + first * width, w + last * width)
     if b >= 0:
         floats[L1] = floats[L2] = floats[DECAY] = 0.0
@@ -64,8 +68,8 @@ def update_layer(table, reals, layer, job, frame, floats, first, last):
 @inlined
 def squared_norm(table, reals, layer, job, frame, first, last):
     """Return the sum of squares of the gradients of output rows ``first`` to ``last`` of a layer."""
-    row = table[layer]
-    width, w, b = row[p.N_IN] if row[p.DENSE] else 1, row[p.W], row[p.B]
+    width = table[layer, p.N_IN] if table[layer, p.DENSE] else 1
+    w, b = table[layer, p.W], table[layer, p.B]
     square = call(job[p.SQUARES], table, reals, layer, job, frame, w + first * width, w + last * width)
     if b >= 0:
         square += call(job[p.SQUARES], table, reals, layer, job, frame, b + first, b + last)
@@ -135,12 +139,11 @@ def train(thread, job, table, reals, numbers, rates, losses, partial, barrier, s
         for block in range(thread, blocks, n_threads):
             square = 0.0
             for layer in range(last_layer, -1, -1):
-                row = table[layer]
-                first, last = output_rows(row, block, blocks)
-                if row[p.W] < 0 or first >= last or (reals[layer, p.FACTOR] == 0.0 and not clipped):
+                first, last = output_rows(table, layer, block, blocks)
+                if table[layer, p.W] < 0 or first >= last or (reals[layer, p.FACTOR] == 0.0 and not clipped):
                     continue
-                if row[p.WEIGHTS]:
-                    call(row[p.WEIGHTS], table, reals, layer, job, frame, first, last)
+                if table[layer, p.WEIGHTS]:
+                    call(table[layer, p.WEIGHTS], table, reals, layer, job, frame, first, last)
                 if clipped:
                     square += squared_norm(table, reals, layer, job, frame, first, last)
                 else:
@@ -155,7 +158,7 @@ def train(thread, job, table, reals, numbers, rates, losses, partial, barrier, s
             floats[SCALE] = min(1.0, floats[p.MAX_NORM] / norm) if norm > 0.0 else 1.0
             for block in range(thread, blocks, n_threads):
                 for layer in range(n_layers):
-                    first, last = output_rows(table[layer], block, blocks)
+                    first, last = output_rows(table, layer, block, blocks)
                     if table[layer, p.W] >= 0 and first < last and reals[layer, p.FACTOR] != 0.0:
                         update_layer(table, reals, layer, job, frame, floats, first, last)
         wait(barrier, n_threads)

@@ -46,6 +46,7 @@ buffer; the layer's number; its running statistics' offsets; 1 for a dense layer
 N_COLUMNS = 17
 
 REAL, FACTOR, MOMENTUM = range(3)
+N_REALS = 3
 """Columns of the table of reals: p of dropout or eps of a norm; learning-rate factor; momentum of statistics."""
 
 (

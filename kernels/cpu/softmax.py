@@ -16,7 +16,11 @@ from mlpx_kernels.cpu.threads import share_rows
 BLOCK = 4096
 """Elements per block: three such float32 arrays fit in a core's first-level cache."""
 NARROW = 32
-"""Rows up to this width find their maximum by comparing one element at a time."""
+"""Rows up to this width are taken side by side, and find their maximum by comparing one element at a time."""
+WIDE = 256
+"""Rows from this width on are taken one by one; between the two, the exponential runs over blocks of rows."""
+SIDE = 64
+"""Narrow rows taken side by side."""
 
 
 @inlined
@@ -57,9 +61,68 @@ def rows_per_block(width):
 
 
 @inlined
+def side_by_side(x, columns, top, total, n, c):
+    """Write ``exp(x - row maximum)`` of ``n`` narrow rows column by column, their maxima and their sums.
+
+    A row of ten leaves most of a vector register idle; the same column of sixteen rows fills it. ``columns``
+    (c * SIDE) holds column j from j * SIDE on; ``top`` and ``total`` are (SIDE,).
+    """
+    for r in range(n):
+        top[r] = x[r * c]
+        total[r] = 0.0
+    for j in range(c):
+        column, source = columns[j * SIDE : j * SIDE + n], x[j:]
+        for r in range(n):
+            v = source[r * c]
+            column[r] = v
+            top[r] = v if v > top[r] else top[r]
+    for j in range(c):
+        column = columns[j * SIDE : j * SIDE + n]
+        for r in range(n):
+            e = exp(column[r] - top[r])
+            column[r] = e
+            total[r] += e
+
+
+@inlined
+def narrow_softmax_rows(x, y, rows, c):
+    """Write the softmax of narrow rows, `SIDE` of them side by side."""
+    scratch = np.empty((c + 2) * SIDE, x.dtype)
+    top, total, columns = scratch[:SIDE], scratch[SIDE : 2 * SIDE], scratch[2 * SIDE :]
+    one = x.dtype.type(1.0)
+    for start in range(0, rows, SIDE):
+        n = min(SIDE, rows - start)
+        side_by_side(x[start * c : (start + n) * c], columns, top, total, n, c)
+        for r in range(n):
+            b, inverse = y[(start + r) * c : (start + r + 1) * c], one / total[r]
+            for j in range(c):
+                b[j] = columns[j * SIDE + r] * inverse
+
+
+@inlined
+def wide_softmax_row(a, b):
+    """Write the softmax of one row: the exponential and its sum in one pass, tails do not weigh."""
+    top, total = row_max(a), a.dtype.type(0.0)
+    for j in range(a.size):
+        e = exp(a[j] - top)
+        b[j] = e
+        total += e
+    inverse = a.dtype.type(1.0) / total
+    for j in range(a.size):
+        b[j] *= inverse
+
+
+@inlined
 def softmax_rows(x, y, rows, c):
     """Write the softmax of each row of the flat block ``x`` (rows * c) to ``y``; ``y`` may be ``x``."""
     one = x.dtype.type(1.0)
+    if c <= NARROW:
+        narrow_softmax_rows(x, y, rows, c)
+        return
+    if c >= WIDE:
+        for r in range(rows):
+            wide_softmax_row(x[r * c : (r + 1) * c], y[r * c : (r + 1) * c])
+        return
     step = rows_per_block(c)
     for start in range(0, rows, step):
         n = min(step, rows - start)

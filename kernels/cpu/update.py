@@ -10,6 +10,7 @@ from numba.extending import overload
 from mlpx_kernels import Unsupported
 from mlpx_kernels.cpu.compile import FASTMATH, inlined, kernel
 from mlpx_kernels.cpu.mathematics import JIT
+from mlpx_kernels.cpu.threads import share_rows
 
 SGD, MOMENTUM, NESTEROV, ADAGRAD, RMSPROP, ADADELTA, ADAM, RPROP = range(8)
 LR, SCALE, CLIP, L1, L2, DECAY, A, B, C, D, STEP = range(11)
@@ -190,7 +191,12 @@ def _run(op, w, g, states, **params):
             raise Unsupported(f"update: dtype {array.dtype}; the CPU kernels are made for float32 and float64")
     kind, numbers = encode(op, **params)
     s1, s2 = (*states, w, w)[:2]
-    update_loop(kind)(w, np.ascontiguousarray(g), s1, s2, numbers)
+    g, loop = np.ascontiguousarray(g), update_loop(kind)
+
+    def some(a, b):
+        loop(w[a:b], g[a:b], s1[a:b], s2[a:b], numbers)
+
+    share_rows(some, w.size, w.size)
 
 
 def sgd_inplace(w, g, *, lr, scale=1.0, clip=math.inf, l1=0.0, l2=0.0, decay=0.0):
