@@ -5,6 +5,7 @@ them. A layer that cannot describe itself makes the network run layer by layer: 
 """
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from importlib import import_module
 from typing import Any
 
@@ -16,6 +17,7 @@ from mlpx.op import fused_mode
 from mlpx.typing import Array
 from mlpx_kernels import Unsupported
 
+NO_MASK = np.empty((0, 0), np.bool_)
 ALIGNMENT = 16
 """Buffers inside the work array start at multiples of this many elements."""
 BLOCK_ELEMENTS = 1 << 17
@@ -148,11 +150,16 @@ class Predictor:
         self.n_in, self.n_out = rows[0].n_in, rows[-1].n_out
         self.buffers = buffers  # held, since the jobs below carry their addresses
         self.masked = rows[-1].op == "masked_softmax"
-        block = max(32, min(1024, BLOCK_ELEMENTS // (self.n_in + sum(row.n_out for row in rows))))
-        self.lone, self.many = (self._prepare(rows, n) for n in (1, block))
+        self.block = max(32, min(1024, BLOCK_ELEMENTS // (self.n_in + sum(row.n_out for row in rows))))
+        self.lone, self.many = (self._prepare(rows, n) for n in (1, self.block))
+        self.threads = kernels("threads")
+        # In the units of row work, an element of a softmax: some thirty multiplications
+        self.work_per_row = 1 + sum(
+            row.n_out + (row.n_in * row.n_out // 32 if row.op == "dense" else 0) for row in rows
+        )
 
     def _prepare(self, rows: list[PlanRow], n: int) -> tuple[Table, Array]:
-        """Return the table and the job for blocks of ``n`` rows; data and work are filled in for each call."""
+        """Return the table and the job for blocks of ``n`` rows; each call adds its data and its work array."""
         k = kernels("pieces")
         dtype = self.dtype.name
         table = Table(rows, n, n * self.n_in, dtype, training=False)
@@ -161,8 +168,7 @@ class Predictor:
         job[k.STATS] = self.buffers.statistics.ctypes.data
         job[k.GATHER] = table._address(k.copy_in(dtype))
         job[k.LOSS] = table._address(k.copy_out(dtype))
-        job[k.N_FEATURES], job[k.BATCH] = self.n_in, n
-        self.places = [k.INPUT, k.OUTPUT, k.WORK, k.MASK, k.N_ROWS]
+        job[k.N_FEATURES], job[k.BATCH], job[k.WORK_SIZE] = self.n_in, n, table.size
         return table, job
 
     def takes(self, x: Any) -> bool:
@@ -185,12 +191,18 @@ class Predictor:
     def __call__(self, x: Array, mask: Array | None) -> Array:
         """Return y (n, n_out) for a C-contiguous ``x`` (n, n_in) of the network's dtype and a bool mask (n, n_out)."""
         n = x.shape[0]
-        table, job = self.lone if n == 1 else self.many
         y = np.empty((n, self.n_out), self.dtype)
-        # A job and a work array for each call: several threads may predict with one network.
-        work, job = np.empty(table.size, self.dtype), job.copy()
-        flags = None if mask is None else np.ascontiguousarray(mask)
-        address = 0 if flags is None else flags.ctypes.data
-        job[self.places] = x.ctypes.data, y.ctypes.data, work.ctypes.data, address, n
-        self.run(job, table.whole, table.reals)
+        flags = NO_MASK if mask is None else np.ascontiguousarray(mask)
+        if n == 1:
+            table, job = self.lone
+            self.run(job, table.whole, table.reals, x, flags, y)
+            return y
+        table, job = self.many
+
+        def some(start: int, stop: int) -> None:
+            part = flags if mask is None else flags[start:stop]
+            self.run(job, table.whole, table.reals, x[start:stop], part, y[start:stop])
+
+        with self.threads.single_threaded_blas() if n > self.block else nullcontext():
+            self.threads.share_rows(some, n, n * self.work_per_row)
         return y

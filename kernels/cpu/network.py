@@ -166,14 +166,29 @@ def train(thread, job, table, reals, numbers, rates, losses, partial, barrier, s
 
 
 @kernel
-def predict(job, table, reals):
-    """Take the job's rows through the table, ``BATCH`` rows at a time; hidden layers never exist for all rows."""
-    last_layer = table.shape[0] - 1
+def predict(plan, table, reals, x, mask, y):
+    """Take rows through the table, ``BATCH`` of them at a time, so that hidden layers never exist for all rows.
+
+    Parameters
+    ----------
+    plan : array, int64
+        A job with the parts that all calls share; each call adds its own to a copy, so several may run at once.
+    x : array (rows, n_in), y : array (rows, n_out)
+        C-contiguous, of the pieces' dtype; ``y`` is written.
+    mask : array (rows, n_out), bool
+        For a masked softmax; else of any shape.
+    """
+    job = plan.copy()
+    work = np.empty(job[p.WORK_SIZE], x.dtype)
     frame = np.zeros(p.FRAME_SIZE, np.int64)
-    for start in range(0, job[p.N_ROWS], job[p.BATCH]):
-        n = min(job[p.BATCH], job[p.N_ROWS] - start)
+    job[p.WORK], job[p.INPUT], job[p.OUTPUT] = work.ctypes.data, x.ctypes.data, y.ctypes.data
+    job[p.MASK] = mask.ctypes.data
+    rows, batch, last_layer = x.shape[0], job[p.BATCH], table.shape[0] - 1
+    for start in range(0, rows, batch):
+        n = min(batch, rows - start)
         frame[p.START], frame[p.ROWS] = start, n
         call(job[p.GATHER], table, reals, 0, job, frame, 0, n)
         for layer in range(table.shape[0]):
             call(table[layer, p.FORWARD], table, reals, layer, job, frame, 0, n)
         call(job[p.LOSS], table, reals, last_layer, job, frame, 0, n)
+    return work.size  # holds the buffer until here: addresses alone would not

@@ -99,8 +99,9 @@ N_REALS = 3
     CLIPPED,
     TRAINING,
     OUTPUT,
+    WORK_SIZE,
     JOB_SIZE,
-) = range(50)
+) = range(51)
 """Places in the job. Addresses: of the buffers, the data, the step's rates and losses, the barrier, and of the pieces
 that gather rows, sum their weights, compute the loss, update a span and sum squares. Then sizes and flags; TARGETS_AT
 and WEIGHT_AT are offsets in the work buffer."""
