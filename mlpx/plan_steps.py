@@ -23,10 +23,11 @@ from mlpx_kernels import Unsupported
 
 SLICE = 0.05
 """Seconds of one call: progress bars move and Ctrl-C works in between."""
-WORTH_THREADS = 4e6
+WORTH_THREADS = 6e6
 """Floating-point operations of a step below which one thread is faster; measured, see the kernel diary."""
-FIXED_BLOCKS = 8
-"""Blocks of a deterministic fit, whatever the number of threads."""
+BLOCK_ROWS = 64
+MOST_BLOCKS = 8
+"""A deterministic fit cuts batches into blocks of about so many rows, whatever the number of threads."""
 LOSSES = (
     "cross_entropy",
     "binary_cross_entropy",
@@ -76,7 +77,8 @@ class PlanSteps:
         flops = 6.0 * batch_size * sum(row.n_in * row.n_out for row in rows if row.op == "dense")
         threads = self.threads_module.n_threads() if n_threads is None else n_threads
         self.threads = threads if flops >= WORTH_THREADS else 1
-        self.blocks = (FIXED_BLOCKS if deterministic else threads) if flops >= WORTH_THREADS else 1
+        fixed = max(2, min(MOST_BLOCKS, batch_size // BLOCK_ROWS))
+        self.blocks = (fixed if deterministic else threads) if flops >= WORTH_THREADS else 1
         self.seconds_per_step = (flops + 50.0 * batch_size * sum(row.n_out for row in rows) + 1e4) / 1e10
         self._lay_out(rows)
 
