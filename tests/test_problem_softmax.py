@@ -48,7 +48,7 @@ def test_biases_of_both_forms_come_back_as_gradients_of_the_weights_gradient() -
     x, dy = normal("x", 5, 2), normal("dy", 5, 4)
     grads = []
     for b in (B1, B1[0]):
-        y, saved = ops.dense(x, W1, b, activation="sigmoid")
+        _, saved = ops.dense(x, W1, b, activation="sigmoid")
         grads.append(ops.dense_grad(dy, x, W1, saved, activation="sigmoid"))
     for one, other in zip(*grads, strict=True):
         np.testing.assert_array_equal(one, other)
