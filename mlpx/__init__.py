@@ -1,6 +1,7 @@
 """mlpx: multi-layer perceptrons for NumPy and CuPy, written once, fused where it counts, checked everywhere."""
 
 from mlpx import callbacks, fullbatch, initializers, layers, losses, ops, optimizers, schedules
+from mlpx._version import __version__
 from mlpx.backend import asarray, get_backend, set_backend, to_numpy, using_backend
 from mlpx.callbacks import EarlyStopping
 from mlpx.errors import BackendError, DivergenceError, GradientError, TrainingInterrupted
@@ -18,8 +19,6 @@ from mlpx.layers import (
     TimeDistributed,
 )
 from mlpx.model import MLP, Sequential, load
-
-__version__ = "0.1.0"
 
 __all__ = [
     "MLP",
@@ -39,6 +38,7 @@ __all__ = [
     "TimeDistributed",
     "TrainingInterrupted",
     "Uniform",
+    "__version__",
     "asarray",
     "callbacks",
     "check_gradients",

@@ -1,9 +1,12 @@
 """The progress bar of a fit, drawn by rich."""
 
 import sys
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeVar
 
 from mlpx.callbacks import Callback, Run
+
+T = TypeVar("T")
 
 
 class ProgressBar(Callback):
@@ -49,3 +52,11 @@ def wanted(progress: bool | str) -> bool:
     if progress not in (True, False, "auto"):
         raise ValueError(f'progress: expected True, False or "auto", got {progress!r}.')
     return sys.stderr.isatty() if progress == "auto" else bool(progress)
+
+
+def counted(jobs: Sequence[T], text: str) -> Iterator[T]:
+    """Yield ``jobs`` while a bar on standard error counts them."""
+    from rich.console import Console
+    from rich.progress import track
+
+    yield from track(jobs, text, console=Console(stderr=True))

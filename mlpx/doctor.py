@@ -1,0 +1,117 @@
+"""What runs on this machine, and what does not and why."""
+
+import os
+import platform
+from importlib import metadata
+from importlib.util import find_spec
+from typing import Any
+
+from mlpx import ops
+from mlpx.backend import get_backend, gpu_problem
+from mlpx.op import Op, fused_mode
+from mlpx_kernels import Unsupported
+
+PACKAGES = ("mlpx", "numpy", "scipy", "numba", "llvmlite", "scikit-learn", "safetensors", "threadpoolctl", "rich")
+OPTIONAL = ("matplotlib", "cupy-cuda12x", "cupy-cuda13x", "mkl")
+ACTIVE, REFERENCE, BROKEN = "kernel", "reference only", "kernel missing"
+
+
+def report() -> dict[str, Any]:
+    """Return the findings as data.
+
+    Returns
+    -------
+    dict
+        ``versions``, ``machine``, ``threads``, ``backend``, ``settings``: name to text; ``kernels``: op to backend to
+        (state, reason), state one of "kernel", "reference only", "kernel missing".
+    """
+    import mlpx.network  # noqa: F401  (every op is registered by now)
+
+    return {
+        "versions": {"python": platform.python_version(), **{name: _version(name) for name in (*PACKAGES, *OPTIONAL)}},
+        "machine": {"system": platform.platform(), "processor": _processor()},
+        "threads": _threads(),
+        "backend": {"in force": _backend(), "GPU": gpu_problem() or "works"},
+        "settings": {name: value for name, value in sorted(os.environ.items()) if name.startswith("MLPX_")},
+        "kernels": {
+            name: {backend: _kernel(op, backend) for backend in ("numpy", "cupy")} for name, op in ops.ALL.items()
+        },
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo") as file:
+            return next(line.partition(":")[2].strip() for line in file if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def _backend() -> str:
+    return f"{get_backend()} (fused kernels: {fused_mode()})"
+
+
+def _threads() -> dict[str, str]:
+    """Return cores, threads and BLAS libraries, as far as they can be told here."""
+    if find_spec("numba") is None:
+        return {"kernels": "Numba is not installed: references only"}
+    from threadpoolctl import threadpool_info
+
+    from mlpx_kernels.cpu import blas, compile, threads
+
+    found = {
+        "usable cores": str(threads.usable_cores()),
+        "threads in force": str(threads.n_threads()),
+        "products of the kernels": blas.LIBRARY,
+        "compiled kernels in": compile.cache_directory() or "memory alone: no folder can be written to",
+    }
+    for number, pool in enumerate(p for p in threadpool_info() if p["user_api"] == "blas"):
+        found[f"BLAS {number + 1}"] = (
+            f"{pool['internal_api']} {pool['version']} ({pool.get('architecture', '?')}), {pool['num_threads']} threads"
+        )
+    return found
+
+
+def _kernel(op: Op[..., Any], backend: str) -> tuple[str, str]:
+    if backend not in op.kernels:
+        return REFERENCE, ""
+    try:
+        op.kernel(backend)
+    except Unsupported as reason:
+        return BROKEN, str(reason)
+    return ACTIVE, ""
+
+
+def main() -> int:
+    """Print the report; return 1 where a declared CPU kernel does not load though Numba is installed, else 0."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    found = report()
+    console = Console()
+    for section in ("versions", "machine", "threads", "backend", "settings"):
+        table = Table(title=section, title_justify="left", show_header=False, box=None)
+        for name, value in found[section].items():
+            table.add_row(name, escape(str(value)))
+        if found[section]:
+            console.print(table, "")
+    table = Table(title="ops", title_justify="left")
+    for column in ("op", "numpy", "cupy", "why not"):
+        table.add_column(column)
+    for name, states in found["kernels"].items():
+        reasons = "; ".join(reason for _, reason in states.values() if reason)
+        table.add_row(name, states["numpy"][0], states["cupy"][0], escape(reasons))
+    console.print(table)
+    broken = [name for name, states in found["kernels"].items() if states["numpy"][0] == BROKEN]
+    if broken and find_spec("numba") is not None:
+        console.print(f"These CPU kernels do not load: {', '.join(broken)}")
+        return 1
+    return 0

@@ -1,0 +1,102 @@
+"""Compile the CPU kernels ahead of their first use, for images and servers that must not wait."""
+
+import time
+
+import numpy as np
+
+from mlpx import ops
+from mlpx.layers import Activation, BatchNorm, Dense, Dropout, LayerNorm
+from mlpx.losses import BinaryCrossEntropy, CrossEntropy, Huber, Loss, Poisson, Quantile
+from mlpx.losses import find as find_loss
+from mlpx.model import MLP, Sequential
+from mlpx.op import using_fused
+from mlpx.ops.activation import NAMES
+from mlpx.optimizers import OPTIMIZERS, Adam
+from mlpx.progress import counted
+
+
+def main(dtypes: tuple[str, ...]) -> int:
+    """Run every kernel once, for every activation, loss, optimiser and layer, so that all are compiled and cached."""
+    began = time.perf_counter()
+    jobs = [(dtype, job) for dtype in dtypes for job in (*_networks(dtype), _ops)]
+    with using_fused("auto"):
+        for dtype, job in counted(jobs, "compiling"):
+            job(dtype)
+    from mlpx_kernels.cpu.compile import cache_directory
+
+    place = cache_directory() or "memory alone: no folder can be written to"
+    print(f"compiled {', '.join(dtypes)} in {time.perf_counter() - began:.0f} s, kept in {place}")
+    return 0
+
+
+X = np.random.default_rng(0).standard_normal((8, 4))
+CLASSES = np.arange(8) % 3
+
+
+def _fit(net: Sequential, y: np.ndarray, optimizer: object = "adam", **options: object) -> None:
+    net.fit(X, y, epochs=1, batch_size=8, optimizer=optimizer, progress=False, **options)  # type: ignore[arg-type]
+    net.predict(X, options.get("mask"))
+
+
+def _networks(dtype: str) -> list:  # type: ignore[type-arg]
+    """Return functions that each train and use one small network."""
+    flags = np.ones((8, 3), bool)
+    values = X[:, :3]
+
+    def with_loss(loss: Loss, output: str) -> object:
+        y = (values > 0) if output in ("sigmoid", "exp") else values
+        return lambda dtype: _fit(MLP([4, 5, 3], output=output, loss=loss, dtype=dtype), y)
+
+    jobs: list = [  # type: ignore[type-arg]
+        lambda dtype, name=name: _fit(MLP([4, 5, 3], name, dtype=dtype), CLASSES) for name in NAMES
+    ]
+    jobs += [
+        lambda dtype, kind=kind: _fit(MLP([4, 5, 3], dtype=dtype), CLASSES, kind()) for kind in OPTIMIZERS.values()
+    ]
+    jobs += [
+        with_loss(find_loss("squared_error"), "linear"),
+        with_loss(find_loss("absolute_error"), "linear"),
+        with_loss(Huber(), "linear"),
+        with_loss(Quantile((0.5,)), "linear"),
+        with_loss(BinaryCrossEntropy(), "sigmoid"),
+        with_loss(Poisson(), "exp"),
+        lambda dtype: _fit(MLP([4, 5, 3], loss=CrossEntropy(0.1), dtype=dtype), CLASSES, Adam(clip_norm=1.0)),
+        lambda dtype: _fit(MLP([4, 5, 3], output="masked_softmax", dtype=dtype), CLASSES, mask=flags),
+    ]
+    stack = (LayerNorm, BatchNorm)
+    jobs += [
+        lambda dtype, norm=norm: _fit(
+            Sequential(Dense(4, 5), norm(5), Activation("relu"), Dropout(0.5), Dense(5, 3), dtype=dtype), values
+        )
+        for norm in stack
+    ]
+    jobs += [
+        lambda dtype, name=name: _fit(Sequential(Dense(4, 5), Activation(name), Dense(5, 3), dtype=dtype), values)
+        for name in NAMES
+    ]
+    return jobs
+
+
+def _ops(dtype: str) -> None:
+    """Call the ops' own entry points, which layer-by-layer code uses."""
+    x, w = X.astype(dtype), np.ones((3, 4), dtype)
+    b, mask, y = np.zeros(3, dtype), np.ones((8, 4), bool), np.abs(X).astype(dtype)
+    for name in NAMES:
+        z, saved = ops.dense(x, w, b, activation=name)
+        ops.dense_grad(z, x, w, saved, activation=name)
+    ops.dense(np.ones((8, 2048), dtype), np.ones((3, 2048), dtype), b)
+    for forward, gradient in ((ops.softmax, ops.softmax_grad), (ops.log_softmax, ops.log_softmax_grad)):
+        gradient(x, forward(x))
+    ops.masked_softmax_grad(x, ops.masked_softmax(x, mask), mask)
+    ops.softmax_cross_entropy(x, CLASSES)
+    ops.softmax_cross_entropy(x, y, mask=mask)
+    ops.sigmoid_cross_entropy(x, y)
+    ops.dropout(x, p=0.5, seed=0)
+    gain = np.ones(4, dtype)
+    for norm, gradients in ((ops.layer_norm, ops.layer_norm_grad), (ops.batch_norm, ops.batch_norm_grad)):
+        _, mean, var = norm(x, gain, gain, eps=1e-5)
+        gradients(x, x, gain, mean, var, eps=1e-5)
+    for kind in OPTIMIZERS.values():
+        optimizer = kind()
+        state = [np.ones(8, dtype) for _ in range(optimizer.n_states)]
+        type(optimizer).op(np.ones(8, dtype), np.ones(8, dtype), *state, lr=0.1, **optimizer.options(1))

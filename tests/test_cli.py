@@ -1,0 +1,115 @@
+"""The command line and the doctor."""
+
+import subprocess
+import sys
+
+import pytest
+
+import mlpx
+from mlpx import cli, demos, doctor, ops
+from mlpx.op import Op
+
+
+def test_version(capsys) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["--version"])
+    assert stopped.value.code == 0
+    assert capsys.readouterr().out.strip() == f"mlpx {mlpx.__version__}"
+
+
+def test_no_command_prints_help_and_fails(capsys) -> None:
+    assert cli.main([]) == 2
+    assert "demo" in capsys.readouterr().out
+
+
+def test_list_names_every_demo(capsys) -> None:
+    assert cli.main(["demo", "--list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == list(demos.NAMES)
+    assert all(len(line.split()) > 5 for line in lines)
+
+
+def test_unknown_demo_names_the_nearest(capsys) -> None:
+    assert cli.main(["demo", "digit"]) == 2
+    error = capsys.readouterr().err
+    assert "Did you mean 'digits'?" in error
+    assert "gradient" in error
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["demo", "digits", "--epochs", "-1"], "epochs"),
+        (["demo", "digits", "--layers", "0"], "sizes[1]"),
+        (["demo", "softmax", "--epochs", "3"], "--epochs is for digits alone"),
+    ],
+)
+def test_bad_options(arguments, said, capsys, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(arguments) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_bad_layers_are_refused_by_the_parser(capsys) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["demo", "digits", "--layers", "a,b"])
+    assert stopped.value.code == 2
+    assert "128,64" in capsys.readouterr().err
+
+
+def test_as_a_module() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "mlpx", "demo", "softmax"], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1].startswith("Solved: True")
+
+
+def test_doctor_reports_every_op() -> None:
+    found = doctor.report()
+    assert set(found["kernels"]) == set(ops.ALL)
+    assert found["versions"]["numpy"] != "not installed"
+    assert found["backend"]["GPU"]
+    assert int(found["threads"]["usable cores"]) >= 1
+    for name, states in found["kernels"].items():
+        wanted = doctor.ACTIVE if "numpy" in ops.ALL[name].kernels else doctor.REFERENCE
+        assert states["numpy"] == (wanted, "")
+
+
+def test_doctor_prints_and_succeeds(capsys) -> None:
+    assert cli.main(["doctor"]) == 0
+    printed = capsys.readouterr().out
+    assert "softmax_cross_entropy" in printed
+    assert "usable cores" in printed
+
+
+def test_doctor_fails_where_a_kernel_does_not_load(capsys, monkeypatch) -> None:
+    def reference(xp, x):
+        return x
+
+    broken = Op(reference, {"numpy": "mlpx_kernels.cpu.no_such_file:reference"}, None, None)
+    monkeypatch.setitem(ops.ALL, "broken_for_this_test", broken)
+    assert cli.main(["doctor"]) == 1
+    printed = capsys.readouterr().out
+    assert "do not load: broken_for_this_test" in printed
+
+
+def test_warmup_compiles_into_the_cache(tmp_path) -> None:
+    """In a process of its own, with one activation only: the whole takes half a minute."""
+    code = (
+        "from mlpx import warmup\n"
+        "warmup.NAMES = ('relu',)\n"
+        "warmup.OPTIMIZERS = {'adam': warmup.OPTIMIZERS['adam']}\n"
+        "raise SystemExit(warmup.main(('float32',)))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+        env={"MLPX_CACHE_DIR": str(tmp_path), "PATH": ""},
+    )
+    assert done.returncode == 0, done.stderr
+    assert "compiled float32" in done.stdout
+    assert len(list(tmp_path.rglob("*.nbi"))) > 20

@@ -1,0 +1,49 @@
+"""Each demo ends with the fact that shows its problem solved; the facts can fail."""
+
+import numpy as np
+import pytest
+
+import mlpx
+from mlpx import demos
+from mlpx.demos import digits, gradient, stable
+
+
+@pytest.mark.parametrize("name", ["softmax", "masked", "sequence", "stable"])
+def test_demo_is_solved(name, capsys) -> None:
+    assert demos.run(name)
+    assert capsys.readouterr().out.splitlines()[-1].startswith("Solved: True")
+
+
+def test_gradient_at_small_size(capsys) -> None:
+    assert gradient.main(rows=50, n_in=60, n_out=4, repetitions=2)
+    printed = capsys.readouterr().out
+    assert "fused" in printed
+    assert "per instance" in printed
+
+
+def test_digits_learns_and_leaves_its_files(tmp_path, capsys) -> None:
+    pytest.importorskip("matplotlib", reason="the picture needs matplotlib (extra: plot)")
+    assert digits.main(output=tmp_path / "new", epochs=30)
+    assert "Solved: True" in capsys.readouterr().out
+    net = mlpx.load(tmp_path / "new" / "digits.safetensors")
+    assert net.predict(np.zeros((1, 64))).shape == (1, 10)
+    assert (tmp_path / "new" / "digits.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_digits_says_so_when_it_has_not_learnt(tmp_path, capsys) -> None:
+    assert not digits.main(output=tmp_path, epochs=1, layers=(2,), progress=False)
+    assert "Solved: False" in capsys.readouterr().out
+
+
+def test_digits_without_matplotlib(tmp_path, capsys, monkeypatch) -> None:
+    def missing(*args: object) -> None:
+        raise ModuleNotFoundError("No module named 'matplotlib'")
+
+    monkeypatch.setattr(digits, "draw", missing)
+    digits.main(output=tmp_path, epochs=1, progress=False)
+    assert "pip install 'mlpx[plot]'" in capsys.readouterr().out
+
+
+def test_stable_says_so_when_it_has_not_learnt(capsys) -> None:
+    assert not stable.main(iterations=1)
+    assert "Solved: False" in capsys.readouterr().out

@@ -1,0 +1,77 @@
+"""The README keeps its word: its code runs, its commands exist, its table is the truth."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from mlpx import cli, ops
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
+PYTHON = [code for language, code in BLOCKS if language == "python"]
+SHELL = [code for language, code in BLOCKS if language == "sh"]
+
+
+def ops_table() -> str:
+    """Return the README's table of ops, as it must stand between the title and the next heading."""
+    lines = ["| op | NumPy | CuPy |", "|---|---|---|"]
+    for name, op in ops.ALL.items():
+        state = ["kernel" if backend in op.kernels else "reference" for backend in ("numpy", "cupy")]
+        lines.append(f"| `{name}` | {state[0]} | {state[1]} |")
+    return "\n".join(lines)
+
+
+def test_every_block_is_python_or_a_command() -> None:
+    assert {language for language, _ in BLOCKS} == {"python", "sh"}
+    assert len(SHELL) == 2
+
+
+@pytest.mark.parametrize("code", PYTHON, ids=range(len(PYTHON)))
+def test_python_blocks_run(code, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    before, layers = dict(ops.ALL), dict(__import__("mlpx").layers.Layer.kinds)
+    try:
+        exec(compile(code, "README.md", "exec"), {"__name__": "readme"})
+    finally:  # an op or a layer that an example defines is not the library's
+        ops.ALL.clear()
+        ops.ALL.update(before)
+        kinds = __import__("mlpx").layers.Layer.kinds
+        kinds.clear()
+        kinds.update(layers)
+
+
+def test_table_of_ops_is_true() -> None:
+    assert ops_table() in README, f"The README's table of ops should be:\n{ops_table()}"
+
+
+def test_commands_set_up_their_own_environments() -> None:
+    for command in SHELL:
+        assert re.match(r"python3 -m venv (\S+) && \1/bin/pip install ", command)
+    assert SHELL[0].strip().endswith("mlpx demo digits")
+    assert SHELL[1].strip().endswith("python -m pytest")
+
+
+def test_ci_runs_the_test_command_from_the_readme() -> None:
+    script = (ROOT / ".ci/run").read_text()
+    awk = re.search(r"awk '(.*?)' README.md", script)
+    assert awk is not None
+    found = subprocess.run(["awk", awk[1], "README.md"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert found.stdout == SHELL[1]
+
+
+def test_subcommands_named_exist() -> None:
+    parser = cli._parser()
+    for command in set(re.findall(r"`mlpx (\w+)[^`]*`", README)) | {"demo"}:
+        with pytest.raises(SystemExit) as stopped:
+            parser.parse_args([command, "--help"])
+        assert stopped.value.code == 0
+
+
+def test_files_named_in_the_tree_exist() -> None:
+    tree = README.partition("## The tree")[2].partition("Imports go one way")[0]
+    for name in re.findall(r"[\w/]+\.py\b", tree):
+        places = (ROOT / "mlpx", ROOT / "kernels" / "cpu", ROOT / "kernels")
+        assert any((place / name).is_file() for place in places), name
