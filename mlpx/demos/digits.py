@@ -89,7 +89,7 @@ def draw(history: mlpx.History, predicted: Any, truth: Any, path: Path) -> Path:
     wrong.sharex(loss)
     wrong.plot(epochs, 1 - np.array(history.validation_accuracy), color="C1")
     wrong.axhline(0.03, color="grey", linestyle=":", linewidth=1)
-    wrong.annotate("3 %", (1, 0.03), xytext=(0, 3), textcoords="offset points", color="grey", fontsize=9)
+    wrong.annotate("3 %", (history.epochs, 0.03), xytext=(0, 3), textcoords="offset points", color="grey", ha="right")
     wrong.set(xlabel="epoch", ylabel="held out, wrong", ylim=(0, 0.15))
     wrong.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     for curves in (loss, wrong):

@@ -20,7 +20,7 @@ def main(*, rows: int = 1000, n_in: int = 5000, n_out: int = 10, repetitions: in
 
     errors = {n_layers: gradient_error(n_layers) for n_layers in range(1, 7)}
     for n_layers, error in errors.items():
-        print(f"{n_layers} layers: gradients differ from central differences by {error:.1e} relative")
+        print(f"depth {n_layers}: gradients differ from central differences by {error:.1e} relative")
 
     loss = loss_after_xor()
     print(f"XOR: trained to a loss of {loss:.5f}")
@@ -60,34 +60,35 @@ def bias_rows_come_back() -> bool:
     return right_shapes and bool((net.predict(x) == again.predict(x)).all())
 
 
-# --- the clock: one layer, X (rows, n_in), W (n_out, n_in), float64 ---------------------------------------------------
+# --- the clock: the first layer of a network, X (rows, n_in), W (n_out, n_in), float64 -------------------------------
+# X is the data, so nobody needs its gradient: y forward, dW and db backward.
 
-Arrays = tuple[Any, Any, Any, Any]
+Arrays = tuple[Any, ...]
 
 
 def per_instance(x: Any, w: Any, b: Any, dy: Any) -> Arrays:
     """Take one row at a time, as a first implementation does."""
-    y, dx, dw, db = np.empty_like(dy), np.empty_like(x), np.zeros_like(w), np.zeros_like(b)
+    y, dw, db = np.empty_like(dy), np.zeros_like(w), np.zeros_like(b)
     for i in range(len(x)):
         y[i] = np.tanh(w @ x[i] + b)
         d = (1 - y[i] ** 2) * dy[i]
-        dx[i] = d @ w
         dw += np.outer(d, x[i])
         db += d
-    return y, dx, dw, db
+    return y, dw, db
 
 
 def batched(x: Any, w: Any, b: Any, dy: Any) -> Arrays:
     """Take all rows at once, in NumPy."""
     y = np.tanh(x @ w.T + b)
     d = (1 - y**2) * dy
-    return y, d @ w, d.T @ x, d.sum(axis=0)
+    return y, d.T @ x, d.sum(axis=0)
 
 
 def fused(x: Any, w: Any, b: Any, dy: Any) -> Arrays:
     """Take all rows at once, in mlpx: on the CPU or the GPU, wherever the arrays are."""
     y, saved = ops.dense(x, w, b, activation="tanh")
-    return y, *ops.dense_grad(dy, x, w, saved, activation="tanh")
+    _, dw, db = ops.dense_grad(dy, x, w, saved, activation="tanh", need_dx=False)
+    return y, dw, db
 
 
 def seconds(way: Callable[..., Arrays], arrays: Arrays, truth: Arrays, repetitions: int) -> float:
@@ -97,7 +98,7 @@ def seconds(way: Callable[..., Arrays], arrays: Arrays, truth: Arrays, repetitio
     start = time.perf_counter()
     for _ in range(repetitions):
         result = way(*arrays)
-    mlpx.to_numpy(result[3])  # a GPU works behind our back: wait for its last result
+    mlpx.to_numpy(result[-1])  # a GPU works behind our back: wait for its last result
     return time.perf_counter() - start
 
 
@@ -112,19 +113,19 @@ def show_times(rows: int, n_in: int, n_out: int, repetitions: int) -> None:
     arrays = (x, w, b, dy)
     truth = batched(*arrays)
 
-    table = Table("forward and gradients", "seconds", "times faster")
     ways = {"per instance, NumPy": per_instance, "batched, NumPy": batched, "fused, mlpx": fused}
     times = {name: seconds(way, arrays, truth, repetitions) for name, way in ways.items()}
     no_gpu = ""
     try:
         with mlpx.using_backend("cupy"):
             on_gpu = tuple(mlpx.asarray(a) for a in arrays)
-            times["GPU, mlpx"] = seconds(fused, on_gpu, truth, repetitions)  # type: ignore[arg-type]
+        times["GPU, mlpx"] = seconds(fused, on_gpu, truth, repetitions)
     except mlpx.BackendError as problem:
         no_gpu = str(problem)
+
+    table = Table("forward and gradients", "seconds", "times faster")
     for name, taken in times.items():
         table.add_row(name, f"{taken:.3f}", f"{times['per instance, NumPy'] / taken:.1f}")
-
     print(f"X ({rows}, {n_in}), W ({n_out}, {n_in}), float64, {repetitions} repetitions; all results agree to 1e-8")
     Console().print(table)
     if (rows, n_in, n_out, repetitions) == (1000, 5000, 10, 10):

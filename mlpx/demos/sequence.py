@@ -23,7 +23,7 @@ def main() -> bool:
     real = np.arange(6) < np.array([6, 2, 4, 1])[:, None]
     padded = np.where(real[:, :, None], x, np.nan).astype("float32")
     y_padded, backprop = over_time.forward(padded, layers.Context(valid=real))
-    dx = backprop(np.ones_like(y_padded))
+    dx = np.asarray(backprop(np.ones_like(y_padded)))
     print(f"{real.sum()} of {real.size} steps are real; a sequence of 2 steps gives\n{y_padded[1].round(3)}")
 
     # Dropout with one mask for all steps of a sequence.
