@@ -23,8 +23,11 @@ from mlpx.plan_steps import PlanSteps
 from mlpx.progress import ProgressBar, wanted
 from mlpx.schedules import Schedule
 from mlpx.steps import LayerSteps
-from mlpx.typing import Array, ArrayLike
+from mlpx.typing import Array, ArrayLike, Namespace
 from mlpx_kernels import Unsupported
+
+CHECKED_AT_ONCE = 1 << 22
+"""Elements whose finiteness is checked at once."""
 
 
 @dataclass
@@ -122,17 +125,8 @@ def check_data(net: Network, batch: Batch, prefix: str) -> None:
     if batch.x.shape[0] == 0 or batch.x.size == 0:
         raise ValueError(f"{prefix}x: is empty, shape {tuple(batch.x.shape)}; training needs at least one row.")
     for name, array in (("x", batch.x), ("y", batch.target)):
-        if "int" in str(array.dtype):
-            continue
-        finite = xp.isfinite(array)
-        if batch.valid is not None:
-            finite = finite | ~xp.reshape(batch.valid, (*batch.valid.shape, *(1,) * (array.ndim - batch.valid.ndim)))
-        if not bool(xp.all(finite)):
-            where = tuple(int(i) for i in np.argwhere(~to_numpy(finite))[0])
-            raise ValueError(
-                f"{prefix}{name}: holds NaN or infinity, first at index {where}; expected finite numbers. Fill in or "
-                "drop such rows first."
-            )
+        if "int" not in str(array.dtype):
+            _check_finite(f"{prefix}{name}", array, batch.valid, xp)
     if batch.sample_weight is not None and not bool(xp.any(batch.sample_weight > 0)):
         raise ValueError(f"{prefix}sample_weight: is 0 everywhere; at least one row must count.")
     if batch.mask is not None and isinstance(net.loss, CrossEntropy):
@@ -147,6 +141,23 @@ def check_data(net: Network, batch: Batch, prefix: str) -> None:
             raise ValueError(
                 f"{prefix}y: the target of row {int(bad[0])} is a class that its mask forbids; the loss would be "
                 "infinite."
+            )
+
+
+def _check_finite(name: str, array: Array, valid: Array | None, xp: Namespace) -> None:
+    """Raise ValueError for NaN or infinities in real steps; in blocks of rows, since data may be larger than memory."""
+    per_block = max(1, CHECKED_AT_ONCE // max(math.prod(array.shape[1:]), 1))
+    for start in range(0, array.shape[0], per_block):
+        part = slice(start, min(start + per_block, array.shape[0]))
+        finite = xp.isfinite(array[part, ...])
+        if valid is not None:
+            real = valid[part, ...]
+            finite = finite | ~xp.reshape(real, (*real.shape, *(1,) * (array.ndim - real.ndim)))
+        if not bool(xp.all(finite)):
+            first, *rest = (int(i) for i in np.argwhere(~to_numpy(finite))[0])
+            raise ValueError(
+                f"{name}: holds NaN or infinity, first at index {(first + start, *rest)}; expected finite numbers. "
+                "Fill in or drop such rows first."
             )
 
 

@@ -7,10 +7,12 @@ a wide row is found over order-preserving integers, since LLVM will not vectoris
 import math
 
 import numpy as np
+from numba import types
+from numba.extending import overload
 
 from mlpx_kernels.cpu.activation import real_array
 from mlpx_kernels.cpu.compile import inlined, kernel
-from mlpx_kernels.cpu.mathematics import bits_of, exp, float_of
+from mlpx_kernels.cpu.mathematics import JIT, bits_of, exp, float_of
 from mlpx_kernels.cpu.threads import share_rows
 
 BLOCK = 4096
@@ -34,24 +36,33 @@ def row_max(x):
     return wide_max(x)
 
 
-@inlined
 def wide_max(x):
     """Return the largest element by the bits: sign-magnitude turned to two's complement keeps the order."""
-    if x.itemsize == 4:
-        top4 = np.int32(-2147483648)
+
+
+@overload(wide_max, jit_options=JIT)
+def _wide_max(x):
+    if x.dtype == types.float32:
+
+        def single(x):
+            top = np.int32(-2147483648)
+            for j in range(x.size):
+                k = bits_of(x[j])
+                k = np.int32(k ^ np.int32(np.int32(k >> 31) & 0x7FFFFFFF))
+                top = k if k > top else top
+            return float_of(np.int32(top ^ np.int32(np.int32(top >> 31) & 0x7FFFFFFF)))
+
+        return single
+
+    def double(x):
+        top = np.int64(-9223372036854775807)
         for j in range(x.size):
-            k = np.int32(bits_of(np.float32(x[j])))
-            k = np.int32(k ^ np.int32(np.int32(k >> 31) & 0x7FFFFFFF))
-            top4 = k if k > top4 else top4
-        top4 = np.int32(top4 ^ np.int32(np.int32(top4 >> 31) & 0x7FFFFFFF))
-        return x.dtype.type(float_of(top4))
-    top8 = np.int64(-9223372036854775807)
-    for j in range(x.size):
-        h = bits_of(np.float64(x[j]))
-        h = h ^ ((h >> 63) & 0x7FFFFFFFFFFFFFFF)
-        top8 = h if h > top8 else top8
-    top8 = top8 ^ ((top8 >> 63) & 0x7FFFFFFFFFFFFFFF)
-    return x.dtype.type(float_of(top8))
+            k = bits_of(x[j])
+            k = k ^ ((k >> 63) & 0x7FFFFFFFFFFFFFFF)
+            top = k if k > top else top
+        return float_of(top ^ ((top >> 63) & 0x7FFFFFFFFFFFFFFF))
+
+    return double
 
 
 @inlined
