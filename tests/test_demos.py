@@ -11,7 +11,7 @@ from mlpx.demos import digits, gradient, stable
 @pytest.mark.parametrize("name", ["softmax", "masked", "sequence", "stable"])
 def test_demo_is_solved(name, capsys) -> None:
     assert demos.run(name)
-    assert capsys.readouterr().out.splitlines()[-1].startswith("Solved: True")
+    assert capsys.readouterr().out.splitlines()[-1] == "Solved."
 
 
 def test_gradient_at_small_size(capsys) -> None:
@@ -24,7 +24,7 @@ def test_gradient_at_small_size(capsys) -> None:
 def test_digits_learns_and_leaves_its_files(tmp_path, capsys) -> None:
     pytest.importorskip("matplotlib", reason="the picture needs matplotlib (extra: plot)")
     assert digits.main(output=tmp_path / "new", epochs=30)
-    assert "Solved: True" in capsys.readouterr().out
+    assert "Solved." in capsys.readouterr().out
     net = mlpx.load(tmp_path / "new" / "digits.safetensors")
     assert net.predict(np.zeros((1, 64))).shape == (1, 10)
     assert (tmp_path / "new" / "digits.png").read_bytes().startswith(b"\x89PNG")
@@ -32,18 +32,19 @@ def test_digits_learns_and_leaves_its_files(tmp_path, capsys) -> None:
 
 def test_digits_says_so_when_it_has_not_learnt(tmp_path, capsys) -> None:
     assert not digits.main(output=tmp_path, epochs=1, layers=(2,), progress=False)
-    assert "Solved: False" in capsys.readouterr().out
+    assert "NOT solved." in capsys.readouterr().out
 
 
-def test_digits_without_matplotlib(tmp_path, capsys, monkeypatch) -> None:
+def test_digits_without_matplotlib_names_the_extra(tmp_path, capsys, monkeypatch) -> None:
     def missing(*args: object) -> None:
-        raise ModuleNotFoundError("No module named 'matplotlib'")
+        raise ModuleNotFoundError("No module named 'matplotlib'", name="matplotlib")
 
     monkeypatch.setattr(digits, "draw", missing)
     digits.main(output=tmp_path, epochs=1, progress=False)
     assert "pip install 'mlpx[plot]'" in capsys.readouterr().out
+    assert {path.name for path in tmp_path.iterdir()} == {"digits.safetensors"}
 
 
 def test_stable_says_so_when_it_has_not_learnt(capsys) -> None:
     assert not stable.main(iterations=1)
-    assert "Solved: False" in capsys.readouterr().out
+    assert "NOT solved." in capsys.readouterr().out

@@ -20,7 +20,7 @@ ROOT = Path(mlpx.__file__).parents[1]
 SOURCES = {"mlpx": Path(mlpx.__file__).parent, "mlpx_kernels": Path(mlpx_kernels.__file__).parent}
 FLOORS = [
     ["mlpx_kernels"],
-    ["mlpx.typing", "mlpx.errors"],
+    ["mlpx._version", "mlpx.typing", "mlpx.errors"],
     ["mlpx.backend"],
     ["mlpx.op"],
     ["mlpx.ops"],
@@ -34,7 +34,7 @@ FLOORS = [
     ["mlpx.steps", "mlpx.plan_steps"],
     ["mlpx.training"],
     ["mlpx.model"],
-    ["mlpx", "mlpx.estimators", "mlpx.doctor", "mlpx.demos", "mlpx.bench"],
+    ["mlpx", "mlpx.estimators", "mlpx.doctor", "mlpx.warmup", "mlpx.demos", "mlpx.bench"],
     ["mlpx.cli", "mlpx.__main__"],
 ]  # fmt: skip
 """The floors of the house, lowest first: imports go down or along a floor, never up."""
