@@ -1,6 +1,7 @@
 """The command line: ``mlpx demo``, ``mlpx doctor``, ``mlpx warmup``, ``mlpx bench``. Each loads only what it needs."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from difflib import get_close_matches
@@ -8,16 +9,26 @@ from pathlib import Path
 
 from mlpx import demos
 from mlpx._version import __version__
+from mlpx.errors import BackendError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; return its exit code: 0 done, 1 it failed, 2 it was called wrongly."""
+    """Run a command; return its exit code: 0 done, 1 it failed, 2 it was called wrongly, 130 Ctrl-C ended it."""
     parser = _parser()
     given = parser.parse_args(arguments)
     if given.command is None:
         parser.print_help()
         return 2
-    return int(given.run(given))
+    try:
+        code = int(given.run(given))
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # the reader, such as head, has seen enough; Python would complain again as it ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt as stopped:
+        print(f"mlpx {given.command}: {stopped or 'interrupted'}", file=sys.stderr)
+        return 130
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -68,7 +79,9 @@ def _demo(given: argparse.Namespace) -> int:
         return 2
     try:
         return 0 if demos.run(given.name, **options) else 1
-    except (ValueError, TypeError, OSError) as error:
+    except BrokenPipeError:
+        raise
+    except (ValueError, TypeError, OSError, BackendError) as error:
         print(f"mlpx demo {given.name}: {error}", file=sys.stderr)
         return 2
 

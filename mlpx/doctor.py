@@ -2,12 +2,14 @@
 
 import os
 import platform
+from collections.abc import Callable
 from importlib import metadata
 from importlib.util import find_spec
 from typing import Any
 
 from mlpx import ops
 from mlpx.backend import get_backend, gpu_problem
+from mlpx.errors import BackendError
 from mlpx.op import Op, fused_mode
 from mlpx_kernels import Unsupported
 
@@ -31,7 +33,7 @@ def report() -> dict[str, Any]:
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in (*PACKAGES, *OPTIONAL)}},
         "machine": {"system": platform.platform(), "processor": _processor()},
         "threads": _threads(),
-        "backend": {"in force": _backend(), "GPU": gpu_problem() or "works"},
+        "backend": {"in force": _told(_backend), "GPU": gpu_problem() or "works"},
         "settings": {name: value for name, value in sorted(os.environ.items()) if name.startswith("MLPX_")},
         "kernels": {
             name: {backend: _kernel(op, backend) for backend in ("numpy", "cupy")} for name, op in ops.ALL.items()
@@ -58,17 +60,28 @@ def _backend() -> str:
     return f"{get_backend()} (fused kernels: {fused_mode()})"
 
 
+def _told(question: Callable[[], object]) -> str:
+    """Return the answer, or what is wrong with the settings: a doctor must not fall ill of what it looks for."""
+    try:
+        return str(question())
+    except (BackendError, ValueError) as problem:
+        return f"PROBLEM: {problem}"
+
+
 def _threads() -> dict[str, str]:
     """Return cores, threads and BLAS libraries, as far as they can be told here."""
     if find_spec("numba") is None:
         return {"kernels": "Numba is not installed: references only"}
     from threadpoolctl import threadpool_info
 
-    from mlpx_kernels.cpu import blas, compile, threads
-
+    try:
+        from mlpx_kernels.cpu import blas, compile, threads
+    except Exception as error:  # a broken installation, or a setting such as MLPX_BLAS that cannot be had
+        return {"kernels": f"PROBLEM: {type(error).__name__}: {error}"}
     found = {
+        "cores": str(os.cpu_count() or "unknown"),
         "usable cores": str(threads.usable_cores()),
-        "threads in force": str(threads.n_threads()),
+        "threads in force": _told(threads.n_threads),
         "products of the kernels": blas.LIBRARY,
         "compiled kernels in": compile.cache_directory() or "memory alone: no folder can be written to",
     }
@@ -86,6 +99,8 @@ def _kernel(op: Op[..., Any], backend: str) -> tuple[str, str]:
         op.kernel(backend)
     except Unsupported as reason:
         return BROKEN, str(reason)
+    except Exception as error:  # whatever a broken installation throws is what is asked for here
+        return BROKEN, f"{type(error).__name__}: {error}"
     return ACTIVE, ""
 
 

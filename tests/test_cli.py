@@ -1,12 +1,13 @@
 """The command line and the doctor."""
 
+import os
 import subprocess
 import sys
 
 import pytest
 
 import mlpx
-from mlpx import cli, demos, doctor, ops
+from mlpx import backend, cli, demos, doctor, ops
 from mlpx.op import Op
 
 
@@ -62,7 +63,7 @@ def test_as_a_module() -> None:
         [sys.executable, "-m", "mlpx", "demo", "softmax"], capture_output=True, text=True, timeout=120, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1].startswith("Solved: True")
+    assert done.stdout.splitlines()[-1] == "Solved."
 
 
 def test_doctor_reports_every_op() -> None:
@@ -92,6 +93,60 @@ def test_doctor_fails_where_a_kernel_does_not_load(capsys, monkeypatch) -> None:
     assert cli.main(["doctor"]) == 1
     printed = capsys.readouterr().out
     assert "do not load: broken_for_this_test" in printed
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [
+        ("MLPX_BACKEND", "cuda", "Known: auto, cupy, numpy"),
+        ("MLPX_NUM_THREADS", "many", "at least 1, got 'many'"),
+        ("MLPX_BLAS", "atlas", "auto, openblas or mkl"),
+        ("MLPX_FUSED", "yes", "Known: auto, off, require"),
+    ],
+)
+def test_doctor_names_a_setting_that_cannot_be(variable, value, said) -> None:
+    """A doctor does not fall ill of what it looks for: the report is whole, and names the setting."""
+    done = subprocess.run(
+        [sys.executable, "-m", "mlpx", "doctor"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        env={**os.environ, variable: value, "COLUMNS": "1000"},
+    )
+    assert "Traceback" not in done.stderr
+    assert "PROBLEM" in done.stdout
+    assert said in done.stdout
+    assert "softmax_cross_entropy" in done.stdout
+
+
+def test_a_backend_that_cannot_be_had_is_an_error_of_one_line(tmp_path, capsys, monkeypatch) -> None:
+    monkeypatch.setattr(backend, "_default", None)
+    monkeypatch.setattr(backend, "gpu_problem", lambda: "no GPU in this test")
+    backend._cupy.cache_clear()
+    monkeypatch.setenv("MLPX_BACKEND", "cupy")
+    assert cli.main(["demo", "digits", "--output", str(tmp_path)]) == 2
+    assert "no GPU in this test" in capsys.readouterr().err
+
+
+def test_ctrl_c_is_no_traceback(capsys, monkeypatch) -> None:
+    def pressed(name: str) -> bool:
+        raise mlpx.TrainingInterrupted("interrupted after step 3")
+
+    monkeypatch.setattr(demos, "run", pressed)
+    assert cli.main(["demo", "stable"]) == 130
+    assert capsys.readouterr().err == "mlpx demo: interrupted after step 3\n"
+
+
+def test_a_reader_that_has_seen_enough_gets_no_traceback() -> None:
+    demo = subprocess.Popen(
+        [sys.executable, "-m", "mlpx", "demo", "softmax"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert demo.stdout is not None
+    demo.stdout.close()
+    _, errors = demo.communicate(timeout=120)
+    assert errors == ""
+    assert demo.returncode == 1
 
 
 def test_warmup_compiles_into_the_cache(tmp_path) -> None:

@@ -55,7 +55,7 @@ def main(
         picture = draw(history, predicted, y_test, folder / "digits.png")
         print(f"picture: {picture}")
     except ModuleNotFoundError as missing:
-        if missing.name != "matplotlib":
+        if (missing.name or "").partition(".")[0] != "matplotlib":
             raise
         print("picture: none, for want of matplotlib; it comes with the extra 'plot': pip install 'mlpx[plot]'")
 
