@@ -127,7 +127,7 @@ class Table:
                 entries[k.WEIGHTS] = self._address(k.GRADIENTS[row.op](dtype))
             for column, value in entries.items():
                 self.whole[line, column] = value
-            self.reals[line] = row.real, row.lr_factor, row.momentum
+            self.reals[line] = row.real, *row.lr_factors, row.momentum
             source, source_gradient = output, gradient
 
     def _place(self, elements: int) -> int:

@@ -127,6 +127,16 @@ def test_float32() -> None:
     check_same(small(16, dtype="float32"), X, LABELS, tol=1e-4)
 
 
+@pytest.mark.parametrize("optimizer", ["adam", "rprop", "momentum"])
+@pytest.mark.parametrize(("weight", "bias"), [(1.0, 0.1), (2.0, 0.0), (0.0, 1.0)])
+def test_learning_rate_factors(optimizer, weight, bias) -> None:
+    def make():
+        first = Dense(N_IN, 8, "tanh", lr_factor=weight, bias_lr_factor=bias)
+        return mlpx.Sequential(first, Dense(8, C), Softmax(), dtype="float64", seed=4)
+
+    check_same(make, X, LABELS, optimizer=optimizer)
+
+
 def test_frozen_layers_stay_and_the_rest_learns() -> None:
     def make():
         frozen = Dense(N_IN, 8, "tanh", lr_factor=0.0)

@@ -49,17 +49,26 @@ def call(address, table, reals, layer, job, frame, a, b):
 
 
 @inlined
+def frozen(reals, layer):
+    """Return whether nothing of a layer is trained."""
+    return reals[layer, p.FACTOR] == 0.0 and reals[layer, p.BIAS_FACTOR] == 0.0
+
+
+@inlined
 def update_layer(table, reals, layer, job, frame, floats, first, last):
     """Update output rows ``first`` to ``last`` of a layer; penalties and decay are for dense weights alone."""
     rate, l1, l2, decay = floats[LR], floats[L1], floats[L2], floats[DECAY]
-    floats[LR] = rate * reals[layer, p.FACTOR]
+    factor, bias_factor = reals[layer, p.FACTOR], reals[layer, p.BIAS_FACTOR]
     width = table[layer, p.N_IN]
     if not table[layer, p.DENSE]:
         width = 1
         floats[L1] = floats[L2] = floats[DECAY] = 0.0
     w, b = table[layer, p.W], table[layer, p.B]
-    call(job[p.UPDATE], table, reals, layer, job, frame, w + first * width, w + last * width)
-    if b >= 0:
+    if factor != 0.0:
+        floats[LR] = rate * factor
+        call(job[p.UPDATE], table, reals, layer, job, frame, w + first * width, w + last * width)
+    if b >= 0 and bias_factor != 0.0:
+        floats[LR] = rate * bias_factor
         floats[L1] = floats[L2] = floats[DECAY] = 0.0
         call(job[p.UPDATE], table, reals, layer, job, frame, b + first, b + last)
     floats[LR], floats[L1], floats[L2], floats[DECAY] = rate, l1, l2, decay
@@ -140,7 +149,7 @@ def train(thread, job, table, reals, numbers, rates, losses, partial, barrier, s
             square = 0.0
             for layer in range(last_layer, -1, -1):
                 first, last = output_rows(table, layer, block, blocks)
-                if table[layer, p.W] < 0 or first >= last or (reals[layer, p.FACTOR] == 0.0 and not clipped):
+                if table[layer, p.W] < 0 or first >= last or (frozen(reals, layer) and not clipped):
                     continue
                 if table[layer, p.WEIGHTS]:
                     call(table[layer, p.WEIGHTS], table, reals, layer, job, frame, first, last)
@@ -159,7 +168,7 @@ def train(thread, job, table, reals, numbers, rates, losses, partial, barrier, s
             for block in range(thread, blocks, n_threads):
                 for layer in range(n_layers):
                     first, last = output_rows(table, layer, block, blocks)
-                    if table[layer, p.W] >= 0 and first < last and reals[layer, p.FACTOR] != 0.0:
+                    if table[layer, p.W] >= 0 and first < last and not frozen(reals, layer):
                         update_layer(table, reals, layer, job, frame, floats, first, last)
         wait(barrier, n_threads)
     return rates.size

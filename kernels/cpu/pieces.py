@@ -45,9 +45,10 @@ input, output, what the gradient needs, gradients for output and input (-1: not 
 buffer; the layer's number; its running statistics' offsets; 1 for a dense layer; its pieces' addresses (0: none)."""
 N_COLUMNS = 17
 
-REAL, FACTOR, MOMENTUM = range(3)
-N_REALS = 3
-"""Columns of the table of reals: p of dropout or eps of a norm; learning-rate factor; momentum of statistics."""
+REAL, FACTOR, BIAS_FACTOR, MOMENTUM = range(4)
+N_REALS = 4
+"""Columns of the table of reals: p of dropout or eps of a norm; learning-rate factors of weight and bias; momentum of
+statistics."""
 
 (
     WORK,

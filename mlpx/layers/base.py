@@ -127,9 +127,10 @@ class PlanRow:
     number: int = 0
 
     @property
-    def lr_factor(self) -> float:
-        """The learning-rate factor of its parameters."""
-        return 1.0 if self.weight is None else self.weight.lr_factor
+    def lr_factors(self) -> tuple[float, float]:
+        """The learning-rate factors of weight and bias."""
+        weight, bias = (1.0 if p is None else p.lr_factor for p in (self.weight, self.bias))
+        return weight, bias
 
 
 class Layer(ABC):

@@ -28,6 +28,8 @@ class Dense(Layer):
         Initialiser of b (n_out,).
     lr_factor : float
         Multiplies the learning rate of this layer; 0 freezes it.
+    bias_lr_factor : float, optional
+        The same for the bias alone; default: ``lr_factor``.
 
     Raises
     ------
@@ -42,6 +44,7 @@ class Dense(Layer):
     init: str | Uniform = "auto"
     bias_init: str | Uniform = "zeros"
     lr_factor: float = 1.0
+    bias_lr_factor: float | None = None
 
     def __post_init__(self) -> None:
         self.n_in = check_count("n_in", self.n_in)
@@ -53,7 +56,9 @@ class Dense(Layer):
         find(self.bias_init)
         parameters = {"w": Parameter((self.n_out, self.n_in), init, decay=True, lr_factor=self.lr_factor)}
         if self.bias:
-            parameters["b"] = Parameter((self.n_out,), self.bias_init, decay=False, lr_factor=self.lr_factor)
+            factor = self.lr_factor if self.bias_lr_factor is None else self.bias_lr_factor
+            check_number("bias_lr_factor", factor, 0.0)
+            parameters["b"] = Parameter((self.n_out,), self.bias_init, decay=False, lr_factor=factor)
         self.declare(parameters)
 
     def input_size(self) -> int:
