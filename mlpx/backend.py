@@ -275,12 +275,22 @@ def as_float_array(argument: str, x: ArrayLike, dtype: str, backend: Backend) ->
             f"{argument}: expected real numbers (floats, integers or bools), got dtype {x.dtype}. Convert first, "
             f"for example with numpy.asarray({argument}, dtype={dtype!r})."
         )
-    return backend.asarray(x, dtype)
+    # A number beyond the dtype becomes infinite there; fit refuses it by its place, so a warning would only add noise.
+    with np.errstate(over="ignore"):
+        return backend.asarray(x, dtype)
 
 
 def dtype_name(x: Array) -> str:
     """Return the dtype of an array as a plain name: "float32"."""
     return str(x.dtype).rpartition(".")[2]
+
+
+def kind_of(x: Array) -> str:
+    """Return the kind of an array's numbers: "f" for floats, "i" for integers, "b" for bools, else another letter."""
+    kind = getattr(x.dtype, "kind", None)
+    if kind is None:  # not every array module's dtypes tell
+        kind = np.dtype(dtype_name(x)).kind
+    return "i" if kind == "u" else str(kind)
 
 
 def erf(x: Array, xp: Namespace) -> Array:

@@ -100,6 +100,7 @@ class CrossEntropy(Loss):
         ValueError
             If the shape does not fit, or a class number is outside 0 to c - 1.
         """
+        _check_length("class_weight", self.class_weight, shape[-1])
         labels = y if hasattr(y, "dtype") and hasattr(y, "shape") else np.asarray(y)
         if tuple(labels.shape) == tuple(shape):
             return as_float_array("y", labels, dtype, backend)
@@ -158,6 +159,7 @@ class BinaryCrossEntropy(Loss):
 
     def prepare(self, y: ArrayLike, shape: Shape, dtype: str, backend: Backend) -> Array:
         """Return targets in [0, 1], of the output's shape."""
+        _check_length("pos_weight", self.pos_weight, shape[-1])
         target = super().prepare(y, shape, dtype, backend)
         if target.size and (float(backend.xp.min(target)) < 0 or float(backend.xp.max(target)) > 1):
             raise ValueError(
@@ -231,6 +233,7 @@ class Quantile(Loss):
 
     def prepare(self, y: ArrayLike, shape: Shape, dtype: str, backend: Backend) -> Array:
         """Return targets of the output's shape; a single value per row is compared with every level."""
+        _check_length("q", self.q, shape[-1])
         target = as_float_array("y", y, dtype, backend)
         if tuple(target.shape) == tuple(shape[:-1]):
             target = backend.xp.reshape(target, (*shape[:-1], 1))
@@ -312,6 +315,12 @@ def _weights(argument: str, values: Any) -> tuple[float, ...] | None:
     for value in values:
         check_number(argument, value, 0.0)
     return tuple(float(value) for value in values)
+
+
+def _check_length(argument: str, values: tuple[float, ...] | None, n_out: int) -> None:
+    """Raise ValueError unless there is one value per output."""
+    if values is not None and len(values) != n_out:
+        raise ValueError(f"{argument}: has {len(values)} values; the network has {n_out} outputs.")
 
 
 def _on_device(values: tuple[float, ...] | None, like: Array) -> Array | None:

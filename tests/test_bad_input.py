@@ -1,0 +1,335 @@
+"""What bad input gets: an error that names the argument, what came and what is accepted, and nothing changed."""
+
+import numpy as np
+import pytest
+from cases_kit import LAYOUTS, normal
+
+import mlpx
+from mlpx import fullbatch, layers, losses, optimizers, schedules
+from mlpx.layers import Dense
+from mlpx.op import using_fused
+
+N, N_IN, C = 12, 4, 3
+X = normal("x", N, N_IN)
+Y = np.arange(N) % C
+T = normal("t", N, C)
+
+
+def network(output="softmax", **options):
+    return mlpx.MLP([N_IN, 5, C], "tanh", output, seed=1, **options)
+
+
+def refused(net, error, words, *args, **fit) -> None:
+    """Fit must raise and leave the network as it was."""
+    before = net.parameters.copy(), net.buffers.statistics.copy()
+    with pytest.raises(error, match=words):
+        net.fit(*args, **({"progress": False} | fit))
+    np.testing.assert_array_equal(net.parameters, before[0])
+    np.testing.assert_array_equal(net.buffers.statistics, before[1])
+
+
+def with_value(a, value, place=(3, 1)):
+    a = a.astype("d").copy()
+    a[place] = value
+    return a
+
+
+# --- shapes -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "x", [normal("x", N, 5), normal("x", N, 3, 5), normal("x", 5), np.array(1.0), normal("x", N, 0)]
+)
+def test_x_of_a_wrong_shape(x) -> None:
+    net = network()
+    words = rf"x: has shape \({', '.join(map(str, x.shape))},?\); expected \(n, 4\)"
+    for call in (net.predict, lambda a: net.loss_and_grad(a, Y)):
+        with pytest.raises(ValueError, match=words):
+            call(x)
+    refused(net, ValueError, words, x, Y)
+
+
+def test_a_lone_instance_is_no_batch() -> None:
+    refused(network(), ValueError, r"x: has shape \(4,\); expected rows.*x\[None, :\]", X[0], Y[:1])
+
+
+def test_one_feature_per_row_gets_a_hint() -> None:
+    with pytest.raises(ValueError, match=r"pass x\[:, None\]"):
+        mlpx.MLP([1, 2]).predict(np.arange(5.0))
+
+
+def test_ragged_rows() -> None:
+    with pytest.raises(ValueError, match=r"inhomogeneous|x"):
+        network().predict([[1, 2, 3, 4], [1, 2]])
+
+
+@pytest.mark.parametrize("y", [Y[:-1], Y[:, None], np.eye(C)[Y][:-1], np.eye(4)[Y], np.int64(1)])
+def test_class_targets_of_a_wrong_shape(y) -> None:
+    refused(
+        network(), ValueError, r"y: has shape .*expected class numbers \(12,\) or one column per class \(12, 3\)", X, y
+    )
+
+
+@pytest.mark.parametrize("y", [T[:-1], T[:, :2], T[:, 0], T[None]])
+@pytest.mark.parametrize("output", ["linear", "sigmoid", "exp"])
+def test_other_targets_of_a_wrong_shape(y, output) -> None:
+    refused(network(output), ValueError, r"y: has shape .*expected \(12, 3\)", X, np.abs(y) % 1)
+
+
+def test_a_lone_output_may_lack_its_axis() -> None:
+    net = mlpx.MLP([N_IN, 1], output="linear")
+    one, other = (net.loss_and_grad(X, y)[0] for y in (T[:, 0], T[:, :1]))
+    assert one == other
+
+
+# --- dtypes -----------------------------------------------------------------------------------------------------
+
+STRANGE = {
+    "object": (lambda a: a.astype(object), "dtype object"),
+    "string": (lambda a: a.astype(str), "dtype <U"),
+    "complex": (lambda a: a.astype(complex), "dtype complex128"),
+    "bytes": (lambda a: a.astype("S8"), r"dtype \|S8"),
+    "datetime": (lambda a: a.astype("i8").astype("M8[s]"), "dtype datetime64"),
+}
+
+
+@pytest.mark.parametrize("kind", STRANGE)
+def test_strange_dtypes_are_errors_that_name_them(kind) -> None:
+    convert, words = STRANGE[kind]
+    net = network()
+    for call in (net.predict, lambda a: net.loss_and_grad(a, Y)):
+        with pytest.raises(TypeError, match=f"x: expected real numbers.*{words}"):
+            call(convert(X))
+    refused(net, TypeError, f"x: .*{words}", convert(X), Y)
+    refused(network("linear"), TypeError, f"y: .*{words}", X, convert(T))
+    refused(net, TypeError, f"y: .*{words}", X, convert(Y))
+    refused(net, TypeError, f"sample_weight: .*{words}", X, Y, sample_weight=convert(np.ones(N)))
+
+
+def test_names_for_numbers_in_lists() -> None:
+    with pytest.raises(TypeError, match="x: expected real numbers"):
+        network().predict([["a", "b", "c", "d"]])
+    with pytest.raises(TypeError, match="x: expected real numbers"):
+        network().predict(None)
+
+
+def test_class_numbers_as_floats_get_a_hint() -> None:
+    refused(network(), TypeError, r"y: class numbers have dtype float64.*y.astype\(int\)", X, Y.astype(float))
+
+
+@pytest.mark.parametrize("dtype", ["i1", "u1", "i4", "i8", "u8", "f2", "f4", "f8", ">f8", "?"])
+@pytest.mark.parametrize("own", ["float32", "float64"])
+def test_integers_bools_and_other_floats_are_converted(dtype, own) -> None:
+    x = (np.abs(3 * X)).astype(dtype)
+    net = network(dtype=own)
+    y = net.predict(x)
+    assert y.dtype == own
+    np.testing.assert_array_equal(y, net.predict(x.astype(own)))
+    net.fit(x, Y.astype("?" if dtype == "?" else "i4"), epochs=1, progress=False)
+    assert net.predict(x.tolist()).dtype == own
+
+
+# --- nothing, NaN and infinity, labels ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", ["auto", "off"])
+def test_an_empty_batch(mode) -> None:
+    net = network()
+    with using_fused(mode):
+        assert net.predict(np.empty((0, N_IN))).shape == (0, C)
+        assert net.predict(np.empty((0, 7, N_IN))).shape == (0, 7, C)
+        y, backprop = net.forward(np.empty((0, N_IN), "f"))
+        assert backprop(y).shape == (0, N_IN)
+        assert not net.gradient.any()
+        refused(net, ValueError, r"x: is empty, shape \(0, 4\)", np.empty((0, N_IN)), np.empty(0, int))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_nan_and_infinity_at_fit(bad) -> None:
+    refused(network(), ValueError, r"x: holds NaN or infinity, first at index \(3, 1\)", with_value(X, bad), Y)
+    refused(network("linear"), ValueError, r"y: holds NaN or infinity, first at index \(3, 1\)", X, with_value(T, bad))
+    held = with_value(X, bad), Y
+    refused(network(), ValueError, r"validation x: holds NaN or infinity", X, Y, validation=held)
+    refused(network(), ValueError, "sample_weight: holds", X, Y, sample_weight=with_value(np.ones(N), bad, (3,)))
+
+
+def test_numbers_too_large_for_the_dtype_are_infinite_in_it() -> None:
+    refused(network(), ValueError, "x: holds NaN or infinity", with_value(X, 1e300), Y)
+
+
+@pytest.mark.parametrize(
+    ("label", "words"), [(-1, "from -1 to 2"), (3, "from 0 to 3"), (10**9, "from 0 to 1000000000")]
+)
+def test_labels_out_of_range(label, words) -> None:
+    y = Y.copy()
+    y[4] = label
+    refused(network(), ValueError, f"y: holds class numbers {words}; expected 0 to 2 for 3 outputs", X, y)
+
+
+def test_targets_out_of_a_loss_range() -> None:
+    refused(network("sigmoid"), ValueError, "y: holds values from .*expected 0 to 1", X, 3 * np.abs(T))
+    refused(network("exp"), ValueError, "y: holds .*at least 0", X, -np.abs(T))
+
+
+@pytest.mark.parametrize("weight", [np.ones(N - 1), np.ones((N, 1)), -np.ones(N), np.zeros(N)])
+def test_sample_weights_that_cannot_be(weight) -> None:
+    refused(
+        network(), ValueError, "sample_weight: (has shape|holds negative|is 0 everywhere)", X, Y, sample_weight=weight
+    )
+
+
+# --- options ------------------------------------------------------------------------------------------------------
+
+OPTIONS = [
+    (lambda: Dense(-1, 3), ValueError, r"n_in: expected a whole number of at least 1, got -1"),
+    (lambda: Dense(3, 0), ValueError, r"n_out: .*got 0"),
+    (lambda: Dense(3.0, 2), TypeError, r"n_in: expected a whole number, got 3.0"),
+    (lambda: Dense(True, 2), TypeError, r"n_in: .*got True"),
+    (lambda: mlpx.MLP([4, -5, 3]), ValueError, r"sizes\[1\]: .*got -5"),
+    (lambda: mlpx.MLP([4]), ValueError, r"sizes: expected at least two widths"),
+    (lambda: mlpx.MLP(4), ValueError, r"sizes: expected at least two widths"),
+    (lambda: mlpx.MLP([4, 5, 3], ["relu", "tanh"]), ValueError, r"activation: has 2 names; expected one, or 1"),
+    (lambda: mlpx.MLP([4, 5, 3], "rellu"), ValueError, r"unknown name 'rellu'. Did you mean 'relu'\?.*tanh"),
+    (lambda: Dense(2, 2, "sigmoit"), ValueError, r"Did you mean 'sigmoid'\?"),
+    (lambda: mlpx.Activation("tahn"), ValueError, r"Did you mean 'tanh'\?"),
+    (lambda: mlpx.MLP([4, 3], output="softmx"), ValueError, r"output: unknown name 'softmx'. Did you mean 'softmax'\?"),
+    (lambda: mlpx.MLP([4, 3], init="he_normall"), ValueError, r"init: .*Did you mean 'he_normal'\?.*glorot_uniform"),
+    (lambda: mlpx.MLP([4, 3], bias_init="zero"), ValueError, r"init: .*Did you mean 'zeros'\?"),
+    (lambda: mlpx.MLP([4, 3], loss="crossentropy"), ValueError, r"loss: .*Did you mean 'cross_entropy'\?.*huber"),
+    (lambda: mlpx.MLP([4, 3], loss="custom"), ValueError, r"loss: unknown name 'custom'"),
+    (lambda: mlpx.MLP([4, 3], dtype="float16"), ValueError, r"dtype: unknown name 'float16'.*Known: float32, float64"),
+    (lambda: mlpx.MLP([4, 3], norm="bacth"), ValueError, r"norm: .*Did you mean 'batch'\?"),
+    (lambda: mlpx.MLP([4, 5, 3], dropout=1.0), ValueError, r"p: expected a finite number in \[0, 1\), got 1.0"),
+    (lambda: mlpx.Dropout(-0.1), ValueError, r"p: "),
+    (lambda: mlpx.BatchNorm(3, momentum=2), ValueError, r"momentum: "),
+    (lambda: mlpx.LayerNorm(3, eps=0), ValueError, r"eps: "),
+    (lambda: mlpx.Uniform(1, 0), ValueError, r"high: "),
+    (lambda: mlpx.Sequential(), TypeError, r"layers: expected one or more layers"),
+    (lambda: mlpx.Sequential("dense"), TypeError, r"layers: expected one or more layers"),
+    (lambda: mlpx.Sequential(*[Dense(3, 3)] * 2), ValueError, r"layers: the same layer object stands in two places"),
+    (lambda: mlpx.Sequential(Dense(3, 4), Dense(5, 2)), ValueError, r"layers\[1\] Dense: x has 4 features.*expected 5"),
+    (lambda: mlpx.TimeDistributed(), TypeError, r"TimeDistributed: expected one or more layers"),
+    (lambda: schedules.find("cosinus"), ValueError, r"schedule: .*Did you mean 'cosine'\?.*warm_up"),
+    (lambda: optimizers.Adam(schedule="cosin"), ValueError, r"schedule: .*'cosine'"),
+    (lambda: optimizers.Adam(lr=0), ValueError, r"lr: expected a finite number in \(0, inf\]"),
+    (lambda: optimizers.Adam(lr="0.1"), TypeError, r"lr: expected a number, got '0.1'"),
+    (lambda: optimizers.Adam(beta1=1.0), ValueError, r"beta1: "),
+    (lambda: optimizers.SGD(l2=-1), ValueError, r"l2: "),
+    (lambda: optimizers.SGD(clip_norm=0), ValueError, r"clip_norm: "),
+    (lambda: optimizers.SGD(clip_value=np.nan), ValueError, r"clip_value: "),
+    (lambda: fullbatch.LBFGS(tol=-1), ValueError, r"tol: "),
+    (lambda: losses.Huber(0), ValueError, r"delta: "),
+    (lambda: losses.Quantile((0.5, 1.0)), ValueError, r"q: "),
+    (lambda: losses.CrossEntropy(label_smoothing=2), ValueError, r"label_smoothing: "),
+    (lambda: losses.CrossEntropy(class_weight=(1, -1, 1)), ValueError, r"class_weight: "),
+    (lambda: mlpx.EarlyStopping(patience=0), ValueError, r"patience: "),
+    (lambda: mlpx.EarlyStopping(monitor="val_loss"), ValueError, r"monitor: .*Did you mean 'validation_loss'\?"),
+    (lambda: network().copy(dtype="double"), ValueError, r"dtype: unknown name 'double'"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("make", "error", "words"), OPTIONS, ids=[words for *_, words in OPTIONS])
+def test_options_that_cannot_be(make, error, words) -> None:
+    with pytest.raises(error, match=words):
+        make()
+
+
+FIT = [
+    ({"epochs": -1}, ValueError, "epochs: .*at least 0, got -1"),
+    ({"epochs": 1.5}, TypeError, "epochs: expected a whole number, got 1.5"),
+    ({"batch_size": 0}, ValueError, "batch_size: .*at least 1, got 0"),
+    ({"batch_size": "8"}, TypeError, "batch_size: expected a whole number, got '8'"),
+    ({"optimizer": "adm"}, ValueError, r"optimizer: unknown name 'adm'. Did you mean 'adam'\?.*lbfgs"),
+    ({"optimizer": optimizers.Adam}, ValueError, "optimizer: unknown name"),
+    ({"optimizer": None}, ValueError, "optimizer: unknown name None"),
+    ({"validation": 1.0}, ValueError, r"validation: expected a finite number in \(0, 1\)"),
+    ({"validation": 0.99}, ValueError, "validation: a share of 0.99 of 12 rows leaves none to train on"),
+    ({"validation": (X,)}, ValueError, r"validation: has 1 parts; expected \(x, y\)"),
+    ({"validation": (X[:, :2], Y)}, ValueError, r"x: has shape \(12, 2\)"),
+    ({"validation": "0.2"}, TypeError, "validation: expected a number"),
+    ({"seed": -1}, ValueError, "seed: .*at least 0"),
+    ({"n_threads": 0}, ValueError, "n_threads: "),
+    ({"progress": "yes"}, ValueError, "progress: expected True, False or .auto., got 'yes'"),
+    ({"callbacks": [3]}, TypeError, "callbacks: expected Callback objects or functions, got 3"),
+    ({"mask": np.ones((N, C + 1), bool)}, ValueError, r"mask: has shape \(12, 4\); expected \(12, 3\)"),
+    ({"valid": np.ones((N, 1), bool)}, ValueError, r"valid: has shape \(12, 1\); expected \(12,\)"),
+]
+
+
+@pytest.mark.parametrize(("fit", "error", "words"), FIT, ids=[words for *_, words in FIT])
+def test_fits_that_cannot_be(fit, error, words) -> None:
+    refused(network(norm="batch"), error, words, X, Y, **fit)
+
+
+def test_layers_without_weights_say_what_to_do() -> None:
+    with pytest.raises(RuntimeError, match=r"Dense: has no weights yet.*layer.initialize"):
+        layers.Dense(3, 2).forward(np.ones((1, 3)))
+
+
+@pytest.mark.parametrize("values", [(0.5,), (0.5, 0.6), (0.5, 0.6, 0.7, 0.8)])
+def test_one_value_per_output_in_the_options_of_losses(values) -> None:
+    for output, loss, y in (
+        ("softmax", losses.CrossEntropy(class_weight=values), Y),
+        ("sigmoid", losses.BinaryCrossEntropy(pos_weight=values), np.abs(T) % 1),
+        ("linear", losses.Quantile(values), T),
+    ):
+        words = rf"(class_weight|pos_weight|q): has {len(values)} values; the network has 3 outputs"
+        refused(network(output, loss=loss), ValueError, words, X, y)
+
+
+# --- input that is good, though it looks odd ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", ["auto", "off"])
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_read_only_and_non_contiguous_arrays_work_and_stay(layout, dtype, mode) -> None:
+    plain = [X.astype(dtype), np.eye(C)[Y].astype(dtype), np.ones(N, dtype)]
+    odd = [LAYOUTS[layout](a.copy()) for a in plain[:2]] + [np.repeat(plain[2], 2)[::2]]
+    for a in odd:
+        a.flags.writeable = False
+    results = []
+    for x, y, weight in (plain, odd):
+        net = network(dtype=dtype)
+        with using_fused(mode):
+            net.fit(x, y, sample_weight=weight, epochs=2, batch_size=5, validation=(x, y), progress=False)
+            results.append((net.parameters.copy(), net.predict(x), net.predict(x[0])))
+    for one, other in zip(*results, strict=True):
+        np.testing.assert_array_equal(one, other)
+    for now, before in zip(odd, plain, strict=True):
+        np.testing.assert_array_equal(now, before)
+
+
+def test_data_frames_and_lists_come_in() -> None:
+    net = network()
+    np.testing.assert_array_equal(net.predict(X.tolist()), net.predict(X))
+    np.testing.assert_array_equal(net.predict(tuple(map(tuple, X))), net.predict(X))
+
+
+def test_pandas_data_frames_come_in() -> None:
+    pandas = pytest.importorskip("pandas", reason="pandas is not installed")
+    frame, labels = pandas.DataFrame(X, columns=list("abcd")), pandas.Series(Y)
+    results = []
+    for x, y in ((X, Y), (frame, labels)):
+        net = network()
+        net.fit(x, y, epochs=2, progress=False)
+        results.append(net.predict(x))
+    np.testing.assert_array_equal(*results)
+    with pytest.raises(TypeError, match=r"x: .*dtype object"):
+        net.predict(frame.assign(a="text"))
+
+
+class Column:
+    """A column that gives its numbers by the array protocol alone, as data frames do."""
+
+    def __init__(self, values) -> None:
+        self.values = values
+
+    def __array__(self, dtype=None, copy=None):
+        return np.array(self.values, dtype=dtype)
+
+
+def test_what_has_the_array_protocol_comes_in() -> None:
+    net = network()
+    np.testing.assert_array_equal(net.predict(Column(X)), net.predict(X))
+    assert net.loss_and_grad(Column(X), Column(Y))[0] == net.loss_and_grad(X, Y)[0]
