@@ -14,7 +14,7 @@ from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 
 import numpy as np
 
-from mlpx.backend import Backend, backend_name, backend_of
+from mlpx.backend import backend_name, backend_of
 from mlpx.errors import unknown
 from mlpx.typing import Array, Namespace
 from mlpx_kernels import Unsupported
@@ -98,13 +98,6 @@ class Op(Generic[P, R]):
         backend = backend_of(*args, *kwargs.values(), caller=self.name)
         if self.check is not None:
             self.check(*args, **kwargs)
-        if backend.xp is not np:
-            return self._run(backend, *args, **kwargs)
-        # Overflow and NaN are results here, seen by the checks of fit; NumPy's warnings would only add noise.
-        with np.errstate(all="ignore"):
-            return self._run(backend, *args, **kwargs)
-
-    def _run(self, backend: Backend, *args: P.args, **kwargs: P.kwargs) -> R:
         if _mode != "off" and backend.name in self.kernels:
             try:
                 return self.kernel(backend.name)(*args, **kwargs)
@@ -112,7 +105,11 @@ class Op(Generic[P, R]):
                 self.declined[backend.name] = str(reason)
                 if fused_mode() == "require":
                     raise
-        return self.reference(backend.xp, *args, **kwargs)
+        if backend.xp is not np:
+            return self.reference(backend.xp, *args, **kwargs)
+        # Overflow and NaN are results here, seen by the checks of fit; NumPy's warnings would only add noise.
+        with np.errstate(all="ignore"):
+            return self.reference(np, *args, **kwargs)
 
     def kernel(self, backend: str) -> Callable[P, R]:
         """Return the fused kernel for a backend, importing it on the first call.

@@ -157,7 +157,8 @@ def dense(x, w, b, *, activation="identity"):
     bias = np.empty(0, x.dtype) if b is None else real_array(b, name="dense").reshape(-1)
     x2 = x.reshape(rows, n_in)
     skinny = n_out <= SKINNY and n_in >= LONG
-    z = np.empty((rows, n_out), x.dtype) if skinny else x2 @ w.T
+    with np.errstate(all="ignore"):  # NaN and overflow are results
+        z = np.empty((rows, n_out), x.dtype) if skinny else x2 @ w.T
     separate = kind in SAVES_INPUT
     y = np.empty_like(z) if separate else z
     x_flat, w_flat, z_flat, y_flat = x2.reshape(-1), w.reshape(-1), z.reshape(-1), y.reshape(-1)
@@ -184,5 +185,6 @@ def dense_grad(dy, x, w, saved, *, activation="identity", need_dx=True):
     rows = math.prod(dy.shape[:-1])
     dz, db = np.empty((rows, n_out), w.dtype), np.empty(n_out, w.dtype)
     gradient_loop(kind)(dy.reshape(-1), saved.reshape(-1), dz.reshape(-1), db, rows, n_out)
-    dx = (dz @ w).reshape(x.shape) if need_dx else None
-    return dx, dz.T @ x.reshape(rows, n_in), db
+    with np.errstate(all="ignore"):  # NaN and overflow are results
+        dx = (dz @ w).reshape(x.shape) if need_dx else None
+        return dx, dz.T @ x.reshape(rows, n_in), db

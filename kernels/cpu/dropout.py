@@ -87,4 +87,5 @@ def dropout(x, *, p, seed, step=0, layer=0, shared_axes=()):
     factor = np.empty(shape, x.dtype)
     ones = np.ones(math.prod(shape), x.dtype)
     run_dropout(ones, factor.reshape(-1), p, seed, step, layer)
-    return np.where(factor != 0, x * factor, x.dtype.type(0.0))
+    with np.errstate(all="ignore"):  # NaN and overflow are results
+        return np.where(factor != 0, x * factor, x.dtype.type(0.0))

@@ -82,8 +82,9 @@ def share_rows(function, rows, work):
 
     Rows are computed alike wherever the cuts fall, so results do not depend on the number of threads.
     """
-    threads = min(n_threads(), rows, work // WORTH_A_THREAD)
-    if threads <= 1:
+    threads = min(rows, work // WORTH_A_THREAD)
+    threads = min(threads, n_threads()) if threads > 1 else 1
+    if threads == 1:
         function(0, rows)
         return
     cuts = [rows * t // threads for t in range(threads + 1)]

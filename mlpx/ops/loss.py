@@ -7,7 +7,7 @@ NaN. When no row has weight, loss and gradient are 0.
 
 from typing import Any
 
-from mlpx.backend import backend_of
+from mlpx.backend import backend_of, kind_of
 from mlpx.errors import check_number
 from mlpx.op import op
 from mlpx.ops.activation import TABLE
@@ -34,7 +34,7 @@ def _check_classes(
     if z.ndim < 1 or z.shape[-1] == 0:
         raise ValueError(f"{caller}: z has shape {tuple(z.shape)}; expected (..., c) with at least one class.")
     check_number("label_smoothing", label_smoothing, 0.0, 1.0)
-    integers = "int" in str(target.dtype)
+    integers = kind_of(target) == "i"
     wanted = z.shape[:-1] if integers else z.shape
     if tuple(target.shape) != tuple(wanted):
         raise ValueError(
@@ -107,7 +107,7 @@ def softmax_cross_entropy(
     c = z.shape[-1]
     logits = rows(z, xp)
     r = _row_weight(xp, sample_weight, logits)
-    if "int" in str(target.dtype):
+    if kind_of(target) == "i":
         label = xp.reshape(target, (logits.shape[0], 1))
         _check_labels(xp, label, c)
         # A label outside the classes finds no column: its row is made NaN, which no training overlooks.

@@ -1,5 +1,6 @@
 """Row-wise softmax, its masked form and its logarithm: over the last axis, stable at any finite logits."""
 
+from mlpx.backend import kind_of
 from mlpx.op import op
 from mlpx.typing import Array, Namespace
 
@@ -21,7 +22,7 @@ def check_mask(caller: str, mask: Array, shape: tuple[int, ...]) -> None:
             f"{caller}: mask has shape {tuple(mask.shape)}; expected {tuple(shape)}, one entry per logit "
             "(True where the class is allowed)."
         )
-    if "bool" not in str(mask.dtype):
+    if kind_of(mask) != "b":
         raise TypeError(
             f"{caller}: mask has dtype {mask.dtype}; expected bool, True where the class is allowed. "
             "Write mask != 0 to convert."
