@@ -316,6 +316,9 @@ def load(path: str | os.PathLike[str]) -> Sequential:
         If it cannot be read.
     """
     layers, loss, options, tensors = persistence.read(path)
-    net = Sequential(*layers, loss=loss, **options)
+    try:
+        net = Sequential(*layers, loss=loss, **options)
+    except persistence.BAD as error:
+        raise persistence.unusable(path, error) from error
     persistence.load_into(net, tensors)
     return net

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from mlpx.backend import to_numpy
-from mlpx.errors import unknown
+from mlpx.backend import FLOATS, to_numpy
+from mlpx.errors import check_count, unknown
 from mlpx.initializers import Uniform
 from mlpx.layers import Layer, TimeDistributed
 from mlpx.losses import CustomLoss, Loss
@@ -22,6 +22,8 @@ from mlpx.network import Network
 from mlpx.typing import Array
 
 FORMAT = "mlpx-1"
+BAD = (TypeError, ValueError, AttributeError, OverflowError, RecursionError)
+"""What hostile data makes constructors raise."""
 MAX_PARAMETERS = 2**31
 """Architectures beyond this are refused before anything is allocated."""
 
@@ -89,12 +91,19 @@ def read(path: str | os.PathLike[str]) -> tuple[list[Layer], Loss, dict[str, Any
             raise ValueError(f"format {architecture['format']!r} is not {FORMAT!r}")
         layers = [_layer(data) for data in _as_list(architecture["layers"])]
         loss = _loss(architecture["loss"])
-        options = {"dtype": architecture["dtype"], "seed": int(architecture["seed"])}
+        options = {"dtype": architecture["dtype"], "seed": check_count("seed", architecture["seed"], 0)}
+        if options["dtype"] not in FLOATS:
+            raise unknown("dtype", options["dtype"], FLOATS)
         _check_tensors(layers, tensors)
-    except (SafetensorError, KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
-        reason = f"{type(error).__name__}: {error}"
-        raise ValueError(f"path: {name!r} is not a usable mlpx model file ({reason}).") from error
+    except (SafetensorError, KeyError, *BAD) as error:
+        raise unusable(path, error) from error
     return layers, loss, options, tensors
+
+
+def unusable(path: str | os.PathLike[str], error: BaseException) -> ValueError:
+    """Return the error for a file that is no model, with the reason."""
+    reason = f"{type(error).__name__}: {error}"
+    return ValueError(f"path: {os.fspath(path)!r} is not a usable mlpx model file ({reason}).")
 
 
 def load_into(net: Network, tensors: dict[str, Array]) -> None:
