@@ -83,19 +83,19 @@ class Table:
     """
 
     def __init__(self, rows: Sequence[PlanRow], n: int, reserved: int, dtype: str, *, training: bool) -> None:
-        k = kernels("pieces")
+        k, pieces, codes = kernels("job"), kernels("pieces_layers"), kernels("activation")
         self.whole = np.full((len(rows), k.N_COLUMNS), -1, np.int64)
         self.reals = np.zeros((len(rows), k.N_REALS))
         self.size = padded(reserved)
         self.pieces: list[Any] = []
         source, source_gradient = 0, -1
         for line, row in enumerate(rows):
-            kind = k.CODES[row.kind]
+            kind = codes.CODES[row.kind]
             output = self._place(n * row.n_out)
             gradient = self._place(n * row.n_out) if training else -1
             # What the gradient needs: the output, or the pre-activation where the output does not determine it.
             saved, extra = output, -1
-            if kind in k.SAVES_INPUT:
+            if kind in codes.SAVES_INPUT:
                 saved = self._place(n * row.n_out) if row.op == "dense" else source
             if row.op == "dropout":
                 extra = self._place(n * row.n_out)
@@ -116,15 +116,15 @@ class Table:
                 k.MEAN: -1 if row.mean is None else row.mean.offset,
                 k.VAR: -1 if row.var is None else row.var.offset,
                 k.DENSE: row.op == "dense",
-                k.FORWARD: self._address(k.FORWARDS[row.op](kind, dtype)),
+                k.FORWARD: self._address(pieces.FORWARDS[row.op](kind, dtype)),
                 k.BACKWARD: 0,
                 k.WEIGHTS: 0,
             }
             # Below the first dense layer nobody wants a gradient, but a dense layer's own is always needed.
             if training and (source_gradient >= 0 or row.op in ("dense", "batch_norm")):
-                entries[k.BACKWARD] = self._address(k.BACKWARDS[row.op](kind, dtype))
-            if training and row.op in k.GRADIENTS:
-                entries[k.WEIGHTS] = self._address(k.GRADIENTS[row.op](dtype))
+                entries[k.BACKWARD] = self._address(pieces.BACKWARDS[row.op](kind, dtype))
+            if training and row.op in pieces.GRADIENTS:
+                entries[k.WEIGHTS] = self._address(pieces.GRADIENTS[row.op](dtype))
             for column, value in entries.items():
                 self.whole[line, column] = value
             self.reals[line] = row.real, *row.lr_factors, row.momentum
@@ -160,14 +160,14 @@ class Predictor:
 
     def _prepare(self, rows: list[PlanRow], n: int) -> tuple[Table, Array]:
         """Return the table and the job for blocks of ``n`` rows; each call adds its data and its work array."""
-        k = kernels("pieces")
+        k, pieces = kernels("job"), kernels("pieces_step")
         dtype = self.dtype.name
         table = Table(rows, n, n * self.n_in, dtype, training=False)
         job = np.zeros(k.JOB_SIZE, np.int64)
         job[k.PARAMS] = self.buffers.parameters.ctypes.data
         job[k.STATS] = self.buffers.statistics.ctypes.data
-        job[k.GATHER] = table._address(k.copy_in(dtype))
-        job[k.LOSS] = table._address(k.copy_out(dtype))
+        job[k.GATHER] = table._address(pieces.copy_in(dtype))
+        job[k.LOSS] = table._address(pieces.copy_out(dtype))
         job[k.N_FEATURES], job[k.BATCH], job[k.WORK_SIZE] = self.n_in, n, table.size
         return table, job
 

@@ -85,7 +85,7 @@ class PlanSteps:
     def _lay_out(self, rows: list[PlanRow]) -> None:
         """Make the table, the job and every array whose address it carries."""
         net, train, n, optimizer = self.net, self.train, self.batch_size, self.optimizer
-        k = plan.kernels("pieces")
+        k, pieces = plan.kernels("job"), plan.kernels("pieces_step")
         dtype, c, n_in = net.dtype, rows[-1].n_out, rows[0].n_in
         labelled = train.target.dtype.kind == "i"
         width = 0 if labelled else c
@@ -133,11 +133,11 @@ class PlanSteps:
         for place, array in held.items():
             job[place] = array.ctypes.data
         for place, piece in {
-            k.GATHER: k.gather(dtype),
-            k.TOTAL: k.total(loss, dtype) if weighted else None,
-            k.LOSS: k.plain_cross_entropy(dtype) if plain else k.loss_rows(loss, dtype),
-            k.UPDATE: k.update_span(kind, dtype),
-            k.SQUARES: k.squares(dtype) if optimizer.clip_norm else None,
+            k.GATHER: pieces.gather(dtype),
+            k.TOTAL: pieces.total(loss, dtype) if weighted else None,
+            k.LOSS: pieces.plain_cross_entropy(dtype) if plain else pieces.loss_rows(loss, dtype),
+            k.UPDATE: pieces.update_span(kind, dtype),
+            k.SQUARES: pieces.squares(dtype) if optimizer.clip_norm else None,
         }.items():
             job[place] = 0 if piece is None else piece.address
         for place, value in {

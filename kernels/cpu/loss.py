@@ -3,16 +3,16 @@
 import math
 
 import numpy as np
-from numba import types
-from numba.extending import overload
 
 from mlpx_kernels.cpu.activation import real_array
-from mlpx_kernels.cpu.compile import FASTMATH, inlined, kernel
-from mlpx_kernels.cpu.mathematics import JIT, exp, sigmoid, softplus
+from mlpx_kernels.cpu.compile import inlined, kernel
+from mlpx_kernels.cpu.element_loss import BINARY, elementwise_rows
+from mlpx_kernels.cpu.mathematics import exp
 from mlpx_kernels.cpu.softmax import NARROW, SIDE, row_max, side_by_side
 from mlpx_kernels.cpu.threads import share_rows
 
-CROSS_ENTROPY, BINARY, SQUARED, ABSOLUTE, HUBER, QUANTILE, POISSON = range(7)
+CROSS_ENTROPY = 0
+"""Code of the cross-entropy in plans; those of the element-wise losses are in element_loss.py."""
 
 
 @inlined
@@ -157,140 +157,6 @@ def target_of(i, j, c, labels, dense, class_weight, mask, smoothing, allowed):
         if mask.size == 0 or mask[i * c + j]:
             t += smoothing / allowed
     return t if class_weight.size == 0 else t * np.float64(class_weight[j])
-
-
-# Each function of this table takes the dtype's constructor and returns ``f(kind, a, b, q, o) -> (loss, gradient)`` for
-# one prediction (or logit) a, target b, column weight or quantile level q, and option o.
-
-
-def _binary(real):
-    zero, one, half = real(0.0), real(1.0), real(0.5)
-
-    def f(kind, a, b, q, o):
-        y = b * (one - o) + half * o
-        p = y * q
-        v = p * softplus(-a) if p != zero else zero
-        v += (one - y) * softplus(a) if y != one else zero
-        return v, sigmoid(a) * (p + one - y) - p
-
-    return f
-
-
-def _squared(real):
-    half = real(0.5)
-
-    def f(kind, a, b, q, o):
-        e = a - b
-        return half * e * e, e
-
-    return f
-
-
-def _absolute(real):
-    zero, one = real(0.0), real(1.0)
-
-    def f(kind, a, b, q, o):
-        e = a - b
-        return abs(e), one if e > zero else (-one if e < zero else e)
-
-    return f
-
-
-def _huber(real):
-    half = real(0.5)
-
-    def f(kind, a, b, q, o):
-        e = a - b
-        near = -o if e < -o else (o if e > o else e)
-        return near * (e - half * near), near
-
-    return f
-
-
-def _quantile(real):
-    zero, one = real(0.0), real(1.0)
-
-    def f(kind, a, b, q, o):
-        e = b - a
-        return q * e if e > zero else (q - one) * e, -q if e > zero else (one - q if e < zero else e)
-
-    return f
-
-
-def _poisson(real):
-    def f(kind, a, b, q, o):
-        rate = exp(a)
-        return rate - b * a, rate - b
-
-    return f
-
-
-ELEMENT_LOSSES = {
-    BINARY: _binary,
-    SQUARED: _squared,
-    ABSOLUTE: _absolute,
-    HUBER: _huber,
-    QUANTILE: _quantile,
-    POISSON: _poisson,
-}
-
-
-def element_loss(kind, a, b, q, o):
-    """Return (loss, gradient) of one element, for the loss of that code, which must be known at compile time."""
-
-
-@overload(element_loss, prefer_literal=True, jit_options=JIT, strict=False)
-def _element_loss(kind, a, b, q, o):
-    if not isinstance(kind, types.IntegerLiteral):
-        return None
-    return ELEMENT_LOSSES[kind.literal_value](np.float32 if a == types.float32 else np.float64)
-
-
-def elementwise_rows(kind, z, t, sample_weight, column, mask, option, total, dz, rows, c):
-    """Write the gradient of an element-wise loss for a flat block of rows; return its share of the loss.
-
-    ``column`` (c,) holds positive weights (BINARY) or quantile levels (QUANTILE), or has size 0; ``option`` is the
-    label smoothing (BINARY) or Huber's delta. Rows of weight 0 and masked elements give 0 whatever they hold.
-    """
-
-
-@overload(elementwise_rows, prefer_literal=True, jit_options={**JIT, "fastmath": FASTMATH}, strict=False)
-def _elementwise_rows(kind, z, t, sample_weight, column, mask, option, total, dz, rows, c):
-    if not isinstance(kind, types.IntegerLiteral):
-        return None
-    code = kind.literal_value
-
-    def implementation(kind, z, t, sample_weight, column, mask, option, total, dz, rows, c):
-        real = z.dtype.type
-        zero, one, o = real(0.0), real(1.0), real(option)
-        inverse_total = 1.0 / total if total > 0.0 else 1.0
-        loss = 0.0
-        for r in range(rows):
-            w = 1.0 if sample_weight.size == 0 else np.float64(sample_weight[r])
-            share = real(w * inverse_total)
-            a, b, d = z[r * c : (r + 1) * c], t[r * c : (r + 1) * c], dz[r * c : (r + 1) * c]
-            each = zero
-            if w <= 0.0:
-                for j in range(c):
-                    d[j] = zero
-            elif mask.size == 0 and column.size == 0:
-                for j in range(c):
-                    v, g = element_loss(code, a[j], b[j], one, o)
-                    each += v
-                    d[j] = share * g
-            else:
-                for j in range(c):
-                    if mask.size and not mask[r * c + j]:
-                        d[j] = zero
-                        continue
-                    q = one if column.size == 0 else column[j if column.size > 1 else 0]
-                    v, g = element_loss(code, a[j], b[j], q, o)
-                    each += v
-                    d[j] = share * g
-            loss += np.float64(share) * np.float64(each)
-        return loss
-
-    return implementation
 
 
 @kernel

@@ -38,24 +38,21 @@ def float_of(typingctx, k):
     return (types.float32 if single else types.float64)(k), codegen
 
 
-def exp(x):
-    """Return e^x: 0 below -87.3 (float32) or -708.4 (float64), inf above 88.7 or 709.7; NaN stays NaN.
+def reduced(x):
+    """Return (e^r - 1, bits of n in the exponent's place) with ``x = n log 2 + r``, for x within the limits of exp.
 
-    ``x = n log 2 + r`` with the magic-number rounding for n, a polynomial in r, and n added to the exponent's bits.
+    n comes by the magic-number rounding, e^r - 1 by a polynomial.
     """
 
 
-@overload(exp, jit_options=JIT, inline="never")
-def _exp(x):
+@overload(reduced, jit_options=JIT)
+def _reduced(x):
     if x == types.float32:
 
         def single(x):
-            one = np.float32(1.0)
-            # Clamped, so that the exponent stays in range; the comparisons at the end restore the limits.
-            c = min(max(x, np.float32(-87.33654)), np.float32(88.72283))
-            t = c * np.float32(1.4426950408889634) + np.float32(12582912.0)
+            t = x * np.float32(1.4426950408889634) + np.float32(12582912.0)
             n = t - np.float32(12582912.0)
-            r = c - n * np.float32(0.693359375)
+            r = x - n * np.float32(0.693359375)
             r = r + n * np.float32(2.12194440e-4)
             p = np.float32(1.9875691500e-4)
             p = p * r + np.float32(1.3981999507e-3)
@@ -63,19 +60,14 @@ def _exp(x):
             p = p * r + np.float32(4.1665795894e-2)
             p = p * r + np.float32(1.6666665459e-1)
             p = p * r + np.float32(5.0000001201e-1)
-            p = p * (r * r) + r + one
-            y = float_of(np.int32(bits_of(p) + np.int32(bits_of(t) << 23)))
-            y = np.float32(0.0) if x < np.float32(-87.33654) else y
-            y = np.float32(np.inf) if x > np.float32(88.72283) else y
-            return x if x != x else y
+            return p * (r * r) + r, np.int32(bits_of(t) << 23)
 
         return single
 
     def double(x):
-        c = min(max(x, -708.39), 709.78)
-        t = c * 1.4426950408889634 + 6755399441055744.0
+        t = x * 1.4426950408889634 + 6755399441055744.0
         n = t - 6755399441055744.0
-        r = c - n * 0.693145751953125
+        r = x - n * 0.693145751953125
         r = r - n * 1.4286068203094172e-06
         p = 1.6059043836821613e-10
         p = p * r + 2.08767569878681e-09
@@ -89,8 +81,32 @@ def _exp(x):
         p = p * r + 0.041666666666666664
         p = p * r + 0.16666666666666666
         p = p * r + 0.5
-        p = p * (r * r) + r + 1.0
-        y = float_of(bits_of(p) + (bits_of(t) << 52))
+        return p * (r * r) + r, bits_of(t) << 52
+
+    return double
+
+
+def exp(x):
+    """Return e^x: 0 below -87.3 (float32) or -708.4 (float64), inf above 88.7 or 709.7; NaN stays NaN."""
+
+
+@overload(exp, jit_options=JIT)
+def _exp(x):
+    if x == types.float32:
+
+        def single(x):
+            # Clamped, so that the exponent stays in range; the comparisons at the end restore the limits.
+            p, n = reduced(min(max(x, np.float32(-87.33654)), np.float32(88.72283)))
+            y = float_of(np.int32(bits_of(p + np.float32(1.0)) + n))
+            y = np.float32(0.0) if x < np.float32(-87.33654) else y
+            y = np.float32(np.inf) if x > np.float32(88.72283) else y
+            return x if x != x else y
+
+        return single
+
+    def double(x):
+        p, n = reduced(min(max(x, -708.39), 709.78))
+        y = float_of(bits_of(p + 1.0) + n)
         y = 0.0 if x < -708.39 else y
         y = np.inf if x > 709.78 else y
         return x if x != x else y
@@ -101,7 +117,7 @@ def _exp(x):
 def expm1(x):
     """Return e^x - 1 for x up to 80, without cancellation at 0; -1 below -87 (float32) or -708 (float64).
 
-    ``2^n p + (2^n - 1)`` with p = e^r - 1. Relative error below 4 units of the last place.
+    ``2^n p + (2^n - 1)`` with p = e^r - 1.
     """
 
 
@@ -110,46 +126,16 @@ def _expm1(x):
     if x == types.float32:
 
         def single(x):
-            c = min(max(x, np.float32(-87.0)), np.float32(80.0))
-            t = c * np.float32(1.4426950408889634) + np.float32(12582912.0)
-            n = t - np.float32(12582912.0)
-            r = c - n * np.float32(0.693359375)
-            r = r + n * np.float32(2.12194440e-4)
-            p = np.float32(1.9875691500e-4)
-            p = p * r + np.float32(1.3981999507e-3)
-            p = p * r + np.float32(8.3334519073e-3)
-            p = p * r + np.float32(4.1665795894e-2)
-            p = p * r + np.float32(1.6666665459e-1)
-            p = p * r + np.float32(5.0000001201e-1)
-            p = p * (r * r) + r
-            s = float_of(np.int32(np.int32(bits_of(t) << 23) + 0x3F800000))
-            y = s * p + (s - np.float32(1.0))
-            return x if x != x else y
+            p, n = reduced(min(max(x, np.float32(-87.0)), np.float32(80.0)))
+            s = float_of(np.int32(n + 0x3F800000))
+            return x if x != x else s * p + (s - np.float32(1.0))
 
         return single
 
     def double(x):
-        c = min(max(x, -708.0), 80.0)
-        t = c * 1.4426950408889634 + 6755399441055744.0
-        n = t - 6755399441055744.0
-        r = c - n * 0.693145751953125
-        r = r - n * 1.4286068203094172e-06
-        p = 1.6059043836821613e-10
-        p = p * r + 2.08767569878681e-09
-        p = p * r + 2.505210838544172e-08
-        p = p * r + 2.755731922398589e-07
-        p = p * r + 2.7557319223985893e-06
-        p = p * r + 2.48015873015873e-05
-        p = p * r + 0.0001984126984126984
-        p = p * r + 0.001388888888888889
-        p = p * r + 0.008333333333333333
-        p = p * r + 0.041666666666666664
-        p = p * r + 0.16666666666666666
-        p = p * r + 0.5
-        p = p * (r * r) + r
-        s = float_of((bits_of(t) << 52) + 0x3FF0000000000000)
-        y = s * p + (s - 1.0)
-        return x if x != x else y
+        p, n = reduced(min(max(x, -708.0), 80.0))
+        s = float_of(n + 0x3FF0000000000000)
+        return x if x != x else s * p + (s - 1.0)
 
     return double
 

@@ -1,8 +1,8 @@
 """The plan's interpreter: many training steps, or a prediction, as one call into compiled code.
 
-A network is a table with a row per layer; the row holds the addresses of the layer's pieces (pieces.py). One compiled
-function walks it for every architecture and both dtypes. Threads run the same function side by side and meet twice a
-step:
+A network is a table with a row per layer; the row holds the addresses of the layer's pieces (job.py, pieces_*.py).
+One compiled function walks it for every architecture and both dtypes. Threads run the same function side by side and
+meet twice a step:
 
 1. each takes a block of batch *rows* through gather, forward, loss and the chain of input gradients;
 2. each takes a block of *output rows* of every weight's gradient over the whole batch, and updates those weights at
@@ -15,7 +15,7 @@ import math
 
 import numpy as np
 
-from mlpx_kernels.cpu import pieces as p
+from mlpx_kernels.cpu import job as p
 from mlpx_kernels.cpu.barrier import wait
 from mlpx_kernels.cpu.compile import inlined, kernel
 from mlpx_kernels.cpu.update import DECAY, L1, L2, LR, SCALE
@@ -94,7 +94,7 @@ def train(thread, job, table, reals, numbers, rates, losses, partial, barrier, s
     Parameters
     ----------
     job, table, reals : array
-        See pieces.py. The work buffer begins with the batch's inputs, then its targets and row weights.
+        See job.py. The work buffer begins with the batch's inputs, then its targets and row weights.
     numbers : array (N_FLOATS,), float64
         The update's numbers, then the loss's option and the largest gradient norm (0: no clipping).
     rates : array (steps,), float64

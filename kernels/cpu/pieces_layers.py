@@ -1,0 +1,330 @@
+"""The pieces of layers: forward, backward, and the gradients of their weights."""
+
+from functools import cache
+
+import numpy as np
+
+from mlpx_kernels.cpu import norm
+from mlpx_kernels.cpu.activation import IDENTITY, SAVES_INPUT, apply, apply_grad
+from mlpx_kernels.cpu.blas import product_nn, product_nt, product_tn
+from mlpx_kernels.cpu.compile import inlined
+from mlpx_kernels.cpu.dense import epilogue
+from mlpx_kernels.cpu.dropout import LANES, dropout_factors, multiply_kept
+from mlpx_kernels.cpu.job import (
+    DX,
+    EXTRA,
+    GRADS,
+    MASK,
+    MEAN,
+    MOMENTUM,
+    N_IN,
+    N_OUT,
+    NUMBER,
+    PARAMS,
+    REAL,
+    ROWS,
+    SEED,
+    START,
+    STATS,
+    STEP,
+    TRAINING,
+    VAR,
+    WORK,
+    B,
+    D,
+    W,
+    X,
+    Y,
+    Z,
+    piece,
+    real_of,
+    view,
+    work_of,
+)
+from mlpx_kernels.cpu.softmax import masked_softmax_rows, softmax_rows
+
+
+@cache
+def dense_forward(kind, dtype):
+    """Product, bias and activation."""
+    real, separate = real_of(dtype), kind in SAVES_INPUT
+
+    @piece
+    def run(row, reals, job, frame, a, b):
+        n, i, o = b - a, row[N_IN], row[N_OUT]
+        z, y = work_of(job, row[Z], o, a, b, real), work_of(job, row[Y], o, a, b, real)
+        product_nt(work_of(job, row[X], i, a, b, real), view(job[PARAMS], row[W], o * i, real), z, n, o, i, i, i, o)
+        bias = view(job[PARAMS], row[B], o if row[B] >= 0 else 0, real)
+        if separate:
+            epilogue(kind, z, bias, y, n, o)
+        else:
+            epilogue(kind, z, bias, z, n, o)  # one array, as LLVM can see: else it would not vectorise
+        return 0.0
+
+    return run
+
+
+@cache
+def dense_backward(kind, dtype):
+    """The gradient for the pre-activation, in place of the one for the output; then the one for the input."""
+    real = real_of(dtype)
+
+    @piece
+    def run(row, reals, job, frame, a, b):
+        n, i, o = b - a, row[N_IN], row[N_OUT]
+        d, saved = work_of(job, row[D], o, a, b, real), work_of(job, row[Z], o, a, b, real)
+        if kind != IDENTITY:
+            for k in range(d.size):
+                d[k] = apply_grad(kind, d[k], saved[k])
+        if row[DX] >= 0:
+            w = view(job[PARAMS], row[W], o * i, real)
+            product_nn(d, w, work_of(job, row[DX], i, a, b, real), n, i, o, o, i, i)
+        return 0.0
+
+    return run
+
+
+@cache
+def dense_weights(dtype):
+    """The gradients of output rows a to b, over the whole batch."""
+    real = real_of(dtype)
+
+    @piece
+    def run(row, reals, job, frame, a, b):
+        n, i, o = frame[ROWS], row[N_IN], row[N_OUT]
+        d = view(job[WORK], row[D], n * o, real)
+        w = view(job[GRADS], row[W] + a * i, (b - a) * i, real)
+        product_tn(d[a:], view(job[WORK], row[X], n * i, real), w, b - a, i, n, o, i, i)
+        if row[B] >= 0:
+            column_sums(d, n, o, a, view(job[GRADS], row[B] + a, b - a, real))
+        return 0.0
+
+    return run
+
+
+@inlined
+def column_sums(d, rows, width, first, out):
+    """Write the sums over rows of ``out.size`` columns, from ``first`` on, of the flat block ``d`` (rows * width)."""
+    n = out.size
+    for j in range(n):
+        out[j] = 0.0
+    r = 0
+    while r + 4 <= rows:
+        p, q = d[r * width + first :][:n], d[(r + 1) * width + first :][:n]
+        s, t = d[(r + 2) * width + first :][:n], d[(r + 3) * width + first :][:n]
+        for j in range(n):
+            out[j] += (p[j] + q[j]) + (s[j] + t[j])
+        r += 4
+    while r < rows:
+        p = d[r * width + first :][:n]
+        for j in range(n):
+            out[j] += p[j]
+        r += 1
+
+
+@cache
+def activation_forward(kind, dtype):
+    """An activation by itself."""
+    real = real_of(dtype)
+
+    @piece
+    def run(row, reals, job, frame, a, b):
+        x, y = work_of(job, row[X], row[N_IN], a, b, real), work_of(job, row[Y], row[N_OUT], a, b, real)
+        for k in range(x.size):
+            y[k] = apply(kind, x[k])
+        return 0.0
+
+    return run
+
+
+@cache
+def activation_backward(kind, dtype):
+    """The gradient of an activation by itself."""
+    real = real_of(dtype)
+
+    @piece
+    def run(row, reals, job, frame, a, b):
+        d, dx = work_of(job, row[D], row[N_OUT], a, b, real), work_of(job, row[DX], row[N_IN], a, b, real)
+        saved = work_of(job, row[Z], row[N_OUT], a, b, real)
+        for k in range(d.size):
+            dx[k] = apply_grad(kind, d[k], saved[k])
+        return 0.0
+
+    return run
+
+
+@cache
+def dropout_forward(kind, dtype):
+    """Draw the factors of these rows and multiply."""
+    real = real_of(dtype)
+
+    @piece
+    def run(row, reals, job, frame, a, b):
+        o = row[N_OUT]
+        words = np.empty((4, LANES), np.uint64)
+        factor = work_of(job, row[EXTRA], o, a, b, real)
+        dropout_factors(factor, a * o, reals[REAL], np.uint64(job[SEED]), frame[STEP], row[NUMBER], words)
+        multiply_kept(work_of(job, row[X], o, a, b, real), factor, work_of(job, row[Y], o, a, b, real))
+        return 0.0
+
+    return run
+
+
+@cache
+def dropout_backward(kind, dtype):
+    """The same factors again."""
+    real = real_of(dtype)
+
+    @piece
+    def run(row, reals, job, frame, a, b):
+        o = row[N_OUT]
+        factor = work_of(job, row[EXTRA], o, a, b, real)
+        multiply_kept(work_of(job, row[D], o, a, b, real), factor, work_of(job, row[DX], o, a, b, real))
+        return 0.0
+
+    return run
+
+
+@cache
+def layer_norm_forward(kind, dtype):
+    """Normalise rows; mean and var of each are kept in EXTRA and Z."""
+    real = real_of(dtype)
+
+    @piece
+    def run(row, reals, job, frame, a, b):
+        o = row[N_OUT]
+        gamma, beta = view(job[PARAMS], row[W], o, real), view(job[PARAMS], row[B], o, real)
+        mean, var = work_of(job, row[EXTRA], 1, a, b, real), work_of(job, row[Z], 1, a, b, real)
+        x, y = work_of(job, row[X], o, a, b, real), work_of(job, row[Y], o, a, b, real)
+        norm.layer_norm_rows(x, gamma, beta, reals[REAL], y, mean, var, b - a, o)
+        return 0.0
+
+    return run
+
+
+@cache
+def layer_norm_backward(kind, dtype):
+    """The gradient for the input of these rows."""
+    real = real_of(dtype)
+
+    @piece
+    def run(row, reals, job, frame, a, b):
+        o = row[N_OUT]
+        mean, var = work_of(job, row[EXTRA], 1, a, b, real), work_of(job, row[Z], 1, a, b, real)
+        d, x = work_of(job, row[D], o, a, b, real), work_of(job, row[X], o, a, b, real)
+        gamma, dx = view(job[PARAMS], row[W], o, real), work_of(job, row[DX], o, a, b, real)
+        norm.layer_norm_grad_rows(d, x, gamma, mean, var, reals[REAL], dx, b - a, o)
+        return 0.0
+
+    return run
+
+
+@cache
+def layer_norm_weights(dtype):
+    """The gradients of gain and shift over the whole batch."""
+    real = real_of(dtype)
+
+    @piece
+    def run(row, reals, job, frame, a, b):
+        n, o = frame[ROWS], row[N_OUT]
+        mean, var = view(job[WORK], row[EXTRA], n, real), view(job[WORK], row[Z], n, real)
+        d, x = view(job[WORK], row[D], n * o, real), view(job[WORK], row[X], n * o, real)
+        dgamma, dbeta = view(job[GRADS], row[W], o, real), view(job[GRADS], row[B], o, real)
+        norm.layer_norm_gain_grad(d, x, mean, var, reals[REAL], dgamma, dbeta, n, o)
+        return 0.0
+
+    return run
+
+
+@cache
+def batch_norm_forward(kind, dtype):
+    """Normalise by the batch in training (and move the running statistics), by running statistics otherwise."""
+    real = real_of(dtype)
+
+    @piece
+    def run(row, reals, job, frame, a, b):
+        n, o = b - a, row[N_OUT]
+        gamma, beta = view(job[PARAMS], row[W], o, real), view(job[PARAMS], row[B], o, real)
+        x, y = work_of(job, row[X], o, a, b, real), work_of(job, row[Y], o, a, b, real)
+        mean, var = view(job[STATS], row[MEAN], o, real), view(job[STATS], row[VAR], o, real)
+        if job[TRAINING]:
+            batch_mean, batch_var = view(job[WORK], row[EXTRA], o, real), view(job[WORK], row[Z], o, real)
+            norm.batch_statistics(x, batch_mean, batch_var, n, o)
+            momentum, unbiased = real(reals[MOMENTUM]), real(n / max(n - 1, 1))
+            for j in range(o):
+                mean[j] += momentum * (batch_mean[j] - mean[j])
+                var[j] += momentum * (batch_var[j] * unbiased - var[j])
+            mean, var = batch_mean, batch_var
+        norm.batch_normalise(x, gamma, beta, mean, var, reals[REAL], y, n, o)
+        return 0.0
+
+    return run
+
+
+@cache
+def batch_norm_backward(kind, dtype):
+    """The gradients of gain and shift, which the one for the input needs, and that one; all rows are here at once."""
+    real = real_of(dtype)
+
+    @piece
+    def run(row, reals, job, frame, a, b):
+        n, o = b - a, row[N_OUT]
+        mean, var = view(job[WORK], row[EXTRA], o, real), view(job[WORK], row[Z], o, real)
+        d, x = work_of(job, row[D], o, a, b, real), work_of(job, row[X], o, a, b, real)
+        dgamma, dbeta = view(job[GRADS], row[W], o, real), view(job[GRADS], row[B], o, real)
+        norm.batch_gain_grad(d, x, mean, var, reals[REAL], dgamma, dbeta, n, o)
+        if row[DX] >= 0:
+            gamma, dx = view(job[PARAMS], row[W], o, real), work_of(job, row[DX], o, a, b, real)
+            norm.batch_norm_dx(d, x, gamma, mean, var, reals[REAL], dgamma, dbeta, dx, n, o)
+        return 0.0
+
+    return run
+
+
+@cache
+def softmax_forward(kind, dtype):
+    """Softmax as the output of a prediction."""
+    real = real_of(dtype)
+
+    @piece
+    def run(row, reals, job, frame, a, b):
+        o = row[N_OUT]
+        softmax_rows(work_of(job, row[X], o, a, b, real), work_of(job, row[Y], o, a, b, real), b - a, o)
+        return 0.0
+
+    return run
+
+
+@cache
+def masked_softmax_forward(kind, dtype):
+    """Masked softmax as the output of a prediction; the mask of these rows begins at START."""
+    real = real_of(dtype)
+
+    @piece
+    def run(row, reals, job, frame, a, b):
+        o = row[N_OUT]
+        mask = view(job[MASK], (frame[START] + a) * o, (b - a) * o, np.uint8)
+        x, y = work_of(job, row[X], o, a, b, real), work_of(job, row[Y], o, a, b, real)
+        masked_softmax_rows(x, mask, y, b - a, o)
+        return 0.0
+
+    return run
+
+
+FORWARDS = {
+    "dense": dense_forward,
+    "activation": activation_forward,
+    "dropout": dropout_forward,
+    "layer_norm": layer_norm_forward,
+    "batch_norm": batch_norm_forward,
+    "softmax": softmax_forward,
+    "masked_softmax": masked_softmax_forward,
+}
+BACKWARDS = {
+    "dense": dense_backward,
+    "activation": activation_backward,
+    "dropout": dropout_backward,
+    "layer_norm": layer_norm_backward,
+    "batch_norm": batch_norm_backward,
+}
+GRADIENTS = {"dense": dense_weights, "layer_norm": layer_norm_weights}

@@ -1,0 +1,213 @@
+"""The pieces of a step around the layers: gather, loss, update; and of a prediction: copy in, copy out."""
+
+from functools import cache
+
+import numpy as np
+
+from mlpx_kernels.cpu.element_loss import elementwise_rows
+from mlpx_kernels.cpu.job import (
+    ALL_WEIGHT,
+    BACKUP,
+    BATCH_LABELS,
+    BATCH_MASK,
+    COLUMN,
+    FLOATS,
+    GRADS,
+    INPUT,
+    LABELLED,
+    LABELS,
+    MASK,
+    MASKED,
+    N_CLASSES,
+    N_COLUMN,
+    N_FEATURES,
+    N_FLOATS,
+    N_OUT,
+    N_ROWS,
+    N_STATES,
+    OPTION,
+    ORDER,
+    OUTPUT,
+    PARAMS,
+    ROWS,
+    S1,
+    S2,
+    SAMPLE_WEIGHT,
+    START,
+    TARGETS,
+    TARGETS_AT,
+    WEIGHT_AT,
+    WEIGHTED,
+    WORK,
+    D,
+    Y,
+    piece,
+    real_of,
+    view,
+    work_of,
+)
+from mlpx_kernels.cpu.loss import CROSS_ENTROPY, cross_entropy_rows, plain_cross_entropy_rows, row_weight
+from mlpx_kernels.cpu.update import N_NUMBERS, update
+
+
+@cache
+def gather(dtype):
+    """Copy rows a to b of the step from the data to the work buffer: inputs, targets, weights, masks."""
+    real = real_of(dtype)
+
+    @piece
+    def run(row, reals, job, frame, a, b):
+        order = view(job[ORDER], frame[START], frame[ROWS], np.int64)
+        i, c = job[N_FEATURES], job[N_CLASSES]
+        for r in range(a, b):
+            s, t = view(job[INPUT], order[r] * i, i, real), view(job[WORK], r * i, i, real)
+            for j in range(i):
+                t[j] = s[j]
+            if job[LABELLED]:
+                view(job[BATCH_LABELS], r, 1, np.int64)[0] = view(job[LABELS], order[r], 1, np.int64)[0]
+            else:
+                s, t = view(job[TARGETS], order[r] * c, c, real), view(job[WORK], job[TARGETS_AT] + r * c, c, real)
+                for j in range(c):
+                    t[j] = s[j]
+            if job[WEIGHTED]:
+                weight = view(job[SAMPLE_WEIGHT], order[r], 1, real)[0]
+                view(job[WORK], job[WEIGHT_AT] + r, 1, real)[0] = weight
+            if job[MASKED]:
+                m, k = view(job[MASK], order[r] * c, c, np.uint8), view(job[BATCH_MASK], r * c, c, np.uint8)
+                for j in range(c):
+                    k[j] = m[j]
+        return 0.0
+
+    return run
+
+
+@cache
+def total(loss, dtype):
+    """Return the normaliser of the loss over the step's rows."""
+    real = real_of(dtype)
+    by_class = loss == CROSS_ENTROPY
+
+    @piece
+    def run(row, reals, job, frame, a, b):
+        c, n = job[N_CLASSES], job[N_ROWS]
+        order = view(job[ORDER], frame[START], frame[ROWS], np.int64)
+        weights = view(job[SAMPLE_WEIGHT], 0, n * job[WEIGHTED], real)
+        column = view(job[COLUMN], 0, job[N_COLUMN] if by_class else 0, real)
+        mask = view(job[MASK], 0, n * c * job[MASKED] if by_class else 0, np.uint8)
+        labels = view(job[LABELS], 0, n * job[LABELLED], np.int64)
+        targets = view(job[TARGETS], 0, n * c * (1 - job[LABELLED]), real)
+        result = 0.0
+        for r in range(order.size):
+            result += row_weight(order[r], c, weights, column, mask, labels, targets)[1]
+        return result
+
+    return run
+
+
+@cache
+def plain_cross_entropy(dtype):
+    """Cross-entropy for class numbers without class weights, smoothing or mask: small, and soon compiled."""
+    real = real_of(dtype)
+
+    @piece
+    def run(row, reals, job, frame, a, b):
+        c = job[N_CLASSES]
+        all_weight = view(frame[FLOATS], ALL_WEIGHT, 1, np.float64)[0]
+        z, dz = work_of(job, row[Y], c, a, b, real), work_of(job, row[D], c, a, b, real)
+        labels = view(job[BATCH_LABELS], a, b - a, np.int64)
+        weights = view(job[WORK], job[WEIGHT_AT] + a, (b - a) * job[WEIGHTED], real)
+        return plain_cross_entropy_rows(z, labels, weights, all_weight, dz, b - a, c)
+
+    return run
+
+
+@cache
+def loss_rows(loss, dtype):
+    """Write the loss's gradient for rows a to b and return their share of the loss."""
+    real = real_of(dtype)
+
+    @piece
+    def run(row, reals, job, frame, a, b):
+        c = job[N_CLASSES]
+        floats = view(frame[FLOATS], 0, N_FLOATS, np.float64)
+        z, dz = work_of(job, row[Y], c, a, b, real), work_of(job, row[D], c, a, b, real)
+        labels = view(job[BATCH_LABELS], a, (b - a) * job[LABELLED], np.int64)
+        targets = view(job[WORK], job[TARGETS_AT] + a * c, (b - a) * c * (1 - job[LABELLED]), real)
+        weights = view(job[WORK], job[WEIGHT_AT] + a, (b - a) * job[WEIGHTED], real)
+        mask = view(job[BATCH_MASK], a * c, (b - a) * c * job[MASKED], np.uint8)
+        column = view(job[COLUMN], 0, job[N_COLUMN], real)
+        option, all_weight = floats[OPTION], floats[ALL_WEIGHT]
+        if loss == CROSS_ENTROPY:
+            return cross_entropy_rows(z, labels, targets, weights, column, mask, option, all_weight, dz, b - a, c)
+        return elementwise_rows(loss, z, targets, weights, column, mask, option, all_weight, dz, b - a, c)
+
+    return run
+
+
+@cache
+def update_span(kind, dtype):
+    """Keep elements a to b of the weights in the backup and update them, in pieces that fit in the nearest cache."""
+    real = real_of(dtype)
+
+    @piece
+    def run(row, reals, job, frame, a, b):
+        numbers = view(frame[FLOATS], 0, N_NUMBERS, np.float64)
+        for first in range(a, b, 2048):
+            n = min(2048, b - first)
+            w, keep = view(job[PARAMS], first, n, real), view(job[BACKUP], first, n, real)
+            s1 = view(job[S1] if job[N_STATES] > 0 else job[PARAMS], first, n, real)
+            s2 = view(job[S2] if job[N_STATES] > 1 else job[PARAMS], first, n, real)
+            for k in range(n):
+                keep[k] = w[k]
+            update(kind, w, view(job[GRADS], first, n, real), s1, s2, numbers)
+        return 0.0
+
+    return run
+
+
+@cache
+def squares(dtype):
+    """Return the sum of squares of elements a to b of the gradient."""
+    real = real_of(dtype)
+
+    @piece
+    def run(row, reals, job, frame, a, b):
+        g = view(job[GRADS], a, b - a, real)
+        result = 0.0
+        for k in range(g.size):
+            result += np.float64(g[k]) * np.float64(g[k])
+        return result
+
+    return run
+
+
+@cache
+def copy_in(dtype):
+    """Copy rows START + a to START + b of a prediction's input to the work buffer."""
+    real = real_of(dtype)
+
+    @piece
+    def run(row, reals, job, frame, a, b):
+        i = job[N_FEATURES]
+        s, t = view(job[INPUT], (frame[START] + a) * i, (b - a) * i, real), work_of(job, 0, i, a, b, real)
+        for k in range(s.size):
+            t[k] = s[k]
+        return 0.0
+
+    return run
+
+
+@cache
+def copy_out(dtype):
+    """Copy rows a to b of the last layer's output to a prediction's result."""
+    real = real_of(dtype)
+
+    @piece
+    def run(row, reals, job, frame, a, b):
+        o = row[N_OUT]
+        s, t = work_of(job, row[Y], o, a, b, real), view(job[OUTPUT], (frame[START] + a) * o, (b - a) * o, real)
+        for k in range(s.size):
+            t[k] = s[k]
+        return 0.0
+
+    return run
