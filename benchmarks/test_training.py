@@ -35,14 +35,6 @@ def _calls(net: Net, shuffle: bool) -> Calls:
     return calls
 
 
-def learns(calls: Calls) -> None:
-    """Raise unless every implementation's loss falls."""
-    first = {name: train() for name, train in calls.items()}
-    for name, train in calls.items():
-        later = [train() for _ in range(4)]
-        assert min(later) < first[name], f"{name}: the loss does not fall: {first[name]:.4f}, then {later}"
-
-
 def plan_equals_layers(net: Net) -> None:
     """Raise unless an epoch by the plan and one by the reference ops reach the same loss."""
     once = Net(net.sizes, net.batch, min(net.steps, 8))
@@ -58,7 +50,7 @@ def test_step(net: Net, compare) -> None:
     calls = _calls(net, shuffle=False)
     calls["numpy"] = trainers.numpy_loop(net)
     plan_equals_layers(net)
-    learns(calls)
+    trainers.learns(calls)
     per = dict.fromkeys(calls, float(net.taken))
     square = np.random.default_rng(0).standard_normal((64 if quick() else 1536,) * 2, dtype=np.float32)
     product = np.empty_like(square)
@@ -73,5 +65,5 @@ def test_epoch(net: Net, compare) -> None:
     """An epoch as users run it: shuffled anew."""
     name, net = net.name, sized(net)
     calls = _calls(net, shuffle=True)
-    learns(calls)
+    trainers.learns(calls)
     compare(f"epoch {name}", calls, per=net.epochs)

@@ -1,6 +1,6 @@
 """One trainer for each implementation: a function that trains a net for some epochs, and the loss of its last epoch."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,13 @@ from mlpx.steps import LayerSteps
 
 Trainer = Callable[[], float]
 """Trains on, from where the last call ended; returns the mean or last loss of the last epoch."""
+
+
+def learns(calls: Mapping[str, Trainer]) -> None:
+    """Raise unless every implementation's loss falls below that of its first call."""
+    for name, train in calls.items():
+        first = train()
+        assert any(train() < first for _ in range(20)), f"{name}: the loss does not fall below {first:.4f}"
 
 
 def mlpx(net: Net, *, shuffle: bool, n_threads: int | None = None) -> Trainer:
@@ -105,6 +112,7 @@ def numpy_loop(net: Net) -> Trainer:
 def pytorch(net: Net, *, shuffle: bool, compiled: bool = False) -> Trainer:
     """Return PyTorch with its fused Adam, eager or with the loss through `torch.compile`."""
     t = torch()
+    t.manual_seed(0)
     model = torch_model(net)
     adam = t.optim.Adam(model.parameters(), lr=LR, fused=True)
     x, y = (t.from_numpy(a) for a in net.data)
