@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Self
 
 from mlpx import persistence, training
-from mlpx.backend import FLOATS, Backend, resolve, to_numpy, using_backend
+from mlpx.backend import FLOATS, Backend, to_numpy, using_backend
 from mlpx.callbacks import Callback, Run
 from mlpx.errors import check_count, unknown
 from mlpx.fullbatch import FullBatch
@@ -144,16 +144,15 @@ class Sequential(Network):
         """Return an independent network with the same weights, if asked in another dtype or on another backend."""
         if dtype is not None and dtype not in FLOATS:
             raise unknown("dtype", dtype, FLOATS)
-        where = self.backend if backend is None else resolve(backend)
-        layers = [_unbound(layer) for layer in self.layers]
-        with using_backend(where):
-            twin = Sequential(*layers, loss=self.loss, dtype=dtype or self.dtype, seed=self.seed)
-        for mine, theirs in (
-            (self.buffers.parameters, twin.buffers.parameters),
-            (self.buffers.statistics, twin.buffers.statistics),
-        ):
-            theirs[...] = where.asarray(to_numpy(mine), twin.dtype)
-        return twin
+        _, (layers, loss, kept, seed, parameters, statistics) = self.__reduce__()
+        with using_backend(self.backend if backend is None else backend):
+            return _restored(layers, loss, dtype or kept, seed, parameters, statistics)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Let copies, and processes that networks are sent to, get one flat buffer with the layers' views into it."""
+        layers = [_as_data(layer) for layer in self.layers]
+        buffers = (to_numpy(self.buffers.parameters), to_numpy(self.buffers.statistics))
+        return _restored, (layers, self.loss, self.dtype, self.seed, *buffers)
 
     def to(self, backend: str | Backend) -> "Sequential":
         """Return a copy on another backend."""
@@ -183,10 +182,19 @@ class Sequential(Network):
         ]
 
 
-def _unbound(layer: Layer) -> Layer:
-    """Return a copy of a layer without weights."""
-    data = {"layer": type(layer).__name__, **layer.config()}
-    return persistence._layer(copy.deepcopy(data))
+def _restored(
+    layers: list[dict[str, Any]], loss: Loss, dtype: str, seed: int, parameters: Array, statistics: Array
+) -> Sequential:
+    """Return the network of some layers' data, on the backend in force, with given buffers."""
+    net = Sequential(*(persistence.layer_of(data) for data in layers), loss=loss, dtype=dtype, seed=seed)
+    for given, buffer in ((parameters, net.buffers.parameters), (statistics, net.buffers.statistics)):
+        buffer[...] = net.backend.asarray(given, dtype)
+    return net
+
+
+def _as_data(layer: Layer) -> dict[str, Any]:
+    """Return a layer's class and fields as data of its own."""
+    return copy.deepcopy({"layer": type(layer).__name__, **layer.config()})
 
 
 class MLP(Sequential):

@@ -89,7 +89,7 @@ def read(path: str | os.PathLike[str]) -> tuple[list[Layer], Loss, dict[str, Any
         architecture = json.loads(metadata["mlpx"])
         if architecture["format"] != FORMAT:
             raise ValueError(f"format {architecture['format']!r} is not {FORMAT!r}")
-        layers = [_layer(data) for data in _as_list(architecture["layers"])]
+        layers = [layer_of(data) for data in _as_list(architecture["layers"])]
         loss = _loss(architecture["loss"])
         options = {"dtype": architecture["dtype"], "seed": check_count("seed", architecture["seed"], 0)}
         if options["dtype"] not in FLOATS:
@@ -134,13 +134,14 @@ def _as_list(value: Any) -> list[Any]:
     return value
 
 
-def _layer(data: Any) -> Layer:
+def layer_of(data: Any) -> Layer:
+    """Return the layer that some data describes; only classes of the library's register are made."""
     options = dict(data)
     kind = options.pop("layer")  # not "kind": that is a field of Activation
     if kind not in Layer.kinds:
         raise unknown("layer", kind, Layer.kinds)
     if kind == TimeDistributed.__name__:
-        return TimeDistributed(*(_layer(inner) for inner in _as_list(options["layers"])))
+        return TimeDistributed(*(layer_of(inner) for inner in _as_list(options["layers"])))
     for key, value in options.items():
         if isinstance(value, dict):
             low, high = value["uniform"]

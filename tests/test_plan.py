@@ -230,3 +230,17 @@ def test_masked_softmax_inside_a_network_is_planned_for_prediction_only_at_its_e
     mask = np.random.default_rng(1).random((N, C)) > 0.5
     y = net.predict(X, mask)
     assert (y[~mask] == 0).all()
+
+
+def test_copies_and_pickles_keep_one_buffer() -> None:
+    import copy
+    import pickle
+
+    net = mlpx.MLP([N_IN, 6, C], norm="batch", seed=2)
+    net.fit(X, LABELS, epochs=1, progress=False)
+    before = net.predict(X)
+    for twin in (copy.copy(net), copy.deepcopy(net), pickle.loads(pickle.dumps(net)), net.copy()):
+        assert np.array_equal(twin.predict(X), before)
+        twin.parameters[...] = 0.0
+        assert np.ptp(twin.predict(X)) < 1e-6
+    assert np.array_equal(net.predict(X), before)
