@@ -75,3 +75,10 @@ def test_files_named_in_the_tree_exist() -> None:
     for name in re.findall(r"[\w/]+\.py\b", tree):
         places = (ROOT / "mlpx", ROOT / "kernels" / "cpu", ROOT / "kernels")
         assert any((place / name).is_file() for place in places), name
+
+
+def test_every_module_has_its_place_in_the_tree() -> None:
+    tree = README.partition("## The tree")[2].partition("Imports go one way")[0]
+    named = set(re.findall(r"[\w/]+\.py\b", tree)) | set(re.findall(r"(\w+)/ ", tree))
+    there = {file.name for file in (ROOT / "mlpx").iterdir()}
+    assert not there - named - {"__init__.py", "__pycache__", "py.typed"}
