@@ -28,7 +28,8 @@ def describe() -> dict[str, Any]:
         "settings": {name: os.environ[name] for name in sorted(os.environ) if name.startswith("MLPX_")},
         "blas": _blas(),
         "device": _device(),
-        "commit": _git("rev-parse", "HEAD") + ("+changes" if _git("status", "--porcelain", "-uno") else ""),
+        "commit": _git("rev-parse", "--short=12", "HEAD")
+        + ("+changes" if _git("status", "--porcelain", "-uno") else ""),
     }
 
 

@@ -137,18 +137,13 @@ def _cross_entropy(j: Any, jnp: Any, z: Any, labels: Any) -> Any:
 
 
 def scipy(case: OpCase) -> Call:
-    """Return SciPy's function."""
-    name = case.op
-    if name not in ("softmax", "log_softmax"):
-        raise Absent("SciPy has no such function")
-    function = getattr(load("scipy.special"), name)
+    """Return SciPy's softmax or log_softmax."""
+    function = getattr(load("scipy.special", "scipy"), case.op)
     return lambda: function(case.args[0], axis=-1)
 
 
 def numpy(case: OpCase) -> Call:
-    """Return the plain batched product, for dense layers without activation; elsewhere the reference is plain NumPy."""
-    if case.op != "dense" or case.params["activation"] != "identity":
-        raise Absent("the reference is the NumPy code")
+    """Return the plain batched product of a dense layer without activation."""
     x, w, b = case.args
     return lambda: x @ w.T + b
 

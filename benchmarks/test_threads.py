@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks import trainers
 from benchmarks.measure import quick
-from benchmarks.nets import Net, sized
+from benchmarks.nets import DEEP, Net, sized
 
 GRID = (
     Net((4, 16, 3), 32, 512, 4),
@@ -18,6 +18,8 @@ GRID = (
     Net((784, 256, 128, 10), 128, 32, 1),
     Net((784, 1024, 10), 256, 12, 1),
     Net((784, 1024, 1024, 10), 512, 6, 1),
+    Net((64, *(48,) * 16, 10), 32, 64, 1),
+    DEEP,
 )
 
 

@@ -1,0 +1,88 @@
+"""Draws a run: how many times as fast mlpx is as each peer, and how its time grows with rows, width and depth."""
+
+from pathlib import Path
+from typing import Any
+
+COLOURS = {
+    "mlpx": "#0b6e4f", "layers": "#7fb685", "reference": "#9d9d9d", "numpy": "#4c6ef5", "scipy": "#91a7ff",
+    "sklearn": "#f59f00", "torch": "#e8590c", "torch.compile": "#ffa94d", "torchscript": "#c2255c", "jax": "#7048e8",
+    "onnxruntime": "#1098ad", "one thread": "#495057", "loop": "#ced4da", "copy": "#000000", "gemm": "#000000",
+    "memory": "#868e96", "empty cache": "#868e96",
+}  # fmt: skip
+AXES = {"rows": "rows predicted, 64-128-10", "width": "width of two hidden layers", "depth": "hidden layers of 128"}
+
+
+def draw(suites: dict[str, list[dict[str, Any]]], environment: dict[str, Any], path: Path) -> None:
+    """Write the chart: a panel of ratios for each suite, lines for the scaling suite."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    panels = [suite for suite in suites if suite != "scaling"]
+    heights = [1.2 + 0.34 * len(suites[suite]) for suite in panels]
+    lines = [3.4] if "scaling" in suites else []
+    figure = plt.figure(figsize=(11, sum(heights + lines) + 0.9), layout="constrained")
+    grid = figure.add_gridspec(len(heights + lines), 1, height_ratios=heights + lines)
+    for row, suite in enumerate(panels):
+        _ratios(figure.add_subplot(grid[row]), suite, suites[suite])
+    if lines:
+        inner = grid[len(panels)].subgridspec(1, 3)
+        for column, kind in enumerate(AXES):
+            _scaling(figure.add_subplot(inner[column]), kind, suites["scaling"])
+    note = "" if environment["mode"] == "full" else " (a quick run: its times mean nothing)"
+    figure.suptitle(
+        f"mlpx {environment['versions'].get('mlpx', '')} beside its peers{note}\n"
+        f"{environment['machine']}, {environment['cores']} cores, commit {environment['commit'] or 'unknown'}",
+        fontsize=11,
+    )
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def _ratios(ax: Any, suite: str, cases: list[dict[str, Any]]) -> None:
+    """Draw a row for each case: every implementation's time over mlpx's; right of 1, mlpx is faster."""
+    names = [name for name in COLOURS if any(name in case["ratios"] for case in cases)]
+    for name in names:
+        points = [(case["ratios"][name], y) for y, case in enumerate(cases) if name in case["ratios"]]
+        marker = "|" if name in ("copy", "gemm") else "o"
+        xs, ys = zip(*points, strict=True)
+        ax.scatter(xs, ys, s=70 if marker == "|" else 34, marker=marker, color=COLOURS[name], label=name, zorder=3)
+    ax.axvline(1.0, color=COLOURS["mlpx"], linewidth=1.6, zorder=2)
+    ax.set_xscale("log")
+    _plain(ax.xaxis)
+    ax.set_yticks(range(len(cases)), [case["case"] for case in cases], fontsize=8)
+    ax.set_ylim(len(cases) - 0.4, -0.6)
+    ax.grid(axis="both", color="#e9ecef", linewidth=0.7, zorder=0)
+    ax.set_xlabel("time / mlpx's time: right of the line mlpx is faster", fontsize=8)
+    ax.set_title(suite, loc="left", fontsize=10, fontweight="bold")
+    ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=8, frameon=False)
+    ax.spines[["top", "right"]].set_visible(False)
+
+
+def _scaling(ax: Any, kind: str, cases: list[dict[str, Any]]) -> None:
+    """Draw microseconds against one size, both on log axes."""
+    some = [case for case in cases if case["case"].startswith(f"{kind} ")]
+    for name in [name for name in COLOURS if any(name in case["times"] for case in some)]:
+        points = sorted((case["x"], case["times"][name]["median"]) for case in some if name in case["times"])
+        xs, ys = zip(*points, strict=True)
+        ax.plot(xs, ys, marker="o", markersize=4, color=COLOURS[name], label=name)
+    ax.set_xscale("log")
+    ax.set_yscale("log")
+    _plain(ax.xaxis)
+    _plain(ax.yaxis)
+    ax.set_xlabel(AXES[kind], fontsize=8)
+    ax.set_ylabel("microseconds", fontsize=8)
+    ax.grid(color="#e9ecef", linewidth=0.7)
+    ax.legend(fontsize=8, frameon=False)
+    ax.spines[["top", "right"]].set_visible(False)
+
+
+def _plain(axis: Any) -> None:
+    """Write ticks as 0.5, 10, 1,000 instead of powers of ten."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axis.set_major_locator(LogLocator(10.0, subs=(1.0,), numticks=12))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.12g}"))
+    axis.set_minor_formatter(NullFormatter())
+    axis.set_tick_params(labelsize=8)
