@@ -76,9 +76,9 @@ class PlanSteps:
         self.taken = 0
         flops = 6.0 * batch_size * sum(row.n_in * row.n_out for row in rows if row.op == "dense")
         threads = self.threads_module.n_threads() if n_threads is None else n_threads
-        self.threads = threads if flops >= WORTH_THREADS else 1
         fixed = max(2, min(MOST_BLOCKS, batch_size // BLOCK_ROWS))
         self.blocks = (fixed if deterministic else threads) if flops >= WORTH_THREADS else 1
+        self.threads = min(threads, self.blocks)
         self.seconds_per_step = (flops + 50.0 * batch_size * sum(row.n_out for row in rows) + 1e4) / 1e10
         self._lay_out(rows)
 
