@@ -57,7 +57,7 @@ def _networks(dtype: str) -> list:  # type: ignore[type-arg]
         with_loss(find_loss("squared_error"), "linear"),
         with_loss(find_loss("absolute_error"), "linear"),
         with_loss(Huber(), "linear"),
-        with_loss(Quantile((0.5,)), "linear"),
+        with_loss(Quantile((0.1, 0.5, 0.9)), "linear"),
         with_loss(BinaryCrossEntropy(), "sigmoid"),
         with_loss(Poisson(), "exp"),
         lambda dtype: _fit(MLP([4, 5, 3], loss=CrossEntropy(0.1), dtype=dtype), CLASSES, Adam(clip_norm=1.0)),

@@ -7,8 +7,8 @@ import sys
 import pytest
 
 import mlpx
-from mlpx import backend, cli, demos, doctor, ops
-from mlpx.op import Op
+from mlpx import backend, cli, demos, doctor, ops, warmup
+from mlpx.op import Op, using_fused
 
 
 def test_version(capsys) -> None:
@@ -149,12 +149,20 @@ def test_a_reader_that_has_seen_enough_gets_no_traceback() -> None:
     assert demo.returncode == 1
 
 
+def test_warmup_jobs_run() -> None:
+    """Each on the references, which compile nothing."""
+    with using_fused("off"):
+        for job in (*warmup._networks("float64"), warmup._ops):
+            job("float64")
+
+
 def test_warmup_compiles_into_the_cache(tmp_path) -> None:
-    """In a process of its own, with one activation only: the whole takes half a minute."""
+    """In a process of its own, with one network and one activation only: all of them take half a minute."""
     code = (
         "from mlpx import warmup\n"
-        "warmup.NAMES = ('relu',)\n"
-        "warmup.OPTIMIZERS = {'adam': warmup.OPTIMIZERS['adam']}\n"
+        "networks = warmup._networks\n"
+        "warmup._networks = lambda dtype: networks(dtype)[:1]\n"
+        "warmup._ops = lambda dtype: None\n"
         "raise SystemExit(warmup.main(('float32',)))\n"
     )
     done = subprocess.run(
@@ -167,4 +175,4 @@ def test_warmup_compiles_into_the_cache(tmp_path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert "compiled float32" in done.stdout
-    assert len(list(tmp_path.rglob("*.nbi"))) > 20
+    assert len(list(tmp_path.rglob("*.nbi"))) > 5

@@ -1,11 +1,15 @@
 """Each demo ends with the fact that shows its problem solved; the facts can fail."""
 
+import array_api_strict
 import numpy as np
 import pytest
+from strict import STRICT
 
 import mlpx
 from mlpx import demos
 from mlpx.demos import digits, gradient, stable
+
+SMALL = {"gradient": {"rows": 50, "n_in": 60, "n_out": 4, "repetitions": 2}, "stable": {"iterations": 1000}}
 
 
 @pytest.mark.parametrize("name", ["softmax", "masked", "sequence", "stable"])
@@ -15,7 +19,7 @@ def test_demo_is_solved(name, capsys) -> None:
 
 
 def test_gradient_at_small_size(capsys) -> None:
-    assert gradient.main(rows=50, n_in=60, n_out=4, repetitions=2)
+    assert gradient.main(**SMALL["gradient"])
     printed = capsys.readouterr().out
     assert "fused" in printed
     assert "per instance" in printed
@@ -48,3 +52,32 @@ def test_digits_without_matplotlib_names_the_extra(tmp_path, capsys, monkeypatch
 def test_stable_says_so_when_it_has_not_learnt(capsys) -> None:
     assert not stable.main(iterations=1)
     assert "NOT solved." in capsys.readouterr().out
+
+
+# --- the same code elsewhere: a device that refuses what a GPU would refuse -------------------------------------------
+
+
+@pytest.fixture
+def _elsewhere():
+    newest = array_api_strict.get_array_api_strict_flags()["api_version"]
+    with (
+        array_api_strict.ArrayAPIStrictFlags(api_version=newest),
+        mlpx.using_backend(STRICT),
+        np.errstate(all="ignore"),  # NumPy below the fake device warns; a GPU would not
+    ):
+        yield
+
+
+@pytest.mark.usefixtures("_elsewhere")
+@pytest.mark.parametrize("name", ["gradient", "softmax", "masked", "stable", "sequence"])
+def test_demo_is_solved_on_another_device(name) -> None:
+    assert demos.run(name, **SMALL.get(name, {}))
+
+
+@pytest.mark.usefixtures("_elsewhere")
+def test_digits_on_another_device_gives_the_model_of_this_one(tmp_path) -> None:
+    digits.main(output=tmp_path / "there", epochs=2, layers=(16,), progress=False)
+    with mlpx.using_backend("numpy"):
+        digits.main(output=tmp_path / "here", epochs=2, layers=(16,), progress=False)
+        there, here = (mlpx.load(tmp_path / place / "digits.safetensors") for place in ("there", "here"))
+    np.testing.assert_allclose(there.parameters, here.parameters, atol=1e-4)

@@ -31,7 +31,7 @@ def main(
 
     net = mlpx.MLP([64, *layers, 10], activation="relu", output="softmax", dropout=0.2, seed=seed)
     sizes = "-".join(str(size) for size in (64, *layers, 10))
-    print(f"{len(x)} images to learn from, {len(x_test)} held out; a {sizes} network of {net.n_parameters} parameters")
+    print(f"{len(y)} images to learn from, {len(y_test)} held out; a {sizes} network of {net.n_parameters} parameters")
     history = net.fit(
         x,
         y,

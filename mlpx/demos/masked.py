@@ -32,7 +32,7 @@ def main() -> bool:
     print(f"forbidden outputs: at most {forbidden}; allowed ones sum to 1 within {away_from_1:.1e}; {right:.1%} right")
 
     # Any batch size, none and one included.
-    sizes = [net.predict(data[:n], allowed[:n]).shape == (n, 5) for n in (0, 1, 7, 600)]
+    sizes = [net.predict(data[:n, :], allowed[:n, :]).shape == (n, 5) for n in (0, 1, 7, 600)]
 
     # What is forbidden may hold anything at all: nobody looks at it.
     logits = np.array([[1.0, np.nan, 2.0], [np.inf, 0.5, np.nan]])
