@@ -157,8 +157,8 @@ class Network:
             part_mask, part_valid = (None if m is None else m[rows, ...] for m in given)
             blocks.append(_through(self.layers, x[rows, ...], Context(mask=part_mask, valid=part_valid))[0])
         y = blocks[0] if len(blocks) == 1 else xp.concat(blocks, axis=0)
-        if y is x:
-            y = xp.asarray(x, copy=True)
+        if y is x or getattr(xp, "may_share_memory", lambda *_: False)(y, x):
+            y = xp.asarray(y, copy=True)  # layers that pass x on; what is returned is the caller's own
         return y[0, ...] if lone else y
 
     def loss_and_grad(
