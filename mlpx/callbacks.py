@@ -61,7 +61,7 @@ def as_callback(callback: Callback | Callable[[Run], Any]) -> Callback:
     """Return a callback object for an object or a function."""
     if isinstance(callback, Callback):
         return callback
-    if not callable(callback):
+    if isinstance(callback, type) or not callable(callback):
         raise TypeError(f"callbacks: expected Callback objects or functions, got {callback!r}.")
     return _Function(callback)
 

@@ -83,6 +83,6 @@ def find(init: "str | Uniform") -> Draw:
     if isinstance(init, Uniform):
         low, high = init.low, init.high
         return lambda rng, shape: rng.uniform(low, high, shape)
-    if init not in INITIALIZERS:
+    if not isinstance(init, str) or init not in INITIALIZERS:
         raise unknown("init", init, INITIALIZERS)
     return INITIALIZERS[init]

@@ -294,9 +294,13 @@ def find(loss: "str | Loss | Callable[..., Any]") -> Loss:
     """Return the loss of a name, a `Loss` itself, or a callable wrapped; ValueError lists the known names."""
     if isinstance(loss, Loss):
         return loss
+    if isinstance(loss, type):
+        raise TypeError(
+            f"loss: expected a name, an object or a function, got the class {loss.__name__}. Make one of it."
+        )
     if callable(loss):
         return CustomLoss(loss)
-    if loss not in Loss.kinds or loss == CustomLoss.name:
+    if not isinstance(loss, str) or loss not in Loss.kinds or loss == CustomLoss.name:
         raise unknown("loss", loss, [name for name in Loss.kinds if name != CustomLoss.name])
     return Loss.kinds[loss]()
 

@@ -290,7 +290,7 @@ def mlp_layers(
         raise ValueError(f"activation: has {len(names)} names; expected one, or {n_hidden}, one per hidden layer.")
     if output not in OUTPUTS:
         raise unknown("output", output, OUTPUTS)
-    if norm is not None and norm not in NORMS:
+    if norm is not None and (not isinstance(norm, str) or norm not in NORMS):
         raise unknown("norm", norm, NORMS)
     layers: list[Layer] = []
     for n_in, n_out, name in zip(widths, widths[1:-1], names, strict=False):

@@ -192,6 +192,6 @@ def find(schedule: str | Schedule) -> Schedule:
     """Return the schedule of a name with its defaults, or the `Schedule` itself."""
     if isinstance(schedule, Schedule):
         return schedule
-    if schedule not in SCHEDULES:
+    if not isinstance(schedule, str) or schedule not in SCHEDULES:
         raise unknown("schedule", schedule, SCHEDULES)
     return SCHEDULES[schedule]()

@@ -67,6 +67,8 @@ def fit(
 ) -> History:
     """Train a network in place; see `mlpx.Sequential.fit` for every parameter."""
     chosen = _optimizer(optimizer)
+    if isinstance(callbacks, Callback) or not isinstance(callbacks, Iterable):
+        raise TypeError(f"callbacks: expected a list of Callback objects or functions, got {callbacks!r}.")
     callback_list = [as_callback(callback) for callback in callbacks]
     if wanted(progress):
         callback_list.append(ProgressBar())
@@ -111,7 +113,7 @@ def _optimizer(optimizer: str | Optimizer | FullBatch) -> Optimizer | FullBatch:
     if isinstance(optimizer, Optimizer | FullBatch):
         return optimizer
     known = [*optimizers.OPTIMIZERS, *fullbatch.FULL_BATCH]
-    if optimizer not in known:
+    if not isinstance(optimizer, str) or optimizer not in known:
         raise unknown("optimizer", optimizer, known)
     return fullbatch.find(optimizer) if optimizer in fullbatch.FULL_BATCH else optimizers.find(optimizer)
 

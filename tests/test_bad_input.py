@@ -224,6 +224,12 @@ OPTIONS = [
     (lambda: losses.CrossEntropy(class_weight=(1, -1, 1)), ValueError, r"class_weight: "),
     (lambda: mlpx.EarlyStopping(patience=0), ValueError, r"patience: "),
     (lambda: mlpx.EarlyStopping(monitor="val_loss"), ValueError, r"monitor: .*Did you mean 'validation_loss'\?"),
+    (lambda: mlpx.MLP([4, 3], loss=losses.Huber), TypeError, r"loss: .*got the class Huber"),
+    (lambda: mlpx.MLP([4, 3], loss=["huber"]), ValueError, r"loss: unknown name \['huber'\]"),
+    (lambda: mlpx.MLP([4, 3], init=["ones"]), ValueError, r"init: unknown name \['ones'\]"),
+    (lambda: mlpx.MLP([4, 3], norm=["batch"]), ValueError, r"norm: unknown name \['batch'\]"),
+    (lambda: mlpx.MLP([4, 3], output=["softmax"]), ValueError, r"output: unknown name \['softmax'\]"),
+    (lambda: optimizers.SGD(schedule=["cosine"]), ValueError, r"schedule: unknown name \['cosine'\]"),
     (lambda: network().copy(dtype="double"), ValueError, r"dtype: unknown name 'double'"),
 ]  # fmt: skip
 
@@ -250,6 +256,10 @@ FIT = [
     ({"seed": -1}, ValueError, "seed: .*at least 0"),
     ({"n_threads": 0}, ValueError, "n_threads: "),
     ({"progress": "yes"}, ValueError, "progress: expected True, False or .auto., got 'yes'"),
+    ({"optimizer": ["adam"]}, ValueError, r"optimizer: unknown name \['adam'\]"),
+    ({"callbacks": mlpx.EarlyStopping()}, TypeError, "callbacks: expected a list of Callback objects or functions"),
+    ({"callbacks": [mlpx.EarlyStopping]}, TypeError, "callbacks: expected Callback objects or functions, got <class"),
+    ({"callbacks": print}, TypeError, "callbacks: expected a list of"),
     ({"callbacks": [3]}, TypeError, "callbacks: expected Callback objects or functions, got 3"),
     ({"mask": np.ones((N, C + 1), bool)}, ValueError, r"mask: has shape \(12, 4\); expected \(12, 3\)"),
     ({"valid": np.ones((N, 1), bool)}, ValueError, r"valid: has shape \(12, 1\); expected \(12,\)"),
