@@ -26,6 +26,8 @@ def _candidates() -> list[Path]:
         home = Path.home()
     except RuntimeError:  # no HOME and no entry in the password file
         home = None
+    if home == Path("/"):  # what an empty HOME comes to: nobody's home
+        home = None
     if home is not None and sys.platform == "win32":
         places.append(Path(os.environ.get("LOCALAPPDATA", home)) / "mlpx" / "cache")
     elif home is not None:
