@@ -11,6 +11,9 @@ COLOURS = {
 }  # fmt: skip
 AXES = {"rows": "rows predicted, 64-128-10", "width": "width of two hidden layers", "depth": "hidden layers of 128"}
 
+SIDES = (("ops", "cold"), ("forward", "training", "latency", "threads", "memory"))
+"""The suites of each column of panels; the scaling suite goes below both."""
+
 
 def draw(suites: dict[str, list[dict[str, Any]]], environment: dict[str, Any], path: Path) -> None:
     """Write the chart: a panel of ratios for each suite, lines for the scaling suite."""
@@ -19,15 +22,21 @@ def draw(suites: dict[str, list[dict[str, Any]]], environment: dict[str, Any], p
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    panels = [suite for suite in suites if suite != "scaling"]
-    heights = [1.2 + 0.34 * len(suites[suite]) for suite in panels]
-    lines = [3.4] if "scaling" in suites else []
-    figure = plt.figure(figsize=(11, sum(heights + lines) + 0.9), layout="constrained")
-    grid = figure.add_gridspec(len(heights + lines), 1, height_ratios=heights + lines)
-    for row, suite in enumerate(panels):
-        _ratios(figure.add_subplot(grid[row]), suite, suites[suite])
-    if lines:
-        inner = grid[len(panels)].subgridspec(1, 3)
+    sides = [[suite for suite in suites if suite in side] for side in SIDES]
+    sides = [side for side in sides if side]
+    tall = max((sum(_height(suites[suite]) for suite in side) for side in sides), default=0.0)
+    low = 3.4 if "scaling" in suites else 0.0
+    figure = plt.figure(figsize=(9.5 * max(len(sides), 1), tall + low + 1.0), layout="constrained")
+    rows = figure.add_gridspec(2 if sides and low else 1, 1, height_ratios=[h for h in (tall, low) if h] or None)
+    if sides:
+        columns = rows[0].subgridspec(1, len(sides))
+        for column, side in enumerate(sides):
+            heights = [_height(suites[suite]) for suite in side]
+            inner = columns[column].subgridspec(len(side), 1, height_ratios=heights)
+            for row, suite in enumerate(side):
+                _ratios(figure.add_subplot(inner[row]), suite, suites[suite])
+    if low:
+        inner = rows[-1].subgridspec(1, len(AXES))
         for column, kind in enumerate(AXES):
             _scaling(figure.add_subplot(inner[column]), kind, suites["scaling"])
     note = "" if environment["mode"] == "full" else " (a quick run: its times mean nothing)"
@@ -40,6 +49,11 @@ def draw(suites: dict[str, list[dict[str, Any]]], environment: dict[str, Any], p
     plt.close(figure)
 
 
+def _height(cases: list[dict[str, Any]]) -> float:
+    """Return the inches that a panel of ratios needs."""
+    return 1.1 + 0.27 * len(cases)
+
+
 def _ratios(ax: Any, suite: str, cases: list[dict[str, Any]]) -> None:
     """Draw a row for each case: every implementation's time over mlpx's; right of 1, mlpx is faster."""
     names = [name for name in COLOURS if any(name in case["ratios"] for case in cases)]
@@ -50,6 +64,8 @@ def _ratios(ax: Any, suite: str, cases: list[dict[str, Any]]) -> None:
         ax.scatter(xs, ys, s=70 if marker == "|" else 34, marker=marker, color=COLOURS[name], label=name, zorder=3)
     ax.axvline(1.0, color=COLOURS["mlpx"], linewidth=1.6, zorder=2)
     ax.set_xscale("log")
+    low, high = ax.get_xlim()
+    ax.set_xlim(min(low, 0.7), max(high, 1.5))
     _plain(ax.xaxis)
     ax.set_yticks(range(len(cases)), [case["case"] for case in cases], fontsize=8)
     ax.set_ylim(len(cases) - 0.4, -0.6)
@@ -82,7 +98,9 @@ def _plain(axis: Any) -> None:
     """Write ticks as 0.5, 10, 1,000 instead of powers of ten."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-    axis.set_major_locator(LogLocator(10.0, subs=(1.0,), numticks=12))
+    low, high = axis.get_view_interval()
+    subs = range(1, 10) if high < 5 * low else (1, 2, 5) if high < 300 * low else (1,)
+    axis.set_major_locator(LogLocator(10.0, subs=subs, numticks=12))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.12g}"))
     axis.set_minor_formatter(NullFormatter())
     axis.set_tick_params(labelsize=8)

@@ -68,9 +68,9 @@ def timed(call: Call, times: int) -> float:
 def interleave(calls: Mapping[str, Call], rounds: int | None = None) -> dict[str, list[float]]:
     """Time implementations in turn; return the seconds of one call, a sample per round, for each name.
 
-    A round times every implementation once, each round in another order, so that a machine that slows down or warms
-    up does so for all of them. An untimed call goes before each sample: caches and thread pools belong to whoever is
-    being timed.
+    Without ``rounds`` this run's `effort` says how many, and how long at most. A round times every implementation
+    once, each round in another order, so that a machine that slows down or warms up does so for all of them. An
+    untimed call goes before each sample: caches and thread pools belong to whoever is being timed.
     """
     how = effort()
     times = {name: repeats(call, how.sample) for name, call in calls.items()}
@@ -85,7 +85,7 @@ def interleave(calls: Mapping[str, Call], rounds: int | None = None) -> dict[str
             if times[name] > 1:
                 calls[name]()
             samples[name].append(timed(calls[name], times[name]))
-        if number + 1 >= max(2, wanted // 3) and time.perf_counter() - began > how.seconds:
+        if rounds is None and number + 1 >= max(2, wanted // 3) and time.perf_counter() - began > how.seconds:
             break
     return samples
 

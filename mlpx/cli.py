@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
-from mlpx import demos
+from mlpx import bench, demos
 from mlpx._version import __version__
 from mlpx.errors import BackendError
 
@@ -52,6 +52,10 @@ def _parser() -> argparse.ArgumentParser:
     warmup = commands.add_parser("warmup", help="compile every CPU kernel ahead of its first use")
     warmup.add_argument("--dtype", choices=("float32", "float64", "both"), default="float32")
     warmup.set_defaults(run=_warmup)
+
+    benchmarks = commands.add_parser("bench", help="time mlpx beside its peers (in a source tree)")
+    bench.add_arguments(benchmarks)
+    benchmarks.set_defaults(run=bench.run)
     return parser
 
 
