@@ -18,6 +18,9 @@ from mlpx.typing import Array
 Report = Callable[[Array], bool]
 """``report(w)``: called after each iteration with the weights reached; True asks to stop."""
 
+STUCK = "no further progress"
+"""Why a fit ended whose line search failed before the tolerance was met: at the limits of rounding, as a rule."""
+
 
 class Objective:
     """A network's loss over all rows as a function of one float64 vector, as minimisers want it.
@@ -33,6 +36,7 @@ class Objective:
         self.index = np.concatenate([np.arange(a, b) for a, b, _ in spans] or [np.arange(0)])
         self.decayed = np.concatenate([np.full(b - a, decay) for a, b, decay in spans] or [np.zeros(0, bool)])
         self.loss = math.nan
+        self.stopped = "converged"
 
     def weights(self) -> Array:
         """Return the network's parameters as one vector (k,), float64."""
@@ -117,6 +121,8 @@ def _minimize(objective: Objective, method: str, options: dict[str, Any], report
 
     start = objective.weights()
     result = minimize(objective, start, jac=True, method=method, callback=callback, options=options)
+    if not result.success:
+        objective.stopped = STUCK
     return result.x
 
 
@@ -191,6 +197,8 @@ class LevenbergMarquardt(FullBatch):
             )
         except StopIteration:
             return best[1]
+        if not result.success:
+            objective.stopped = STUCK
         return result.x
 
 

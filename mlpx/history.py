@@ -24,7 +24,8 @@ class History:
     best_epoch : int or None
         The epoch, from 0, whose weights an early stopping put back.
     stopped : str
-        Why the fit ended: "epochs", "converged", or what a callback said.
+        Why the fit ended: "epochs", "converged", "no further progress" (a minimiser whose line search failed), or what
+        a callback said.
     """
 
     loss: list[float] = field(default_factory=list)

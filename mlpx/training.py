@@ -308,4 +308,4 @@ def _fit_full(job: Job, run: Run, optimizer: FullBatch, pressed: interrupt.Inter
             f"fit: interrupted after iteration {run.history.epochs}; the weights are the best ones found so far."
         )
     if not run.stop:
-        run.stop = "converged"
+        run.stop = objective.stopped

@@ -59,6 +59,13 @@ def test_a_convex_problem_is_solved_as_scipy_solves_it(name, weighted, mode) -> 
     assert history.epochs == history.steps < 500
 
 
+def test_a_tolerance_beyond_rounding_is_not_called_converged() -> None:
+    net = logistic("float32")
+    history = net.fit(X, Y, optimizer=ConjugateGradient(l2=L2, tol=0.0), epochs=5000, progress=False)
+    assert history.stopped == "no further progress"
+    np.testing.assert_allclose(net.predict(X), best_by_scipy()[1], atol=2e-3)
+
+
 @pytest.mark.parametrize("name", FULL_BATCH)
 def test_the_loss_falls_and_float32_trains_too(name) -> None:
     net = mlpx.MLP([N_IN, 5, 1], "tanh", "linear", seed=1)
