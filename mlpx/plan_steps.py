@@ -25,6 +25,8 @@ SLICE = 0.05
 """Seconds of one call: progress bars move and Ctrl-C works in between."""
 WORTH_THREADS = 6e6
 """Floating-point operations of a step below which one thread is faster; measured, see the kernel diary."""
+SMALL_PRODUCT = 1 << 16
+"""Multiplications up to which every BLAS stays on one thread by itself, so that it need not be held to one."""
 BLOCK_ROWS = 64
 MOST_BLOCKS = 8
 """A deterministic fit cuts batches into blocks of about so many rows, whatever the number of threads."""
@@ -79,6 +81,8 @@ class PlanSteps:
         fixed = max(2, min(MOST_BLOCKS, batch_size // BLOCK_ROWS))
         self.blocks = (fixed if deterministic else threads) if flops >= WORTH_THREADS else 1
         self.threads = min(threads, self.blocks)
+        largest = max((batch_size * row.n_in * row.n_out for row in rows if row.op == "dense"), default=0)
+        self.hold_blas = self.threads_module.single_threaded_blas if largest > SMALL_PRODUCT else nullcontext
         self.seconds_per_step = (flops + 50.0 * batch_size * sum(row.n_out for row in rows) + 1e4) / 1e10
         self._lay_out(rows)
 
@@ -170,7 +174,7 @@ class PlanSteps:
         losses, rates = np.zeros(per_epoch), self._rates(first, per_epoch, epoch)
         order = np.ascontiguousarray(order, np.int64)
         pool = ThreadPoolExecutor(self.threads - 1) if self.threads > 1 else nullcontext()
-        with self.threads_module.single_threaded_blas(), pool as others:
+        with self.hold_blas(), pool as others:
             done = 0
             while done < per_epoch:
                 steps = max(1, min(per_epoch - done, int(SLICE / self.seconds_per_step)))
