@@ -16,6 +16,7 @@ from mlpx_kernels import Unsupported
 PACKAGES = ("mlpx", "numpy", "scipy", "numba", "llvmlite", "scikit-learn", "safetensors", "threadpoolctl", "rich")
 OPTIONAL = ("matplotlib", "cupy-cuda12x", "cupy-cuda13x", "mkl")
 ACTIVE, REFERENCE, BROKEN = "kernel", "reference only", "kernel missing"
+PROBLEM = "PROBLEM"
 
 
 def report() -> dict[str, Any]:
@@ -65,7 +66,7 @@ def _told(question: Callable[[], object]) -> str:
     try:
         return str(question())
     except (BackendError, ValueError) as problem:
-        return f"PROBLEM: {problem}"
+        return f"{PROBLEM}: {problem}"
 
 
 def _threads() -> dict[str, str]:
@@ -77,7 +78,7 @@ def _threads() -> dict[str, str]:
     try:
         from mlpx_kernels.cpu import blas, compile, threads
     except Exception as error:  # a broken installation, or a setting such as MLPX_BLAS that cannot be had
-        return {"kernels": f"PROBLEM: {type(error).__name__}: {error}"}
+        return {"kernels": f"{PROBLEM}: {type(error).__name__}: {error}"}
     found = {
         "cores": str(os.cpu_count() or "unknown"),
         "usable cores": str(threads.usable_cores()),
@@ -105,7 +106,10 @@ def _kernel(op: Op[..., Any], backend: str) -> tuple[str, str]:
 
 
 def main() -> int:
-    """Print the report; return 1 where a declared CPU kernel does not load though Numba is installed, else 0."""
+    """Print the report; return 1 for a setting that cannot be had, or a CPU kernel that does not load, else 0.
+
+    A machine without a GPU is no problem; without Numba, neither are kernels that do not load.
+    """
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
@@ -125,8 +129,11 @@ def main() -> int:
         reasons = "; ".join(reason for _, reason in states.values() if reason)
         table.add_row(name, states["numpy"][0], states["cupy"][0], escape(reasons))
     console.print(table)
+    told = [text for section in ("threads", "backend") for text in found[section].values()]
+    problems = [text for text in told if text.startswith(PROBLEM)]
     broken = [name for name, states in found["kernels"].items() if states["numpy"][0] == BROKEN]
     if broken and find_spec("numba") is not None:
-        console.print(f"These CPU kernels do not load: {', '.join(broken)}")
-        return 1
-    return 0
+        problems.append(f"{PROBLEM}: these CPU kernels do not load: {', '.join(broken)}")
+    for problem in problems:
+        console.print(escape(problem))
+    return 1 if problems else 0
