@@ -72,8 +72,7 @@ class Network:
         self.n_in, self.n_out = _sizes(self.layers)
         self.buffers = bind(self.layers, seed=seed, dtype=dtype, backend=self.backend)
         self.plan_declined = ""
-        self._predictor: Predictor | None = None
-        self._unpredicted = ""
+        self._predictors: dict[int, Predictor | None] = {}  # by the number of layers they go through
 
     @property
     def parameters(self) -> Array:
@@ -102,16 +101,21 @@ class Network:
             for name, p in (layer.parameters | layer.statistics).items()
         }
 
-    def predictor(self) -> Predictor | None:
-        """Return the compiled prediction, made on first use; None where network or machine do not allow it."""
-        if fused_mode() == "off" or self.backend.name != "numpy" or self._unpredicted:
+    def predictor(self, *, to_the_loss: bool = False) -> Predictor | None:
+        """Return the compiled prediction, or only what the loss is computed from; made on first use.
+
+        None where the network or the machine does not allow it.
+        """
+        if fused_mode() == "off" or self.backend.name != "numpy":
             return None
-        if self._predictor is None:
+        layers = self.body() if to_the_loss else self.layers
+        if len(layers) not in self._predictors:
             try:
-                self._predictor = Predictor(self.layers, self.n_in, self.buffers, self.dtype)
-            except Unsupported as reason:
-                self._unpredicted = str(reason)
-        return self._predictor
+                made: Predictor | None = Predictor(layers, self.n_in, self.buffers, self.dtype)
+            except Unsupported:
+                made = None
+            self._predictors[len(layers)] = made
+        return self._predictors[len(layers)]
 
     # --- passes -----------------------------------------------------------------------------------------------
 
@@ -207,6 +211,10 @@ class Network:
 
     def evaluate(self, batch: Batch) -> tuple[float, Array]:
         """Return the loss of a checked batch, and what it was computed from (logits where the loss is fused)."""
+        compiled = self.predictor(to_the_loss=True)
+        if compiled is not None and batch.valid is None:
+            z = compiled.of_any_shape(batch.x, batch.mask if compiled.masked else None)
+            return float(self._loss(z, batch)[0]), z
         blocks = []
         for rows in _blocks(batch.x.shape[0]):
             part = batch.take(rows)

@@ -29,7 +29,7 @@ class ProgressBar(Callback):
             console=Console(stderr=True),
         )
         self._bar.start()
-        self._task = self._bar.add_task("", total=run.n_epochs)
+        self._task = self._bar.add_task("starting; kernels compile on their first use", total=run.n_epochs)
 
     def on_epoch(self, run: Run) -> None:
         """Move the bar."""
