@@ -95,7 +95,7 @@ def _gpu_steps(net: Net) -> trainers.Trainer:
 def test_training_step(net: Net, compare) -> None:
     """A training step of a whole batch: the loop takes its rows one at a time, with an update after each."""
     name, net = net.name, sized(net)
-    calls = Calls(loop=_one_by_one(net), numpy=trainers.numpy_loop(net), mlpx=trainers.mlpx(net, shuffle=False))
-    calls.add("gpu", lambda: _gpu_steps(net))
+    calls = Calls(loop=_one_by_one(net), numpy=trainers.numpy_loop(net.once()), mlpx=trainers.mlpx(net, shuffle=False))
+    calls.add("gpu", lambda: _gpu_steps(net.once()))
     trainers.learns(calls)
-    compare(f"step {name}", calls, per={"loop": 1.0} | {k: float(net.taken) for k in ("numpy", "mlpx", "gpu")})
+    compare(f"step {name}", calls, per={"numpy": net.steps, "gpu": net.steps, "mlpx": net.taken})
