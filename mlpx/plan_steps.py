@@ -156,7 +156,7 @@ class PlanSteps:
             k.TOGETHER: any(row.op == "batch_norm" for row in rows),
             k.BLOCKS: self.blocks,
             k.THREADS: self.threads,
-            k.SEED: np.array(self.seed, np.uint64).astype(np.int64),
+            k.SEED: np.array(self.seed % 2**64, np.uint64).astype(np.int64),
             k.TARGETS_AT: targets_at,
             k.WEIGHT_AT: weight_at,
             k.TRAINING: 1,
@@ -182,7 +182,9 @@ class PlanSteps:
                 part = slice(done, done + steps)
                 rows = order[done * batch : (done + steps) * batch]
                 taken = self._call(others, first + done, rows, rates[part], losses[part])
-                if taken < steps or not math.isfinite(float(self.net.parameters.sum())):
+                with np.errstate(invalid="ignore", over="ignore"):
+                    finite = math.isfinite(float(self.net.parameters.sum()))
+                if taken < steps or not finite:
                     raise self._diverged(first + done + taken, epoch, order, done + taken)
                 self.seconds_per_step = max((time.perf_counter() - began) / steps, 1e-7)
                 done += steps

@@ -36,8 +36,20 @@ class LayerSteps:
             batch = self.train.take(self.net.backend.asarray(rows))
             context = Context(True, self.seed, first + number, batch.mask, batch.valid, need_dx=False)
             total += self.step(batch, context, epoch) * rows.size
+            if start + self.batch_size >= order.size:
+                self._check_last_update(batch, context, epoch)
             after(1)
         return total / int(order.size)
+
+    def _check_last_update(self, batch: Batch, context: Context, epoch: int) -> None:
+        """Raise where an epoch's last update led to weights that are not finite: no later step need see them."""
+        net, buffers = self.net, self.net.buffers
+        if bool(net.backend.xp.all(net.backend.xp.isfinite(buffers.parameters))):
+            return
+        statistics = net.backend.xp.asarray(buffers.statistics, copy=True)
+        error = diagnose(net, batch, context, context.step + 1, epoch)
+        buffers.parameters[...], buffers.statistics[...] = self.good, statistics
+        raise error
 
     def step(self, batch: Batch, context: Context, epoch: int) -> float:
         """Take one step; raise DivergenceError with the last good weights in place where it cannot be taken."""

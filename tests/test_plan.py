@@ -81,6 +81,23 @@ def test_odd_orders_of_layers() -> None:
     check_same(make, X, LABELS, tol=1e-7)
 
 
+def test_a_softmax_that_no_loss_is_fused_with() -> None:
+    def make():
+        return mlpx.Sequential(Dense(N_IN, 6), Softmax(), Dense(6, C), Softmax(), loss="squared_error", dtype="float64")
+
+    check_same(make, X, np.eye(C)[LABELS])
+
+
+def test_every_layer_can_be_described_and_taken_back() -> None:
+    """A layer kind that describes itself needs its pieces, or a reason to run layer by layer."""
+    from mlpx_kernels.cpu import pieces_layers
+
+    assert set(pieces_layers.FORWARDS) - set(pieces_layers.BACKWARDS) == {"masked_softmax"}
+    net = mlpx.Sequential(Dense(N_IN, C), MaskedSoftmax(), loss="squared_error")
+    net.fit(X, np.eye(C)[LABELS], mask=MASK, epochs=1, progress=False)
+    assert "masked softmax" in net.plan_declined
+
+
 OPTIMIZERS = [
     *(lambda kind=kind: kind(lr=0.01) for kind in optimizers.OPTIMIZERS.values()),
     lambda: optimizers.Adam(lr=0.02, l1=1e-3, l2=1e-2, clip_norm=0.05, clip_value=0.02, weight_decay=0.1),

@@ -41,7 +41,7 @@ from mlpx_kernels.cpu.job import (
     view,
     work_of,
 )
-from mlpx_kernels.cpu.softmax import masked_softmax_rows, softmax_rows
+from mlpx_kernels.cpu.softmax import masked_softmax_rows, softmax_grad_rows, softmax_rows
 
 
 @cache
@@ -296,6 +296,21 @@ def softmax_forward(kind, dtype):
 
 
 @cache
+def softmax_backward(kind, dtype):
+    """The gradient of a softmax that no loss is fused with."""
+    real = real_of(dtype)
+
+    @piece
+    def run(row, reals, job, frame, a, b):
+        o = row[N_OUT]
+        d, y = work_of(job, row[D], o, a, b, real), work_of(job, row[Y], o, a, b, real)
+        softmax_grad_rows(d, y, work_of(job, row[DX], o, a, b, real), b - a, o)
+        return 0.0
+
+    return run
+
+
+@cache
 def masked_softmax_forward(kind, dtype):
     """Masked softmax as the output of a prediction; the mask of these rows begins at START."""
     real = real_of(dtype)
@@ -326,5 +341,6 @@ BACKWARDS = {
     "dropout": dropout_backward,
     "layer_norm": layer_norm_backward,
     "batch_norm": batch_norm_backward,
+    "softmax": softmax_backward,
 }
 GRADIENTS = {"dense": dense_weights, "layer_norm": layer_norm_weights}
