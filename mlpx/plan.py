@@ -58,7 +58,7 @@ def describe(layers: Sequence[Layer], n_in: int | None, *, training: bool) -> li
         if row is None:
             raise Unsupported(f"{type(layer).__name__} runs layer by layer")
         if row.op == "masked_softmax" and (training or layer is not layers[-1]):
-            raise Unsupported("MaskedSoftmax runs layer by layer, but at the end of the network")
+            raise Unsupported("a masked softmax runs layer by layer, except at the end of the network")
         n_in = row.n_out
         rows.append(row)
     if not rows:
