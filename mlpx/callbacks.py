@@ -112,6 +112,7 @@ class EarlyStopping(Callback):
             if not curve:
                 raise ValueError(f"EarlyStopping: monitor {self.monitor!r} has no values; pass validation=... to fit.")
             value = -curve[-1] if self.monitor == "validation_accuracy" else curve[-1]
+        value = math.inf if math.isnan(value) else value  # nothing would ever be better than NaN
         if value < self._best - self.min_delta or self._best_epoch is None:
             self._best, self._best_epoch = value, run.epoch
             if self.restore_best:

@@ -35,4 +35,5 @@ def held_back() -> Iterator[Interrupt]:
     try:
         yield interrupt
     finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        if signal.getsignal(signal.SIGINT) is note:  # not one that a callback has put there
+            signal.signal(signal.SIGINT, signal.default_int_handler)

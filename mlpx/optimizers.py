@@ -17,7 +17,7 @@ class Optimizer(ABC):
     """What all optimisers share: the learning rate and its schedule, clipping, penalties, and the state.
 
     An optimiser object keeps its state from one fit of a network to the next fit of the same network; a name
-    ("adam") starts afresh each time.
+    ("adam") starts afresh each time, and so does every optimiser after a divergence.
 
     Parameters
     ----------
@@ -71,10 +71,15 @@ class Optimizer(ABC):
 
     def start(self, net: Network) -> None:
         """Make the state for a network, unless it already belongs to this network's weights."""
+        self.schedule = schedules.find(self.schedule)  # it may have been set since
         if self._owner is not net.parameters:
             self.state = [net.backend.zeros(net.parameters.shape[0], net.dtype) for _ in range(self.n_states)]
             self.steps = 0
             self._owner = net.parameters
+
+    def forget(self) -> None:
+        """Start afresh at the next fit."""
+        self.state, self.steps, self._owner = [], 0, None
 
     def scale(self, net: Network) -> float:
         """Return the factor that brings the gradient's norm down to ``clip_norm``."""
@@ -221,9 +226,16 @@ class Rprop(Optimizer):
     n_states = 2
     op = ops.rprop_inplace
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_number("shrink", self.shrink, 0.0, 1.0, open_low=True, open_high=True)
+        check_number("grow", self.grow, 1.0)
+        check_number("smallest", self.smallest, 0.0)
+        check_number("largest", self.largest, self.smallest, open_low=True)
+
     def limits(self) -> dict[str, float]:
-        """Return the limit of shrink; the others are free above 0."""
-        return {"shrink": 1.0}
+        """Return nothing: its options have limits of their own."""
+        return {}
 
     def options(self, step: int) -> dict[str, Any]:
         """Return the step-size rules."""

@@ -12,7 +12,7 @@ from mlpx import fullbatch, interrupt, optimizers
 from mlpx.backend import to_numpy
 from mlpx.callbacks import Callback, Run, as_callback
 from mlpx.divergence import diagnose
-from mlpx.errors import TrainingInterrupted, check_count, check_number, unknown
+from mlpx.errors import DivergenceError, TrainingInterrupted, check_count, check_number, unknown
 from mlpx.fullbatch import FullBatch, Objective
 from mlpx.history import History
 from mlpx.layers import Context
@@ -177,6 +177,9 @@ def _split(
         held_out = net.batch(*validation)
         check_data(net, held_out, "validation ")
         return batch, held_out
+    shape = getattr(validation, "shape", ())
+    if shape:
+        raise TypeError(f"validation: expected a share in (0, 1) or a tuple (x, y), got an array of shape {shape}.")
     check_number("validation", validation, 0.0, 1.0, open_low=True, open_high=True)
     n = batch.x.shape[0]
     n_held_out = max(1, round(n * validation))
@@ -200,21 +203,29 @@ def _fit_batches(job: Job, run: Run, optimizer: Optimizer, pressed: interrupt.In
     rng = np.random.default_rng(job.seed)
     steps = _steps(job, optimizer)
 
-    def after(taken: int) -> None:
-        run.history.steps += taken
+    def stop_if_pressed() -> None:
         if pressed.requested:
             raise TrainingInterrupted(
-                f"fit: interrupted after step {run.history.steps - 1} in epoch {run.history.epochs}; the weights are "
-                "those of that complete step. Nothing else was lost: fit again to go on."
+                f"fit: interrupted after step {run.history.steps - 1}, with {run.history.epochs} epochs complete; the "
+                "weights are those of that complete step. Nothing else was lost: fit again to go on."
             )
+
+    def after(taken: int) -> None:
+        run.history.steps += taken
+        stop_if_pressed()
 
     for epoch in range(job.epochs):
         began = time.perf_counter()
         order = rng.permutation(n) if job.shuffle else np.arange(n)
-        run.history.loss.append(steps.epoch(epoch, order, run.history.steps, after))
+        try:
+            run.history.loss.append(steps.epoch(epoch, order, run.history.steps, after))
+        except DivergenceError:
+            optimizer.forget()  # what it gathered on the way to infinity would lead there again
+            raise
         run.history.seconds.append(time.perf_counter() - began)
         _after_epoch(job, run, epoch, steps.lr)
         schedule.observe(run.history.monitored())
+        stop_if_pressed()  # now, since after the last epoch no step would see it
         if run.stop:
             break
 
@@ -254,21 +265,23 @@ def _after_epoch(job: Job, run: Run, epoch: int, lr: float) -> None:
 def accuracy(net: Network, z: Array, batch: Batch) -> float | None:
     """Return the share predicted right from logits or probabilities ``z``; None where outputs are no classes.
 
-    Rows of weight 0 (padding) do not count.
+    Rows of weight 0 (padding) and rows whose mask allows nothing do not count; None where no row counts.
     """
     scores, target = to_numpy(z), to_numpy(batch.target)
+    counts = np.ones(scores.shape[:-1], bool)
+    if batch.sample_weight is not None:
+        counts = to_numpy(batch.sample_weight) > 0
     if isinstance(net.loss, CrossEntropy):
         if batch.mask is not None:
             scores = np.where(to_numpy(batch.mask), scores, -np.inf)
+            counts = counts & to_numpy(batch.mask).any(axis=-1)
         truth = target if target.dtype.kind == "i" else target.argmax(axis=-1)
         right = scores.argmax(axis=-1) == truth
     elif isinstance(net.loss, BinaryCrossEntropy):
         right = ((scores > (0.0 if net.loss.fuses(net.layers[-1]) else 0.5)) == (target > 0.5)).mean(axis=-1)
     else:
         return None
-    if batch.sample_weight is not None:
-        return float(np.average(right, weights=to_numpy(batch.sample_weight) > 0))
-    return float(right.mean())
+    return float(right[counts].mean()) if counts.any() else None
 
 
 # --- all rows at once -------------------------------------------------------------------------------------------------
