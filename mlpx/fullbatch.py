@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from mlpx.backend import to_numpy
-from mlpx.errors import check_number, unknown
+from mlpx.errors import check_count, check_number, unknown
 from mlpx.layers import Activation, Context, Dense
 from mlpx.losses import SquaredError
 from mlpx.network import Batch, Network
@@ -132,6 +132,10 @@ class LBFGS(FullBatch):
 
     memory: int = 10
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_count("memory", self.memory)
+
     def run(self, objective: Objective, iterations: int, report: Report) -> Array:
         """Minimise."""
         options = {"maxiter": iterations, "maxfun": 20 * iterations, "maxcor": self.memory, "gtol": self.tol}
@@ -170,6 +174,11 @@ class LevenbergMarquardt(FullBatch):
         """Minimise; iterations count the Jacobians."""
         from scipy.optimize import least_squares
 
+        if objective.batch.target.ndim != 2:
+            raise ValueError(
+                f"x: has shape {tuple(objective.batch.x.shape)}; LevenbergMarquardt takes rows (n, n_in). Collapse the "
+                "leading axes of x and y first, for example with x.reshape(-1, x.shape[-1])."
+            )
         best = [math.inf, objective.weights()]
 
         def jacobian(w: Array) -> Array:
@@ -208,6 +217,11 @@ class ScaledConjugateGradient(FullBatch):
 
     sigma: float = 1e-5
     lambda_: float = 1e-6
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_number("sigma", self.sigma, 0.0, open_low=True)
+        check_number("lambda_", self.lambda_, 0.0, open_low=True)
 
     def run(self, objective: Objective, iterations: int, report: Report) -> Array:
         """Minimise, with the names of the paper's algorithm: p direction, r steepest descent, lambda scale."""

@@ -153,13 +153,14 @@ class ReduceOnPlateau(Schedule):
 
 @dataclass
 class WarmUp(Schedule):
-    """Rise linearly to 1 over the first ``steps`` steps, then follow another schedule for the rest."""
+    """Rise linearly to 1 over the first ``steps`` steps, then follow another schedule (or its name) for the rest."""
 
     steps: int = 100
     then: Schedule = field(default_factory=Constant)
 
     def __post_init__(self) -> None:
         check_count("steps", self.steps)
+        self.then = find(self.then)
 
     def start(self) -> None:
         """Start the schedule that follows."""
