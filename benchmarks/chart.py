@@ -5,7 +5,8 @@ from typing import Any
 
 COLOURS = {
     "mlpx": "#0b6e4f", "layers": "#7fb685", "reference": "#9d9d9d", "numpy": "#4c6ef5", "scipy": "#91a7ff",
-    "sklearn": "#f59f00", "torch": "#e8590c", "torch.compile": "#ffa94d", "torchscript": "#c2255c", "jax": "#7048e8",
+    "sklearn": "#f59f00", "torch": "#e8590c", "torch, 1 thread": "#a61e4d",
+    "torch.compile": "#ffa94d", "torchscript": "#c2255c", "jax": "#7048e8",
     "onnxruntime": "#1098ad", "one thread": "#495057", "loop": "#ced4da", "copy": "#000000", "gemm": "#000000",
     "memory": "#868e96", "empty cache": "#868e96",
 }  # fmt: skip

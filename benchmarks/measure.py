@@ -45,7 +45,7 @@ def quick() -> bool:
 
 def effort() -> Effort:
     """Return how long to measure in this run."""
-    return Effort(2, 0.0, 0.0, 0.0) if quick() else Effort(21, 3.0, 0.004, 0.004)
+    return Effort(2, 0.0, 0.0, 0.0) if quick() else Effort(21, 3.0, 0.004, 0.01)
 
 
 def repeats(call: Call, sample: float) -> int:

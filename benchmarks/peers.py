@@ -38,6 +38,23 @@ def jax() -> Any:
     return load("jax")
 
 
+ONE_THREAD = "torch, 1 thread"
+
+
+def _with_one_thread(call: Callable[[], Any]) -> Callable[[], Any]:
+    t = torch()
+    threads = t.get_num_threads()
+
+    def single() -> Any:
+        t.set_num_threads(1)
+        try:
+            return call()
+        finally:
+            t.set_num_threads(threads)
+
+    return single
+
+
 class Calls(dict[str, Callable[[], Any]]):
     """The implementations of one case by name, and why others are missing.
 
@@ -52,8 +69,13 @@ class Calls(dict[str, Callable[[], Any]]):
         self.skipped: dict[str, str] = {}
 
     def add(self, name: str, make: Callable[[], Callable[[], Any]]) -> None:
-        """Add what ``make()`` returns; where it raises `Absent`, keep the reason instead."""
+        """Add what ``make()`` returns; where it raises `Absent`, keep the reason instead.
+
+        PyTorch is added with one thread too: on some machines its threads cost more than they give.
+        """
         try:
             self[name] = make()
         except Absent as reason:
             self.skipped[name] = str(reason)
+        if name == "torch" and name in self:
+            self[ONE_THREAD] = _with_one_thread(self[name])

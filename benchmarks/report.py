@@ -27,8 +27,8 @@ TARGETS = ["suite", "case", "wanted", "measured", ""]
 BOUNDS = ("gemm", "copy")
 OURS = ("mlpx", "reference", "layers", "one thread", "loop", "empty cache", "memory", "gpu")
 """Names that are no peers: other ways of mlpx itself, and naive code."""
-ORDER = ("mlpx", "layers", "one thread", "reference", "loop", "numpy", "scipy", "sklearn", "torch", "torch.compile",
-         "torchscript", "jax", "onnxruntime", "gpu", "copy", "gemm")  # fmt: skip
+ORDER = ("mlpx", "layers", "one thread", "reference", "loop", "numpy", "scipy", "sklearn", "torch",
+         "torch, 1 thread", "torch.compile", "torchscript", "jax", "onnxruntime", "gpu", "copy", "gemm")  # fmt: skip
 
 
 def read(path: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
