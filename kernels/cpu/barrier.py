@@ -17,8 +17,9 @@ from numba.extending import intrinsic
 
 from mlpx_kernels.cpu.compile import inlined
 
-SPINS = 20000
-"""Looks before a waiting thread offers its core to others; some tens of microseconds."""
+SPINS = 500
+"""Looks before a waiting thread offers its core to others; some ten microseconds. With more, a machine whose cores are
+busy otherwise spends its time slices on waiting: 20,000 looks made two threads twice as slow as one there."""
 COUNT, GENERATION = 0, 8
 """Places in the shared int64 array, on cache lines of their own."""
 
