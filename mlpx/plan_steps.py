@@ -81,6 +81,7 @@ class PlanSteps:
         fixed = max(2, min(MOST_BLOCKS, batch_size // BLOCK_ROWS))
         self.blocks = (fixed if deterministic else threads) if flops >= WORTH_THREADS else 1
         self.threads = min(threads, self.blocks)
+        self.choice = Choice(self.threads)
         largest = max((batch_size * row.n_in * row.n_out for row in rows if row.op == "dense"), default=0)
         self.hold_blas = self.threads_module.single_threaded_blas if largest > SMALL_PRODUCT else nullcontext
         self.seconds_per_step = (flops + 50.0 * batch_size * sum(row.n_out for row in rows) + 1e4) / 1e10
@@ -155,14 +156,13 @@ class PlanSteps:
             k.MASKED: mask is not None,
             k.TOGETHER: any(row.op == "batch_norm" for row in rows),
             k.BLOCKS: self.blocks,
-            k.THREADS: self.threads,
             k.SEED: np.array(self.seed % 2**64, np.uint64).astype(np.int64),
             k.TARGETS_AT: targets_at,
             k.WEIGHT_AT: weight_at,
             k.TRAINING: 1,
         }.items():
             job[place] = value
-        self.job, self.places = job, [k.ORDER, k.N_ROWS, k.FIRST_STEP, k.UPDATES]
+        self.job, self.places = job, [k.ORDER, k.N_ROWS, k.FIRST_STEP, k.UPDATES, k.THREADS]
 
     def epoch(self, epoch: int, order: Array, first: int, after: AfterSteps) -> float:
         """Take one epoch's steps over the rows in ``order``; return the mean loss.
@@ -181,12 +181,14 @@ class PlanSteps:
                 began = time.perf_counter()
                 part = slice(done, done + steps)
                 rows = order[done * batch : (done + steps) * batch]
-                taken = self._call(others, first + done, rows, rates[part], losses[part])
+                threads = self.choice.threads()
+                taken = self._call(others, threads, first + done, rows, rates[part], losses[part])
                 with np.errstate(invalid="ignore", over="ignore"):
                     finite = math.isfinite(float(self.net.parameters.sum()))
                 if taken < steps or not finite:
                     raise self._diverged(first + done + taken, epoch, order, done + taken)
                 self.seconds_per_step = max((time.perf_counter() - began) / steps, 1e-7)
+                self.choice.learn(threads, self.seconds_per_step)
                 done += steps
                 self.taken += steps
                 self.optimizer.steps += steps
@@ -204,10 +206,10 @@ class PlanSteps:
         steps = range(first, first + per_epoch)
         return np.array([self.optimizer.lr * schedule.factor(step, self.n_steps, epoch) for step in steps])
 
-    def _call(self, others: Any, first: int, rows: Array, rates: Array, losses: Array) -> int:
-        """Take steps over ``rows`` on every thread; return how many were taken."""
+    def _call(self, others: Any, threads: int, first: int, rows: Array, rates: Array, losses: Array) -> int:
+        """Take steps over ``rows`` on some threads; return how many were taken."""
         job = self.job.copy()
-        job[self.places] = rows.ctypes.data, rows.size, first, self.optimizer.steps
+        job[self.places] = rows.ctypes.data, rows.size, first, self.optimizer.steps, threads
         shared = (
             job,
             self.table.whole,
@@ -220,7 +222,7 @@ class PlanSteps:
             self.net.buffers.statistics.view(np.uint8),
             self.statistics.view(np.uint8),
         )
-        started = [others.submit(self.run, thread, *shared) for thread in range(1, self.threads)]
+        started = [others.submit(self.run, thread, *shared) for thread in range(1, threads)]
         taken = self.run(0, *shared)
         for other in started:
             other.result()
@@ -253,6 +255,35 @@ class PlanSteps:
     def _batch(self, order: Array, place: int, step: int) -> tuple[Batch, Context]:
         batch = self.train.take(order[place * self.batch_size : (place + 1) * self.batch_size])
         return batch, Context(True, self.seed, step, batch.mask, batch.valid, need_dx=False)
+
+
+class Choice:
+    """All threads or one, whichever is faster now: other work on the machine can make threads that meet slower.
+
+    Blocks, not threads, decide the result, so the choice changes no bit of it. The second call tries one thread, and
+    every `RETRIED` calls the slower of the two is tried again.
+    """
+
+    RETRIED = 64
+
+    def __init__(self, threads: int) -> None:
+        self.candidates = (threads, 1) if threads > 1 else (1,)
+        self.seconds: dict[int, float] = {}
+        self.calls = 0
+
+    def threads(self) -> int:
+        """Return the number of threads for the next call."""
+        untried = [n for n in self.candidates if n not in self.seconds]
+        if untried:
+            return untried[0]
+        self.calls += 1
+        best = min(self.candidates, key=self.seconds.__getitem__)
+        return best if self.calls % self.RETRIED else next((n for n in self.candidates if n != best), best)
+
+    def learn(self, threads: int, seconds_per_step: float) -> None:
+        """Take in what a call took."""
+        before = self.seconds.get(threads, seconds_per_step)
+        self.seconds[threads] = 0.7 * before + 0.3 * seconds_per_step
 
 
 def _column(net: Network) -> Array:

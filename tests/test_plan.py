@@ -192,6 +192,21 @@ def test_deterministic_fits_are_bit_identical(n_threads) -> None:
     assert np.array_equal(one, many)
 
 
+def test_the_faster_number_of_threads_is_chosen_and_the_other_tried_again() -> None:
+    choice = plan_steps.Choice(4)
+    taken = []
+    for _ in range(200):
+        taken.append(choice.threads())
+        choice.learn(taken[-1], {4: 1.0, 1: 0.5}[taken[-1]])
+    assert taken[:2] == [4, 1]
+    assert taken.count(4) == 1 + 198 // plan_steps.Choice.RETRIED
+    for _ in range(200):  # now the machine is ours again
+        taken.append(choice.threads())
+        choice.learn(taken[-1], {4: 0.1, 1: 0.5}[taken[-1]])
+    assert taken[-5:] == [4] * 5
+    assert {plan_steps.Choice(1).threads() for _ in range(3)} == {1}
+
+
 def test_repeated_fits_are_bit_identical() -> None:
     assert np.array_equal(train_big(n_threads=2), train_big(n_threads=2))
 
