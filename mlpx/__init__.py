@@ -1,5 +1,7 @@
 """mlpx: multi-layer perceptrons for NumPy and CuPy, written once, fused where it counts, checked everywhere."""
 
+from typing import Any
+
 from mlpx import callbacks, fullbatch, initializers, layers, losses, ops, optimizers, schedules
 from mlpx._version import __version__
 from mlpx.backend import asarray, get_backend, set_backend, to_numpy, using_backend
@@ -55,3 +57,18 @@ __all__ = [
     "to_numpy",
     "using_backend",
 ]
+
+_ESTIMATORS = ("MLPClassifier", "MLPRegressor")
+
+
+def __getattr__(name: str) -> Any:
+    """Import the estimators when they are first asked for, since they bring scikit-learn with them."""
+    if name not in _ESTIMATORS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from mlpx import estimators
+
+    return getattr(estimators, name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_ESTIMATORS})

@@ -1,0 +1,64 @@
+"""What an estimator learnt and how: gradients of its output, and a plot of its losses."""
+
+from typing import Any
+
+import numpy as np
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from mlpx.estimators.weights import Weights
+from mlpx.typing import Array
+
+
+class Explained(Weights):
+    """The parts of an estimator that explain it."""
+
+    def gradients(self, X: Any) -> Array:
+        """Return the derivatives of the network's outputs with respect to the features.
+
+        Parameters
+        ----------
+        X : array (n, n_features)
+
+        Returns
+        -------
+        gradients : array (n, n_features), or (n, n_outputs, n_features) for several outputs
+            Of probabilities for a classifier (of the second class, where there are two), of predictions for a
+            regressor.
+        """
+        check_is_fitted(self)
+        net = self._network()
+        x = np.ascontiguousarray(validate_data(self, X, reset=False), net.dtype)
+        y, backprop = net.forward(x)
+        result = np.empty((*y.shape, x.shape[1]), x.dtype)
+        for output in range(y.shape[1]):
+            dy = np.zeros_like(y)
+            dy[:, output] = 1.0
+            result[:, output] = backprop(dy)
+        return result[:, 0] if y.shape[1] == 1 else result
+
+    def plot_loss(self, ax: Any = None) -> Any:
+        """Draw the training loss, and the validation scores where there are any, against the epochs.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, optional
+            Default: a new figure.
+
+        Returns
+        -------
+        ax : matplotlib Axes
+        """
+        check_is_fitted(self)
+        if not getattr(self, "loss_curve_", None):
+            raise ValueError(f"plot_loss: solver={self.solver!r} keeps no loss curve; use 'adam' or 'sgd'.")
+        if ax is None:
+            import matplotlib.pyplot as plt
+
+            _, ax = plt.subplots(layout="constrained")
+        ax.plot(np.arange(1, len(self.loss_curve_) + 1), self.loss_curve_, label="training loss")
+        ax.set(xlabel="epoch", ylabel="training loss")
+        if self.validation_scores_:
+            right = ax.twinx()
+            right.plot(np.arange(1, len(self.validation_scores_) + 1), self.validation_scores_, "C1")
+            right.set_ylabel("validation score", color="C1")
+        return ax

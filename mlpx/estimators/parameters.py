@@ -1,0 +1,48 @@
+"""What constructor parameters may be, as data that scikit-learn's own validation reads."""
+
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+from sklearn.utils._param_validation import Interval, Options, StrOptions
+
+from mlpx.ops.activation import TABLE
+
+ACTIVATIONS = {name: name for name in TABLE} | {"logistic": "sigmoid"}
+"""Name of a hidden activation to the library's; scikit-learn calls the sigmoid logistic."""
+STOCHASTIC = ("sgd", "adam")
+"""Solvers that step on mini-batches."""
+
+AT_LEAST_ONE = Interval(Integral, 1, None, closed="left")
+AT_LEAST_ZERO = Interval(Real, 0, None, closed="left")
+ABOVE_ZERO = Interval(Real, 0, None, closed="neither")
+ZERO_TO_ONE = Interval(Real, 0, 1, closed="left")
+
+CONSTRAINTS: dict[str, Any] = {
+    "hidden_layer_sizes": ["array-like", AT_LEAST_ONE],
+    "activation": [StrOptions(set(ACTIVATIONS)), list, tuple],
+    "solver": [StrOptions({"lbfgs", *STOCHASTIC})],
+    "alpha": [AT_LEAST_ZERO],
+    "batch_size": [StrOptions({"auto"}), AT_LEAST_ONE],
+    "learning_rate": [StrOptions({"constant", "invscaling", "adaptive"})],
+    "learning_rate_init": [ABOVE_ZERO],
+    "power_t": [AT_LEAST_ZERO],
+    "max_iter": [AT_LEAST_ONE],
+    "shuffle": ["boolean"],
+    "random_state": ["random_state"],
+    "tol": [AT_LEAST_ZERO],
+    "verbose": ["verbose"],
+    "warm_start": ["boolean"],
+    "momentum": [Interval(Real, 0, 1, closed="both")],
+    "nesterovs_momentum": ["boolean"],
+    "early_stopping": ["boolean"],
+    "validation_fraction": [ZERO_TO_ONE],
+    "beta_1": [ZERO_TO_ONE],
+    "beta_2": [ZERO_TO_ONE],
+    "epsilon": [ABOVE_ZERO],
+    "n_iter_no_change": [AT_LEAST_ONE, Options(Real, {np.inf})],
+    "max_fun": [AT_LEAST_ONE],
+    "dropout": [ZERO_TO_ONE],
+    "clip_norm": [ABOVE_ZERO, None],
+    "n_threads": [AT_LEAST_ONE, None],
+}

@@ -1,0 +1,36 @@
+"""What an estimator was before a fit, so that one that fails leaves it so."""
+
+from typing import Any
+
+
+class Snapshot:
+    """The attributes of an estimator, with copies of what a fit changes in place.
+
+    Parameters
+    ----------
+    attributes : dict
+        The estimator's ``__dict__``.
+    """
+
+    def __init__(self, attributes: dict[str, Any]) -> None:
+        self.attributes = {name: list(v) if isinstance(v, list) else v for name, v in attributes.items()}
+        self.inside = []
+        for name in ("_optimizer", "_watch"):
+            if name in attributes:
+                state = {k: _copies(v) for k, v in vars(attributes[name]).items()}
+                self.inside.append((attributes[name], state))
+        net = attributes.get("_net")
+        self.parameters = None if net is None else net.parameters.copy()
+
+    def restore(self, attributes: dict[str, Any]) -> None:
+        """Put everything back."""
+        attributes.clear()
+        attributes.update(self.attributes)
+        for each, state in self.inside:
+            vars(each).update(state)
+        if self.parameters is not None:
+            attributes["_net"].parameters[...] = self.parameters
+
+
+def _copies(value: Any) -> Any:
+    return [item.copy() if hasattr(item, "copy") else item for item in value] if isinstance(value, list) else value

@@ -1,0 +1,51 @@
+"""When a stochastic fit ends: scikit-learn's count of epochs without improvement, and its learning-rate policies."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from mlpx.typing import Array
+
+
+@dataclass
+class Watch:
+    """What a fit remembers from epoch to epoch.
+
+    Attributes
+    ----------
+    scores : list of float
+        Validation scores.
+    best_loss, best_score : float
+    idle : int
+        Epochs in a row without an improvement of at least ``tol``.
+    best : array, optional
+        The parameters of the best score.
+    """
+
+    losses: list[float] = field(default_factory=list)
+    scores: list[float] = field(default_factory=list)
+    best_loss: float = np.inf
+    best_score: float = -np.inf
+    idle: int = 0
+    best: Array | None = None
+
+    def see_loss(self, loss: float, tol: float) -> None:
+        """Take in an epoch's training loss."""
+        self.idle = self.idle + 1 if loss > self.best_loss - tol else 0
+        self.best_loss = min(self.best_loss, loss)
+
+    def see_score(self, score: float, tol: float, parameters: Array) -> None:
+        """Take in an epoch's validation score, which may be NaN, and keep the parameters of the best."""
+        self.idle = self.idle + 1 if score < self.best_score + tol else 0
+        if score > self.best_score:
+            self.best_score = score
+            self.best = parameters.copy()
+
+
+def next_rate(policy: str, lr: float, message: str) -> tuple[float | None, str]:
+    """Return the learning rate to go on with when nothing improved, None to stop, and what to say about it."""
+    if policy != "adaptive":
+        return None, f"{message} Stopping."
+    if lr <= 1e-6:
+        return None, f"{message} Learning rate too small. Stopping."
+    return lr / 5.0, f"{message} Setting learning rate to {lr / 5.0:f}"

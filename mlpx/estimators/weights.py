@@ -1,0 +1,145 @@
+"""A network behind scikit-learn's attributes: initial weights, views of them, copies, predictions."""
+
+import itertools
+import math
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from mlpx.backend import using_backend
+from mlpx.errors import unknown
+from mlpx.estimators.parameters import ACTIVATIONS, CONSTRAINTS
+from mlpx.estimators.stopping import Watch
+from mlpx.layers import Activation, Dense, Dropout, Layer, Softmax
+from mlpx.losses import Loss
+from mlpx.model import Sequential
+from mlpx.typing import Array
+
+HEADS = {"logistic": "sigmoid", "exp": "exp"}
+"""scikit-learn's name of an output activation to the library's."""
+DENSE_ROWS = 4096
+"""Sparse rows that a prediction makes dense at once."""
+
+
+def _finite_sum(x: Array) -> bool:
+    """Return whether the sum is finite; where it is, every element is."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        return math.isfinite(x.sum())
+
+
+class Weights(BaseEstimator):  # type: ignore[misc]
+    """The weights of an estimator, and what it predicts with them."""
+
+    _parameter_constraints: dict[str, Any] = CONSTRAINTS
+
+    def _build(self, sizes: list[int], dtype: str) -> Sequential:
+        """Return a network of all zeros."""
+        layers: list[Layer] = []
+        for (n_in, n_out), kind in zip(itertools.pairwise(sizes), [*self._kinds(len(sizes) - 2), None], strict=True):
+            layers.append(Dense(n_in, n_out, "identity" if kind is None else ACTIVATIONS[kind], init="zeros"))
+            if kind is not None and self.dropout:
+                layers.append(Dropout(self.dropout))
+        if self.out_activation_ != "identity":
+            layers.append(Softmax() if self.out_activation_ == "softmax" else Activation(HEADS[self.out_activation_]))
+        with using_backend("numpy"):
+            return Sequential(*layers, loss=self._loss(), dtype=dtype)
+
+    def _loss(self) -> Loss | None:
+        """Return the loss; None for the one that belongs to the output activation."""
+        return None
+
+    def _kinds(self, n_hidden: int) -> list[str]:
+        """Return the name of each hidden layer's activation."""
+        given = self.activation
+        kinds = [given] * n_hidden if isinstance(given, str) else list(given)
+        if len(kinds) != n_hidden:
+            raise ValueError(f"activation: has {len(kinds)} names for {n_hidden} hidden layers; expected one each.")
+        for kind in kinds:
+            if not isinstance(kind, str) or kind not in ACTIVATIONS:
+                raise unknown("activation", kind, ACTIVATIONS)
+        return kinds
+
+    def _start(self, sizes: list[int], dtype: str) -> None:
+        """Draw the initial weights, in scikit-learn's order and from its bounds (Glorot's)."""
+        self.n_iter_ = self.t_ = 0
+        self.n_layers_ = len(sizes)
+        self.out_activation_ = self._out_activation()
+        self._net = self._build(sizes, dtype)
+        kinds = [*self._kinds(len(sizes) - 2), self.activation if isinstance(self.activation, str) else ""]
+        for layer, kind in zip(self._dense(), kinds, strict=True):
+            bound = np.sqrt((2.0 if kind in ("logistic", "sigmoid") else 6.0) / (layer.n_in + layer.n_out))
+            layer.value("w")[...] = self._random_state.uniform(-bound, bound, (layer.n_in, layer.n_out)).T
+            layer.value("b")[...] = self._random_state.uniform(-bound, bound, layer.n_out)
+        self._show()
+        self._watch = Watch()
+        self._publish()
+
+    def _dense(self) -> list[Dense]:
+        return [layer for layer in self._net.all_layers() if isinstance(layer, Dense)]
+
+    def _show(self) -> None:
+        """Let the attributes be views of the network's weights, so that writing to either changes both."""
+        self.coefs_ = [layer.value("w").T for layer in self._dense()]
+        self.intercepts_ = [layer.value("b") for layer in self._dense()]
+        self._shown = [*self.coefs_, *self.intercepts_]
+        self._built_for = self._options()
+
+    def _options(self) -> tuple[Any, ...]:
+        """Return what a network is built from beside its widths."""
+        given = self.activation
+        return given if isinstance(given, str) else tuple(given), self.out_activation_, self.dropout, self._loss()
+
+    def _network(self) -> Sequential:
+        """Return the network, with whatever arrays its user has put into the attributes."""
+        arrays = [*self.coefs_, *self.intercepts_]
+        shown = vars(self).get("_shown")
+        same = shown is not None and len(shown) == len(arrays) and all(map(lambda a, b: a is b, arrays, shown))
+        if not same or self._built_for != self._options():
+            sizes = [self.coefs_[0].shape[0], *(w.shape[1] for w in self.coefs_)]
+            self._net = self._build(sizes, np.dtype(self.coefs_[0].dtype).name)
+            for layer, w, b in zip(self._dense(), self.coefs_, self.intercepts_, strict=True):
+                layer.value("w")[...], layer.value("b")[...] = w.T, b
+            self._show()
+        net: Sequential = self._net
+        return net
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = dict(super().__getstate__())
+        for name in ("_net", "_shown", "_built_for"):
+            state.pop(name, None)
+        return state
+
+    # --- prediction -----------------------------------------------------------------------------------------------
+
+    def _output(self, X: Any) -> Array:
+        """Return the network's output (n, n_outputs) for checked or unchecked rows."""
+        check_is_fitted(self)
+        net = self._network()
+        if not self._plainly_fine(X, net):
+            X = validate_data(self, X, accept_sparse="csr", reset=False)
+        return self._output_of(X, net)
+
+    def _plainly_fine(self, X: Any, net: Sequential) -> bool:
+        """Return whether ``X`` needs no further check: scikit-learn's checks take longer than a small prediction."""
+        return (
+            type(X) is np.ndarray
+            and X.dtype == net.dtype
+            and X.ndim == 2
+            and X.shape[1] == self.n_features_in_
+            and X.shape[0] > 0
+            and not hasattr(self, "feature_names_in_")
+            and _finite_sum(X)
+        )
+
+    def _output_of(self, X: Any, net: Sequential) -> Array:
+        if isinstance(X, np.ndarray):
+            return net.predict(X)
+        blocks = [net.predict(X[i : i + DENSE_ROWS].toarray()) for i in range(0, X.shape[0], DENSE_ROWS)]
+        return np.concatenate(blocks)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags

@@ -1,0 +1,131 @@
+"""What the estimators can do beyond scikit-learn's; that the defaults change nothing is the parity grid's to show."""
+
+import warnings
+
+import matplotlib
+import numpy as np
+import pytest
+from sklearn.datasets import make_classification
+from sklearn.exceptions import ConvergenceWarning
+
+from mlpx import MLPClassifier, MLPRegressor
+from mlpx.ops.activation import TABLE
+
+X, Y = make_classification(n_samples=150, n_features=6, n_informative=4, n_classes=3, random_state=0)
+NUMBERS = np.column_stack([X[:, 0] * X[:, 1], X[:, 2]])
+
+
+def fitted(kind=MLPClassifier, y=Y, x=X, validation_data=None, sample_weight=None, **params):
+    """Return an estimator after a few epochs, whatever warnings it gives about them."""
+    settings = {"hidden_layer_sizes": (8, 5), "max_iter": 5, "random_state": 0, "learning_rate_init": 0.01, **params}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return kind(**settings).fit(x, y, sample_weight=sample_weight, validation_data=validation_data)
+
+
+@pytest.mark.parametrize("activation", sorted(TABLE))
+def test_every_activation_learns(activation) -> None:
+    curve = fitted(activation=activation, learning_rate_init=0.003, max_iter=15).loss_curve_
+    assert curve[-1] < curve[0]
+
+
+def test_an_activation_for_each_layer() -> None:
+    mixed = fitted(activation=("tanh", "relu"))
+    assert [layer.activation for layer in mixed._dense()] == ["tanh", "relu", "identity"]
+    np.testing.assert_array_equal(mixed.coefs_[0], fitted(activation=["tanh", "relu"]).coefs_[0])
+    same = fitted(activation=("tanh", "tanh"))
+    np.testing.assert_array_equal(same.predict_proba(X), fitted(activation="tanh").predict_proba(X))
+    with pytest.raises(ValueError, match="1 names for 2 hidden layers"):
+        fitted(activation=("tanh",))
+    with pytest.raises(ValueError, match="Did you mean 'tanh'"):
+        fitted(activation=("tanh", "tanhh"))
+
+
+def test_dropout_acts_in_training_alone() -> None:
+    plain, dropped, again = fitted(), fitted(dropout=0.5), fitted(dropout=0.5)
+    np.testing.assert_array_equal(dropped.coefs_[0], again.coefs_[0])
+    np.testing.assert_array_equal(dropped.predict_proba(X), dropped.predict_proba(X))
+    assert np.abs(dropped.coefs_[0] - plain.coefs_[0]).max() > 1e-3
+    other = fitted(dropout=0.5, random_state=1, warm_start=True)
+    before = other.coefs_[0].copy()
+    other.set_params(dropout=0.0).predict(X)
+    np.testing.assert_array_equal(other.coefs_[0], before)
+
+
+@pytest.mark.parametrize("weights", ["balanced", {0: 2.0, 1: 0.5, 2: 1.0}])
+def test_class_weights_are_sample_weights(weights) -> None:
+    counts = np.bincount(Y)
+    by_class = len(Y) / (3 * counts) if weights == "balanced" else np.array([weights[c] for c in range(3)])
+    given, by_hand = fitted(class_weight=weights), fitted(sample_weight=by_class[Y])
+    np.testing.assert_allclose(given.coefs_[0], by_hand.coefs_[0], rtol=1e-12)
+    twice = fitted(class_weight=weights, sample_weight=np.linspace(0.5, 2.0, len(Y)))
+    by_hand = fitted(sample_weight=by_class[Y] * np.linspace(0.5, 2.0, len(Y)))
+    np.testing.assert_allclose(twice.coefs_[0], by_hand.coefs_[0], rtol=1e-12)
+
+
+def test_balanced_weights_need_all_rows() -> None:
+    with pytest.raises(ValueError, match="balanced"):
+        MLPClassifier(class_weight="balanced").partial_fit(X, Y, classes=[0, 1, 2])
+
+
+@pytest.mark.parametrize(("y", "floor"), [(Y, 0.1), (Y > 0, 0.15)])
+def test_label_smoothing_spreads_the_targets(y, floor) -> None:
+    smooth = fitted(y=y, label_smoothing=0.3, alpha=0.0, max_iter=1, batch_size=150, learning_rate_init=1e-300)
+    truth = np.eye(3 if y is Y else 2)[y.astype(int)] * 0.7 + floor
+    expected = -(truth * smooth.predict_log_proba(X)).sum(axis=1).mean()
+    np.testing.assert_allclose(smooth.loss_, expected, rtol=1e-12)
+
+
+def test_clipping_bounds_a_step() -> None:
+    small = fitted(solver="sgd", momentum=0.0, clip_norm=1e-6, max_iter=1, batch_size=150, alpha=0.0)
+    start = fitted(solver="sgd", momentum=0.0, learning_rate_init=1e-300, max_iter=1, batch_size=150, alpha=0.0)
+    steps = [a - b for a, b in zip(small.coefs_ + small.intercepts_, start.coefs_ + start.intercepts_, strict=True)]
+    np.testing.assert_allclose(np.sqrt(sum((step**2).sum() for step in steps)), 0.01 * 1e-6, rtol=1e-5)
+
+
+def test_own_validation_data() -> None:
+    held_out = (X[100:], Y[100:])
+    watched = fitted(x=X[:100], y=Y[:100], validation_data=held_out)
+    assert len(watched.validation_scores_) == len(watched.loss_curve_) == 5
+    assert watched.validation_scores_[-1] == watched.score(*held_out)
+    np.testing.assert_array_equal(watched.coefs_[0], fitted(x=X[:100], y=Y[:100]).coefs_[0])
+    early = fitted(x=X[:100], y=Y[:100], validation_data=held_out, early_stopping=True, max_iter=60)
+    assert early.score(*held_out) == early.best_validation_score_ == max(early.validation_scores_)
+    with pytest.raises(ValueError, match="features"):
+        fitted(validation_data=(X[:, :2], Y))
+
+
+def test_lbfgs_refuses_what_it_cannot_do() -> None:
+    for params in ({"dropout": 0.1}, {"clip_norm": 1.0}, {"validation_data": (X, Y)}):
+        with pytest.raises(ValueError, match="lbfgs"):
+            fitted(solver="lbfgs", **params)
+
+
+@pytest.mark.parametrize(
+    ("kind", "y"), [(MLPClassifier, Y), (MLPClassifier, Y > 0), (MLPRegressor, NUMBERS), (MLPRegressor, NUMBERS[:, 0])]
+)
+def test_gradients_are_those_of_central_differences(kind, y) -> None:
+    estimator = fitted(kind, y=y, activation="tanh")
+
+    def outputs(x):
+        if kind is MLPRegressor:
+            return estimator.predict(x)
+        return estimator.predict_proba(x)[:, 1] if estimator.n_outputs_ == 1 else estimator.predict_proba(x)
+
+    h = 1e-5
+    for feature in range(6):
+        step = h * (np.arange(6) == feature)
+        difference = (outputs(X + step) - outputs(X - step)) / (2 * h)
+        np.testing.assert_allclose(estimator.gradients(X)[..., feature], difference, atol=1e-7)
+
+
+def test_plot_of_the_loss() -> None:
+    matplotlib.use("Agg")
+    estimator = fitted(early_stopping=True)
+    ax = estimator.plot_loss()
+    np.testing.assert_array_equal(ax.lines[0].get_ydata(), estimator.loss_curve_)
+    np.testing.assert_array_equal(ax.figure.axes[1].lines[0].get_ydata(), estimator.validation_scores_)
+    assert fitted().plot_loss(ax=ax) is ax
+    with pytest.raises(ValueError, match="keeps no loss curve"):
+        fitted(solver="lbfgs").plot_loss()
+    matplotlib.pyplot.close("all")
