@@ -2,9 +2,10 @@
 
 import math
 
+from mlpx.batch import Batch
 from mlpx.errors import DivergenceError
 from mlpx.layers import Context
-from mlpx.network import Batch, Network
+from mlpx.network import Network
 from mlpx.typing import Array
 
 

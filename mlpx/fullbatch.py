@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from mlpx.backend import to_numpy
+from mlpx.batch import Batch
 from mlpx.errors import check_count, check_number, unknown
 from mlpx.layers import Activation, Context, Dense
 from mlpx.losses import SquaredError
-from mlpx.network import Batch, Network
+from mlpx.network import Network
 from mlpx.typing import Array
 
 Report = Callable[[Array], bool]

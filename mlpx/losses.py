@@ -1,7 +1,7 @@
 """Losses as a network holds them: their options, the output layer they fuse with, and how targets come in."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
@@ -98,12 +98,15 @@ class CrossEntropy(Loss):
         TypeError
             If class numbers come as floats, strings or objects.
         ValueError
-            If the shape does not fit, or a class number is outside 0 to c - 1.
+            If the shape does not fit, a class number is outside 0 to c - 1, or a probability is negative.
         """
         _check_length("class_weight", self.class_weight, shape[-1])
         labels = y if hasattr(y, "dtype") and hasattr(y, "shape") else np.asarray(y)
         if tuple(labels.shape) == tuple(shape):
-            return as_float_array("y", labels, dtype, backend)
+            target = as_float_array("y", labels, dtype, backend)
+            if target.size and float(backend.xp.min(target)) < 0:
+                raise ValueError(f"y: holds {float(backend.xp.min(target)):g}; probabilities are at least 0.")
+            return target
         if tuple(labels.shape) != tuple(shape[:-1]):
             raise ValueError(
                 f"y: has shape {tuple(labels.shape)}; expected class numbers {tuple(shape[:-1])} or one column per "
@@ -221,6 +224,8 @@ class Quantile(Loss):
 
     def __post_init__(self) -> None:
         levels = tuple(np.atleast_1d(self.q).tolist())
+        if not levels:
+            raise ValueError("q: is empty; expected at least one quantile level.")
         for each in levels:
             check_number("q", each, 0.0, 1.0, open_low=True, open_high=True)
         object.__setattr__(self, "q", levels)
@@ -316,6 +321,8 @@ def default_for(head: Layer) -> Loss:
 def _weights(argument: str, values: Any) -> tuple[float, ...] | None:
     if values is None:
         return None
+    if not isinstance(values, Iterable):
+        raise TypeError(f"{argument}: expected one number per output, got {values!r}.")
     for value in values:
         check_number(argument, value, 0.0)
     return tuple(float(value) for value in values)

@@ -8,7 +8,7 @@ from typing import Any, Self
 from mlpx import persistence, training
 from mlpx.backend import FLOATS, Backend, to_numpy, using_backend
 from mlpx.callbacks import Callback, Run
-from mlpx.errors import check_count, unknown
+from mlpx.errors import check_count, check_number, unknown
 from mlpx.fullbatch import FullBatch
 from mlpx.history import History
 from mlpx.initializers import Uniform
@@ -281,11 +281,17 @@ def mlp_layers(
     bias_init: str | Uniform,
 ) -> list[Layer]:
     """Return the layers of an `MLP`, whose parameters these are."""
-    if isinstance(sizes, int) or len(sizes) < 2:
+    given = list(sizes) if isinstance(sizes, Iterable) and getattr(sizes, "shape", None) != () else []
+    if len(given) < 2:
         raise ValueError(f"sizes: expected at least two widths, input and output, got {sizes!r}.")
-    widths = [check_count(f"sizes[{i}]", size) for i, size in enumerate(sizes)]
+    widths = [check_count(f"sizes[{i}]", size) for i, size in enumerate(given)]
     n_hidden = len(widths) - 2
+    if not isinstance(activation, Iterable):
+        raise TypeError(f"activation: expected a name, or one for each hidden layer, got {activation!r}.")
     names = [activation] * n_hidden if isinstance(activation, str) else list(activation)
+    for name in {activation} if isinstance(activation, str) else names:
+        Activation(name)  # raises for unknown names, even where no hidden layer wants one
+    check_number("dropout", dropout, 0.0, 1.0, open_high=True)
     if len(names) != n_hidden:
         raise ValueError(f"activation: has {len(names)} names; expected one, or {n_hidden}, one per hidden layer.")
     if output not in OUTPUTS:

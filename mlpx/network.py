@@ -1,36 +1,18 @@
 """A network: layers in a row, one flat buffer of parameters and one of gradients, a loss at the end."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
-from mlpx.backend import FLOATS, Backend, as_float_array, backend_of, current_backend
-from mlpx.errors import unknown
-from mlpx.layers import INFERENCE, Backprop, Context, Layer, MaskedSoftmax, bind
+from mlpx.backend import FLOATS, Backend, as_float_array, current_backend
+from mlpx.batch import Batch as Batch
+from mlpx.batch import blocks, lone, without_padding
+from mlpx.errors import check_count, unknown
+from mlpx.layers import INFERENCE, Backprop, Context, Layer, MaskedSoftmax, bind, owners
 from mlpx.losses import Loss, default_for, find
 from mlpx.op import fused_mode
 from mlpx.plan import Predictor
 from mlpx.typing import Array, ArrayLike, Shape
 from mlpx_kernels import Unsupported
-
-BLOCK = 4096
-"""Rows that `Network.predict` takes at once, so that hidden layers never exist for all rows."""
-
-
-@dataclass
-class Batch:
-    """Checked inputs and targets of one call, all on the network's backend and in its dtype."""
-
-    x: Array
-    target: Array
-    mask: Array | None = None
-    sample_weight: Array | None = None
-    valid: Array | None = None
-
-    def take(self, rows: Array | slice) -> "Batch":
-        """Return the batch of some rows: a slice, or an array of row numbers."""
-        parts = (self.x, self.target, self.mask, self.sample_weight, self.valid)
-        return Batch(*(None if part is None else _rows(part, rows) for part in parts))
 
 
 class Network:
@@ -62,17 +44,34 @@ class Network:
         everything = [inner for layer in layers for inner in layer.walk()]
         if len({id(layer) for layer in everything}) != len(everything):
             raise ValueError("layers: the same layer object stands in two places; make one for each.")
+        owned = [f"{place} {type(layer).__name__}" for place, layer in enumerate(everything) if id(layer) in owners]
+        if owned:
+            raise ValueError(
+                f"layers: {owned[0]} belongs to another network, whose weights would move here. Make new layers, or "
+                "copy the network."
+            )
         if dtype not in FLOATS:
             raise unknown("dtype", dtype, FLOATS)
         self.layers = tuple(layers)
         self.dtype = dtype
-        self.seed = seed
+        self.seed = check_count("seed", seed, 0)
         self.backend: Backend = current_backend()
-        self.loss = default_for(layers[-1]) if loss is None else find(loss)
+        self._loss = default_for(layers[-1]) if loss is None else find(loss)
         self.n_in, self.n_out = _sizes(self.layers)
         self.buffers = bind(self.layers, seed=seed, dtype=dtype, backend=self.backend)
         self.plan_declined = ""
         self._predictors: dict[int, Predictor | None] = {}  # by the number of layers they go through
+        owners.update((id(layer), self) for layer in everything)
+
+    @property
+    def loss(self) -> Loss:
+        """The loss; set it by name, object or function."""
+        return self._loss
+
+    @loss.setter
+    def loss(self, loss: str | Loss | Callable[..., Any]) -> None:
+        """Set the loss."""
+        self._loss = find(loss)
 
     @property
     def parameters(self) -> Array:
@@ -149,21 +148,21 @@ class Network:
         if compiled is not None and mask is None and valid is None and compiled.takes(x):
             return compiled(x, None)
         x = self._input(x)
-        lone = x.ndim == 1
-        x, mask = (x[None, :], _lone(mask)) if lone else (x, mask)
+        single = x.ndim == 1
+        x, mask = (x[None, :], lone(mask)) if single else (x, mask)
         given = self._masks(x.shape, mask, valid)
         if compiled is not None and valid is None:
             y = compiled.of_any_shape(x, given[0] if compiled.masked else None)
-            return y[0] if lone else y
+            return y[0] if single else y
         xp = self.backend.xp
-        blocks = []
-        for rows in _blocks(x.shape[0]):
+        parts = []
+        for rows in blocks(x.shape[0]):
             part_mask, part_valid = (None if m is None else m[rows, ...] for m in given)
-            blocks.append(_through(self.layers, x[rows, ...], Context(mask=part_mask, valid=part_valid))[0])
-        y = blocks[0] if len(blocks) == 1 else xp.concat(blocks, axis=0)
+            parts.append(_through(self.layers, x[rows, ...], Context(mask=part_mask, valid=part_valid))[0])
+        y = parts[0] if len(parts) == 1 else xp.concat(parts, axis=0)
         if y is x or getattr(xp, "may_share_memory", lambda *_: False)(y, x):
             y = xp.asarray(y, copy=True)  # layers that pass x on; what is returned is the caller's own
-        return y[0, ...] if lone else y
+        return y[0, ...] if single else y
 
     def loss_and_grad(
         self,
@@ -205,7 +204,7 @@ class Network:
     def step(self, batch: Batch, context: Context) -> Array:
         """Run forward and backward over a checked batch; return the loss () and leave the gradient in `gradient`."""
         z, backprop = _through(self.body(), batch.x, context)
-        loss, dz = self._loss(z, batch)
+        loss, dz = self._loss_of(z, batch)
         backprop(dz)
         return loss
 
@@ -214,19 +213,19 @@ class Network:
         compiled = self.predictor(to_the_loss=True)
         if compiled is not None and batch.valid is None:
             z = compiled.of_any_shape(batch.x, batch.mask if compiled.masked else None)
-            return float(self._loss(z, batch)[0]), z
-        blocks = []
-        for rows in _blocks(batch.x.shape[0]):
+            return float(self._loss_of(z, batch)[0]), z
+        parts = []
+        for rows in blocks(batch.x.shape[0]):
             part = batch.take(rows)
-            blocks.append(_through(self.body(), part.x, Context(mask=part.mask, valid=part.valid))[0])
-        z = blocks[0] if len(blocks) == 1 else self.backend.xp.concat(blocks, axis=0)
-        return float(self._loss(z, batch)[0]), z
+            parts.append(_through(self.body(), part.x, Context(mask=part.mask, valid=part.valid))[0])
+        z = parts[0] if len(parts) == 1 else self.backend.xp.concat(parts, axis=0)
+        return float(self._loss_of(z, batch)[0]), z
 
     def body(self) -> tuple[Layer, ...]:
         """Return the layers below the loss: all, or all but an output layer that the loss is fused with."""
         return self.layers[:-1] if self.loss.fuses(self.layers[-1]) else self.layers
 
-    def _loss(self, z: Array, batch: Batch) -> tuple[Array, Array]:
+    def _loss_of(self, z: Array, batch: Batch) -> tuple[Array, Array]:
         mask = batch.mask if self.loss.fuses(self.layers[-1]) else None
         return self.loss(z, batch.target, batch.sample_weight, mask)
 
@@ -251,6 +250,11 @@ class Network:
             raise ValueError(
                 f"mask: missing. This network ends in a masked softmax; pass mask of shape "
                 f"{self._output_shape(x_shape)}, True where a class is allowed."
+            )
+        if mask is not None and not any(layer.uses_mask for layer in self.all_layers()):
+            raise ValueError(
+                "mask: no layer of this network uses one. For classes that are impossible in some rows end it in a "
+                "MaskedSoftmax: MLP(..., output='masked_softmax'). To leave out whole rows pass sample_weight."
             )
         return (
             self._flags("mask", mask, self._output_shape(x_shape)),
@@ -282,8 +286,10 @@ class Network:
         if x.ndim < 2:
             raise ValueError(f"x: has shape {tuple(x.shape)}; expected rows (n, {self.n_in}). For one row: x[None, :].")
         shape = self._output_shape(x.shape)
-        target = self.loss.prepare(y, shape, self.dtype, self.backend)
         mask, valid = self._masks(x.shape, mask, valid)
+        if valid is not None:
+            y = without_padding(y, valid)
+        target = self.loss.prepare(y, shape, self.dtype, self.backend)
         xp = self.backend.xp
         if sample_weight is not None:
             sample_weight = as_float_array("sample_weight", sample_weight, self.dtype, self.backend)
@@ -331,20 +337,3 @@ def _sizes(layers: tuple[Layer, ...]) -> tuple[int | None, int | None]:
             except ValueError as error:
                 raise ValueError(f"layers[{number}] {error}") from None
     return n_in, size
-
-
-def _blocks(n: int) -> list[slice]:
-    """Return slices of at most `BLOCK` rows that cover n rows; an empty one for none."""
-    return [slice(start, min(start + BLOCK, n)) for start in range(0, max(n, 1), BLOCK)]
-
-
-def _rows(part: Array, rows: Array | slice) -> Array:
-    if isinstance(rows, slice):
-        return part[rows, ...]
-    return backend_of(part).xp.take(part, rows, axis=0)
-
-
-def _lone(mask: ArrayLike | None) -> ArrayLike | None:
-    return (
-        mask if mask is None or getattr(mask, "ndim", 1) != 1 else mask[None, ...] if hasattr(mask, "ndim") else [mask]
-    )

@@ -48,7 +48,7 @@ def save(net: Network, path: str | os.PathLike[str]) -> None:
         "layers": [{"layer": type(layer).__name__, **layer.config()} for layer in net.layers],
     }
     tensors = {name: np.ascontiguousarray(to_numpy(a)) for name, a in net.named_parameters().items()}
-    data = to_bytes(tensors, metadata={"mlpx": json.dumps(architecture)})
+    data = to_bytes(tensors, metadata={"mlpx": json.dumps(architecture, default=_plain)})
     target = Path(path)
     handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
     try:
@@ -59,6 +59,13 @@ def save(net: Network, path: str | os.PathLike[str]) -> None:
     except BaseException:
         os.unlink(temporary)
         raise
+
+
+def _plain(value: Any) -> Any:
+    """Return a NumPy number, which may stand among the options, as Python's own."""
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"expected numbers, names and lists among the options, got {value!r}")
 
 
 def _umask() -> int:

@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 
 from mlpx import plan
+from mlpx.batch import Batch
 from mlpx.divergence import diagnose
 from mlpx.errors import DivergenceError
 from mlpx.layers import Context
 from mlpx.layers.base import PlanRow
 from mlpx.losses import BinaryCrossEntropy, CrossEntropy, Huber, Quantile
-from mlpx.network import Batch, Network
+from mlpx.network import Network
 from mlpx.optimizers import Optimizer
 from mlpx.schedules import Constant, Schedule
 from mlpx.steps import AfterSteps

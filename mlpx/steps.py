@@ -3,9 +3,10 @@
 import math
 from collections.abc import Callable
 
+from mlpx.batch import Batch
 from mlpx.divergence import diagnose
 from mlpx.layers import Context
-from mlpx.network import Batch, Network
+from mlpx.network import Network
 from mlpx.optimizers import Optimizer
 from mlpx.schedules import Schedule
 from mlpx.typing import Array

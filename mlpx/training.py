@@ -10,6 +10,7 @@ import numpy as np
 
 from mlpx import fullbatch, interrupt, optimizers
 from mlpx.backend import to_numpy
+from mlpx.batch import Batch
 from mlpx.callbacks import Callback, Run, as_callback
 from mlpx.divergence import diagnose
 from mlpx.errors import DivergenceError, TrainingInterrupted, check_count, check_number, unknown
@@ -17,7 +18,7 @@ from mlpx.fullbatch import FullBatch, Objective
 from mlpx.history import History
 from mlpx.layers import Context
 from mlpx.losses import BinaryCrossEntropy, CrossEntropy
-from mlpx.network import Batch, Network
+from mlpx.network import Network
 from mlpx.optimizers import Optimizer
 from mlpx.plan_steps import PlanSteps
 from mlpx.progress import ProgressBar, wanted

@@ -199,7 +199,7 @@ OPTIONS = [
     (lambda: mlpx.MLP([4, 3], loss="custom"), ValueError, r"loss: unknown name 'custom'"),
     (lambda: mlpx.MLP([4, 3], dtype="float16"), ValueError, r"dtype: unknown name 'float16'.*Known: float32, float64"),
     (lambda: mlpx.MLP([4, 3], norm="bacth"), ValueError, r"norm: .*Did you mean 'batch'\?"),
-    (lambda: mlpx.MLP([4, 5, 3], dropout=1.0), ValueError, r"p: expected a finite number in \[0, 1\), got 1.0"),
+    (lambda: mlpx.MLP([4, 5, 3], dropout=1.0), ValueError, r"dropout: expected a finite number in \[0, 1\), got 1.0"),
     (lambda: mlpx.Dropout(-0.1), ValueError, r"p: "),
     (lambda: mlpx.BatchNorm(3, momentum=2), ValueError, r"momentum: "),
     (lambda: mlpx.LayerNorm(3, eps=0), ValueError, r"eps: "),
@@ -261,7 +261,7 @@ FIT = [
     ({"callbacks": [mlpx.EarlyStopping]}, TypeError, "callbacks: expected Callback objects or functions, got <class"),
     ({"callbacks": print}, TypeError, "callbacks: expected a list of"),
     ({"callbacks": [3]}, TypeError, "callbacks: expected Callback objects or functions, got 3"),
-    ({"mask": np.ones((N, C + 1), bool)}, ValueError, r"mask: has shape \(12, 4\); expected \(12, 3\)"),
+    ({"mask": np.ones((N, C), bool)}, ValueError, r"mask: no layer of this network uses one.*masked_softmax"),
     ({"valid": np.ones((N, 1), bool)}, ValueError, r"valid: has shape \(12, 1\); expected \(12,\)"),
 ]
 

@@ -1,6 +1,6 @@
 """Layers: parameters and joining. Every layer has ``forward(x) -> (y, backprop)``."""
 
-from mlpx.layers.base import INFERENCE, Backprop, Buffers, Context, Layer, Parameter, bind
+from mlpx.layers.base import INFERENCE, Backprop, Buffers, Context, Layer, Parameter, bind, owners
 from mlpx.layers.dense import Activation, Dense
 from mlpx.layers.dropout import Dropout
 from mlpx.layers.norm import BatchNorm, LayerNorm
@@ -23,4 +23,5 @@ __all__ = [
     "Softmax",
     "TimeDistributed",
     "bind",
+    "owners",
 ]

@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar
+from weakref import WeakValueDictionary
 
 import numpy as np
 
@@ -52,6 +53,10 @@ class Context:
 
 
 INFERENCE = Context()
+
+
+owners: WeakValueDictionary[int, Any] = WeakValueDictionary()
+"""Which network holds a layer, by the layer's id: its weights lie in that network's buffers alone."""
 
 
 class Parameter:
@@ -148,6 +153,9 @@ class Layer(ABC):
     number: int = 0
     """Its place in the network; dropout masks depend on it."""
 
+    uses_mask: ClassVar[bool] = False
+    """Whether `forward` reads ``context.mask``; networks without such a layer refuse a mask."""
+
     def __init_subclass__(cls) -> None:
         Layer.kinds[cls.__name__] = cls
 
@@ -188,6 +196,11 @@ class Layer(ABC):
 
     def initialize(self, *, seed: int = 0, dtype: str = "float32") -> "Layer":
         """Give a layer that stands alone its own buffers and initial weights; a network does this for its layers."""
+        if id(self) in owners:
+            raise ValueError(
+                f"{type(self).__name__}: belongs to a network, which has its weights. Write into layer.value(...), or "
+                "make a new network with another seed."
+            )
         bind([self], seed=seed, dtype=dtype, backend=current_backend())
         return self
 

@@ -34,6 +34,8 @@ class MaskedSoftmax(Layer):
         If no mask is given, or one whose shape is not that of the logits.
     """
 
+    uses_mask = True
+
     def __post_init__(self) -> None:
         self.declare({})
 
