@@ -261,8 +261,8 @@ class PlanSteps:
 class Choice:
     """All threads or one, whichever is faster now: other work on the machine can make threads that meet slower.
 
-    Blocks, not threads, decide the result, so the choice changes no bit of it. The second call tries one thread, and
-    every `RETRIED` calls the slower of the two is tried again.
+    Blocks, not threads, decide the result, so the choice changes no bit of it. The first call, which finds everything
+    cold, does not count; the third tries one thread; later the slower of the two is tried again, ever more seldom.
     """
 
     RETRIED = 64
@@ -274,17 +274,21 @@ class Choice:
 
     def threads(self) -> int:
         """Return the number of threads for the next call."""
+        if self.calls == 0:
+            return self.candidates[0]
         untried = [n for n in self.candidates if n not in self.seconds]
         if untried:
             return untried[0]
-        self.calls += 1
         best = min(self.candidates, key=self.seconds.__getitem__)
-        return best if self.calls % self.RETRIED else next((n for n in self.candidates if n != best), best)
+        again = self.calls % self.RETRIED == 0 or self.calls in (8, 16, 32)
+        return next((n for n in self.candidates if n != best), best) if again else best
 
     def learn(self, threads: int, seconds_per_step: float) -> None:
         """Take in what a call took."""
-        before = self.seconds.get(threads, seconds_per_step)
-        self.seconds[threads] = 0.7 * before + 0.3 * seconds_per_step
+        if self.calls:
+            before = self.seconds.get(threads, seconds_per_step)
+            self.seconds[threads] = 0.5 * before + 0.5 * seconds_per_step
+        self.calls += 1
 
 
 def _column(net: Network) -> Array:

@@ -198,8 +198,8 @@ def test_the_faster_number_of_threads_is_chosen_and_the_other_tried_again() -> N
     for _ in range(200):
         taken.append(choice.threads())
         choice.learn(taken[-1], {4: 1.0, 1: 0.5}[taken[-1]])
-    assert taken[:2] == [4, 1]
-    assert taken.count(4) == 1 + 198 // plan_steps.Choice.RETRIED
+    assert taken[:4] == [4, 4, 1, 1]
+    assert [call for call, threads in enumerate(taken) if threads == 4] == [0, 1, 8, 16, 32, 64, 128, 192]
     for _ in range(200):  # now the machine is ours again
         taken.append(choice.threads())
         choice.learn(taken[-1], {4: 0.1, 1: 0.5}[taken[-1]])
