@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.base import _fit_context, is_classifier
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
-from sklearn.utils import check_random_state, gen_batches, shuffle
+from sklearn.utils import check_random_state, gen_batches
 from sklearn.utils.optimize import _check_optimize_result
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
@@ -197,10 +197,13 @@ class BaseMLP(Explained):
         self.n_iter_ = 0
         while self.n_iter_ < self.max_iter:
             if self.shuffle:
-                order = shuffle(order, random_state=self._random_state)
+                drawn = np.arange(n)  # as sklearn.utils.shuffle draws it, without its checks
+                self._random_state.shuffle(drawn)
+                order = order[drawn]
             total = 0.0
             for batch in batches:
-                total += steps.take(order[batch], self._optimizer.lr) * (batch.stop - batch.start)
+                loss = steps.take(order, batch.start, batch.stop, self._optimizer.lr)
+                total += loss * (batch.stop - batch.start)
                 if pressed.requested:
                     warnings.warn("Training interrupted by user.", stacklevel=6)
                     return

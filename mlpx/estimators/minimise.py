@@ -42,7 +42,7 @@ class Objective:
     def __call__(self, vector: Array) -> tuple[float, Array]:
         """Return the penalised loss and its gradient at a vector."""
         self.set_weights(vector)
-        loss = self.steps.take(self.rows, 0.0)
+        loss = self.steps.take(self.rows, 0, self.rows.size, 0.0)
         gradient = np.concatenate([p.grad.T.ravel() for p in self.parameters]).astype(np.float64, copy=False)
         gradient[: self.n_weights] += self.alpha / self.total * vector[: self.n_weights]
         return loss, gradient

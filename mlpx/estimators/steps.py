@@ -23,7 +23,7 @@ from mlpx.typing import Array
 from mlpx_kernels import Unsupported
 
 NEARLY_CERTAIN = 12.0
-"""Logits beyond which scikit-learn's loss of a sigmoid shows that it is computed from rounded probabilities."""
+"""Losses of a row, and logits, beyond which it shows that scikit-learn's loss is that of rounded probabilities."""
 
 
 class Steps:
@@ -69,11 +69,14 @@ class Steps:
         self.constant = None
         if isinstance(net.loss, Poisson):  # what makes the deviance of a perfect prediction 0
             self.constant = (xlogy(target, target) - target).sum(axis=1)
-        self.eps = optimizer.eps if isinstance(optimizer, Adam) else 0.0
+        self.adam = optimizer if isinstance(optimizer, Adam) else None
+        self.eps = 0.0 if self.adam is None else self.adam.eps
         self.seed = seed
-        # What scikit-learn reports is known only for losses that it has.
+        # What scikit-learn would report is known only for what it has.
         dropped = any(isinstance(layer, Dropout) for layer in net.layers)
         self.rounds = not dropped and not getattr(net.loss, "label_smoothing", 0.0)
+        self.order, self.address = np.zeros(0, np.int64), 0
+        self.logits: Array = None
         self.stack = ExitStack()
         self.plan: PlanSteps | None = None
         held = self._buffers(batch_size) if self.sparse else self.all
@@ -132,47 +135,53 @@ class Steps:
     def __exit__(self, *error: object) -> None:
         self.stack.close()
 
-    def take(self, rows: Array, lr: float) -> float:
-        """Take one step over ``rows`` (contiguous int64); return the loss as scikit-learn reports it.
+    def take(self, order: Array, start: int, stop: int, lr: float) -> float:
+        """Take one step over rows ``order[start:stop]`` (int64); return the loss as scikit-learn reports it.
 
         A loss that is not finite leaves the weights as they were. ``lr`` of 0 leaves them anyway: only the gradient of
         the loss, without the penalty, is then wanted.
         """
-        weight = None if self.all.sample_weight is None else self.all.sample_weight[rows]
-        scale = float(rows.size if weight is None else weight.sum())
-        penalty = 0.0
+        weight = None if self.all.sample_weight is None else self.all.sample_weight[order[start:stop]]
+        scale = float(stop - start if weight is None else weight.sum())
+        penalty = l2 = 0.0
         if self.alpha and scale > 0:
             w = self.net.parameters[self.decayed]
             penalty = 0.5 * self.alpha * float(w @ w) / scale
-        l2 = self.alpha / scale if lr and scale > 0 else 0.0
-        loss, z = (self._by_layer if self.plan is None else self._by_plan)(rows, lr, l2)
+            l2 = self.alpha / scale if lr else 0.0
+        loss = (self._by_layer if self.plan is None else self._by_plan)(order, start, stop, lr, l2)
         if not math.isfinite(loss):
             return loss
-        return self._reported(loss, z, rows, weight) + penalty
+        return self._reported(loss, order[start:stop], weight) + penalty
 
-    def _by_plan(self, rows: Array, lr: float, l2: float) -> tuple[float, Array]:
-        steps = self.plan
+    def _by_plan(self, order: Array, start: int, stop: int, lr: float, l2: float) -> float:
+        steps, optimizer, job = self.plan, self.optimizer, self.job
         assert steps is not None  # noqa: S101
-        order = rows
         if self.sparse:
-            order = np.arange(rows.size)
-            self._gather(rows)
-        optimizer = self.optimizer
-        began, threads = time.perf_counter(), steps.choice.threads()
-        steps.job[steps.places] = order.ctypes.data, order.size, optimizer.steps, optimizer.steps, threads
+            self._gather(order[start:stop])
+            order, start, stop = np.arange(stop - start), 0, stop - start
+        if order is not self.order:  # asking for an address takes as long as a small step
+            self.order, self.address = order, order.ctypes.data
+        alone = steps.threads == 1
+        threads = 1 if alone else steps.choice.threads()
+        began = time.perf_counter()
+        entries = (self.address + 8 * start, stop - start, optimizer.steps, optimizer.steps, threads)
+        for place, entry in zip(steps.places, entries, strict=True):
+            job[place] = entry
         steps.numbers[self.l2_at] = l2
-        if isinstance(optimizer, Adam):
-            steps.numbers[self.eps_at] = self._eps(optimizer)
+        if self.adam is not None:
+            steps.numbers[self.eps_at] = self._eps(self.adam)
         self.rates[0] = lr
-        self.barrier[:] = 0
-        started = [self.others.submit(steps.run, thread, *self.shared) for thread in range(1, threads)]
-        taken = steps.run(0, *self.shared)
-        for other in started:
-            other.result()
-        steps.choice.learn(threads, time.perf_counter() - began)
+        if alone:
+            taken = steps.run(0, *self.shared)
+        else:
+            self.barrier[:] = 0
+            started = [self.others.submit(steps.run, thread, *self.shared) for thread in range(1, threads)]
+            taken = steps.run(0, *self.shared)
+            for other in started:
+                other.result()
+            steps.choice.learn(threads, time.perf_counter() - began)
         optimizer.steps += 1
-        z = self.work[self.logits_at : self.logits_at + rows.size * self.n_out].reshape(rows.size, self.n_out)
-        return float(self.losses[0]) if taken else math.nan, z
+        return float(self.losses[0]) if taken else math.nan
 
     def _gather(self, rows: Array) -> None:
         """Copy the batch's rows, made dense, into the buffers that the plan reads."""
@@ -182,36 +191,38 @@ class Steps:
         if batch.sample_weight is not None and held.sample_weight is not None:
             held.sample_weight[:n] = batch.sample_weight[rows]
 
-    def _by_layer(self, rows: Array, lr: float, l2: float) -> tuple[float, Array]:
-        net, batch, optimizer = self.net, self.all, self.optimizer
+    def _by_layer(self, order: Array, start: int, stop: int, lr: float, l2: float) -> float:
+        net, batch, optimizer, rows = self.net, self.all, self.optimizer, order[start:stop]
         x = batch.x[rows].toarray() if self.sparse else batch.x[rows]
         weight = None if batch.sample_weight is None else batch.sample_weight[rows]
         part = Batch(x, batch.target[rows], None, weight)
         loss = float(net.step(part, Context(True, self.seed, optimizer.steps, need_dx=False)))
-        z = net.evaluate(part)[1]
+        self.logits = net.evaluate(part)[1]
         if lr and math.isfinite(loss):
             optimizer.l2 = l2
-            if isinstance(optimizer, Adam):
-                optimizer.eps = self._eps(optimizer)
+            if self.adam is not None:
+                self.adam.eps = self._eps(self.adam)
             optimizer.update(net, lr)
-            if isinstance(optimizer, Adam):
-                optimizer.eps = self.eps
-        return loss, z
+            if self.adam is not None:
+                self.adam.eps = self.eps
+        return loss
 
     def _eps(self, optimizer: Adam) -> float:
         """Return the eps of the library's Adam that equals scikit-learn's, added before the bias is corrected."""
         return float(self.eps / math.sqrt(1.0 - optimizer.beta2 ** (optimizer.steps + 1)))
 
-    def _reported(self, loss: float, z: Array, rows: Array, weight: Array | None) -> float:
+    def _reported(self, loss: float, rows: Array, weight: Array | None) -> float:
         """Return the loss of a batch in scikit-learn's units."""
         kind = self.net.loss
         if isinstance(kind, SquaredError):
-            return float(loss / z.shape[1])
+            return loss / float(self.all.target.shape[1])
         if self.constant is not None:
             return loss + float(np.average(self.constant[rows], weights=weight))
-        if not self.rounds:
+        # scikit-learn computes the loss from probabilities clipped to [eps, 1 - eps]. That shows only where a row's
+        # loss is large: not where the sum of them is small.
+        if not self.rounds or (weight is None and loss * rows.size < NEARLY_CERTAIN):
             return loss
-        # scikit-learn clips probabilities to [eps, 1 - eps]; that is seen only where some logits are far apart.
+        z = self._last_logits(rows.size)
         eps = float(np.finfo(z.dtype).eps)
         limit = -math.log(eps)
         if isinstance(kind, CrossEntropy) and z.max() - z.min() > limit - math.log(z.shape[1]):
@@ -222,6 +233,12 @@ class Steps:
             each = -(xlogy(t, p) + xlogy(1.0 - t, 1.0 - p))  # with the rounding of 1 - p, which is seen here
             return float(np.average(each.sum(axis=1), weights=weight))
         return loss
+
+    def _last_logits(self, n: int) -> Array:
+        """Return the logits (n, n_outputs) that the last step computed its loss from."""
+        if self.plan is None:
+            return self.logits
+        return self.work[self.logits_at : self.logits_at + n * self.n_out].reshape(n, self.n_out)
 
 
 def _surprise(z: Array, labels: Array) -> Array:
