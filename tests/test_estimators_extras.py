@@ -96,7 +96,7 @@ def test_own_validation_data() -> None:
 
 
 def test_lbfgs_refuses_what_it_cannot_do() -> None:
-    for params in ({"dropout": 0.1}, {"clip_norm": 1.0}, {"validation_data": (X, Y)}):
+    for params in ({"dropout": 0.1}, {"clip_norm": 1.0}, {"callbacks": [print]}, {"validation_data": (X, Y)}):
         with pytest.raises(ValueError, match="lbfgs"):
             fitted(solver="lbfgs", **params)
 
@@ -128,4 +128,80 @@ def test_plot_of_the_loss() -> None:
     assert fitted().plot_loss(ax=ax) is ax
     with pytest.raises(ValueError, match="keeps no loss curve"):
         fitted(solver="lbfgs").plot_loss()
+    matplotlib.pyplot.close("all")
+
+
+# --- more solvers and losses ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("solver", ["adamw", "rmsprop", "adagrad", "adadelta"])
+def test_solvers_of_the_library(solver) -> None:
+    rate = 1.0 if solver == "adadelta" else 0.01
+    model = fitted(solver=solver, learning_rate_init=rate, max_iter=30)
+    assert model.loss_curve_[-1] < 0.9 * model.loss_curve_[0]
+    again = fitted(solver=solver, learning_rate_init=rate, max_iter=2).partial_fit(X, Y)
+    np.testing.assert_allclose(again.loss_curve_[:2], model.loss_curve_[:2], rtol=1e-12)
+
+
+def pinball(e, q):
+    return np.where(e > 0, q * e, (q - 1) * e)
+
+
+@pytest.mark.parametrize(
+    ("params", "each"),
+    [
+        ({"loss": "absolute_error"}, np.abs),
+        ({"loss": "huber", "delta": 0.7}, lambda e: np.where(np.abs(e) < 0.7, e**2 / 2, 0.7 * (np.abs(e) - 0.35))),
+        ({"loss": "quantile", "quantiles": (0.9,)}, lambda e: pinball(e, 0.9)),
+    ],
+)
+def test_losses_of_the_library(params, each) -> None:
+    still = {"alpha": 0.0, "max_iter": 1, "batch_size": 150, "learning_rate_init": 1e-300}
+    start = fitted(MLPRegressor, y=NUMBERS[:, 0], **still, **params)
+    np.testing.assert_allclose(start.loss_, each(NUMBERS[:, 0] - start.predict(X)).mean(), rtol=1e-12)
+    curve = fitted(MLPRegressor, y=NUMBERS[:, 0], max_iter=40, **params).loss_curve_
+    assert curve[-1] < 0.9 * curve[0]
+
+
+def test_several_quantiles_at_once() -> None:
+    noisy = X[:, 0] + np.random.default_rng(0).standard_normal(150)
+    levels = (0.1, 0.5, 0.9)
+    model = fitted(
+        MLPRegressor, y=noisy, loss="quantile", quantiles=levels, max_iter=300, early_stopping=False, tol=0.0
+    )
+    assert model.predict(X).shape == (150, 3)
+    np.testing.assert_allclose((noisy[:, None] < model.predict(X)).mean(axis=0), levels, atol=0.08)
+    assert 0.0 < model.score(X, noisy) < 1.0
+    with pytest.raises(ValueError, match="one number per row"):
+        fitted(MLPRegressor, y=NUMBERS, loss="quantile")
+
+
+def test_callbacks_see_each_epoch_and_can_stop() -> None:
+    seen = []
+
+    def stop_at_three(estimator):
+        seen.append(estimator.loss_)
+        return estimator.n_iter_ == 3
+
+    model = fitted(callbacks=[stop_at_three, lambda estimator: None])
+    assert model.n_iter_ == 3
+    assert seen == model.loss_curve_
+
+
+@pytest.mark.parametrize(("kind", "y"), [(MLPClassifier, Y), (MLPRegressor, NUMBERS[:, 0])])
+def test_integrated_gradients_add_up(kind, y) -> None:
+    model, baseline = fitted(kind, y=y, activation="tanh"), X.mean(axis=0)
+    output = model.predict_proba if kind is MLPClassifier else model.predict
+    parts = model.integrated_gradients(X, baseline, steps=400)
+    assert parts.shape == model.gradients(X).shape
+    np.testing.assert_allclose(parts.sum(axis=-1), output(X) - output(baseline[None]), atol=1e-4)
+
+
+def test_plots_of_predictions() -> None:
+    matplotlib.use("Agg")
+    counts = fitted().plot_confusion(X, Y).confusion_matrix
+    assert counts.sum() == 150
+    flat = fitted(x=X[:, :2])
+    display = flat.plot_decision_boundary(X[:, :2], Y)
+    assert len(display.ax_.collections[-1].get_offsets()) == 150
     matplotlib.pyplot.close("all")

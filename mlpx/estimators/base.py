@@ -20,7 +20,7 @@ from mlpx.estimators.snapshot import Snapshot
 from mlpx.estimators.steps import Steps
 from mlpx.estimators.stopping import next_rate
 from mlpx.model import Sequential
-from mlpx.optimizers import Adam, Momentum, Nesterov, Optimizer
+from mlpx.optimizers import OPTIMIZERS, Adam, Momentum, Nesterov, Optimizer
 from mlpx.typing import Array
 
 
@@ -108,8 +108,8 @@ class BaseMLP(Explained):
                 held_out = self._checked(*validation_data[:2], reset=False) + tuple(validation_data[2:3] or (None,))
             self._fit_stochastic(net, X, target, y, stratify, weight, incremental, held_out)
         else:
-            if self.dropout or self.clip_norm is not None or validation_data is not None:
-                raise ValueError("solver='lbfgs' takes no dropout, no clip_norm and no validation_data.")
+            if self.dropout or self.clip_norm is not None or self.callbacks or validation_data is not None:
+                raise ValueError("solver='lbfgs' takes no dropout, clip_norm, callbacks and validation_data.")
             self._fit_lbfgs(net, X, target, weight)
         if not np.isfinite(net.parameters).all():
             raise self._not_finite()
@@ -145,6 +145,8 @@ class BaseMLP(Explained):
         if self.solver == "adam":
             betas = float(self.beta_1), float(self.beta_2)
             return Adam(lr=lr, beta1=betas[0], beta2=betas[1], eps=float(self.epsilon), clip_norm=clip)
+        if self.solver != "sgd":
+            return OPTIMIZERS[self.solver](lr=lr, clip_norm=clip)
         made = (Nesterov if self.nesterovs_momentum else Momentum)(lr=lr, clip_norm=clip)
         made.momentum = float(self.momentum)  # set afterwards: 1 is allowed here
         return made
@@ -212,7 +214,10 @@ class BaseMLP(Explained):
             self.n_iter_ += 1
             self.t_ += n
             self.loss_ = total / n
-            if self._after_epoch(held_out) or incremental:
+            stop = self._after_epoch(held_out)
+            for callback in self.callbacks or ():
+                stop = bool(callback(self)) or stop
+            if stop or incremental:
                 return
         warnings.warn(
             f"Stochastic Optimizer: Maximum iterations ({self.max_iter}) reached and the optimization hasn't "

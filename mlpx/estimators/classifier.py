@@ -1,11 +1,12 @@
 """The classifier."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Self
 
 import numpy as np
 from sklearn.base import ClassifierMixin, _fit_context
-from sklearn.metrics import accuracy_score
+from sklearn.inspection import DecisionBoundaryDisplay
+from sklearn.metrics import ConfusionMatrixDisplay, accuracy_score
 from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils import column_or_1d
 from sklearn.utils._param_validation import StrOptions
@@ -29,7 +30,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
     activation : str or sequence of str
         "identity", "logistic", "tanh", "relu" or any other of `mlpx.ops.activation`, for all hidden layers or one each.
     solver : str
-        "adam", "sgd" or "lbfgs".
+        "adam", "sgd" or "lbfgs"; also "adamw", "rmsprop", "adagrad" or "adadelta", with their defaults in
+        `mlpx.optimizers` and ``learning_rate_init``.
     alpha : float
         Penalty: ``alpha / 2`` times the squared norm of the weights, divided by the rows of the batch.
     batch_size : int or "auto"
@@ -72,6 +74,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         In [0, 1).
     clip_norm : float, optional
         The largest norm of a step's gradient over all weights, before the penalty.
+    callbacks : list, optional
+        Functions called with the estimator after each epoch; one that returns something true ends the fit.
     n_threads : int, optional
         Threads to use; default: ``MLPX_NUM_THREADS``, else the cores this process may use. Small networks take one.
 
@@ -128,6 +132,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         class_weight: Any = None,
         label_smoothing: float = 0.0,
         clip_norm: float | None = None,
+        callbacks: Sequence[Callable[[Any], Any]] | None = None,
         n_threads: int | None = None,
     ) -> None:
         self._keep(locals())
@@ -218,6 +223,20 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         """Return the logarithm of ``predict_proba``, in nats."""
         with np.errstate(divide="ignore"):
             return np.log(self.predict_proba(X))
+
+    def plot_confusion(self, X: Any, y: Any, ax: Any = None) -> Any:
+        """Draw how often each class is taken for each other; return scikit-learn's ``ConfusionMatrixDisplay``."""
+        return ConfusionMatrixDisplay.from_estimator(self, X, y, ax=ax)
+
+    def plot_decision_boundary(self, X: Any, y: Any = None, ax: Any = None) -> Any:
+        """Draw the class predicted at each point of the plane, for data of two features, and the rows if ``y`` is
+        given; return scikit-learn's ``DecisionBoundaryDisplay``.
+        """
+        display = DecisionBoundaryDisplay.from_estimator(self, X, response_method="predict", alpha=0.5, ax=ax)
+        if y is not None:
+            x = np.asarray(X)
+            display.ax_.scatter(x[:, 0], x[:, 1], c=np.searchsorted(self.classes_, y), edgecolor="k", s=20)
+        return display
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

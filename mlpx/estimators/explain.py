@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from mlpx.errors import check_count
 from mlpx.estimators.weights import Weights
 from mlpx.typing import Array
 
@@ -26,8 +27,11 @@ class Explained(Weights):
             regressor.
         """
         check_is_fitted(self)
+        return self._gradients(validate_data(self, X, reset=False))
+
+    def _gradients(self, x: Array) -> Array:
         net = self._network()
-        x = np.ascontiguousarray(validate_data(self, X, reset=False), net.dtype)
+        x = np.ascontiguousarray(x, net.dtype)
         y, backprop = net.forward(x)
         result = np.empty((*y.shape, x.shape[1]), x.dtype)
         for output in range(y.shape[1]):
@@ -35,6 +39,30 @@ class Explained(Weights):
             dy[:, output] = 1.0
             result[:, output] = backprop(dy)
         return result[:, 0] if y.shape[1] == 1 else result
+
+    def integrated_gradients(self, X: Any, baseline: Any = 0.0, *, steps: int = 50) -> Array:
+        """Return how much each feature contributes to the difference between a row's output and a baseline's.
+
+        Parameters
+        ----------
+        X : array (n, n_features)
+        baseline : number or array (n_features,)
+        steps : int
+            Points on the way from the baseline to the row at which `gradients` are taken.
+
+        Returns
+        -------
+        contributions : array of the shape of `gradients`
+            Their sum over the features is the difference of the outputs, but for an error of order ``1 / steps ** 2``
+            on smooth stretches.
+            Source: Sundararajan, Taly and Yan 2017, "Axiomatic attribution for deep networks".
+        """
+        check_is_fitted(self)
+        steps = check_count("steps", steps)
+        x = validate_data(self, X, reset=False)
+        way = x - np.broadcast_to(np.asarray(baseline, x.dtype), x.shape)
+        mean = sum(self._gradients(x - (1.0 - (step + 0.5) / steps) * way) for step in range(steps)) / steps
+        return mean * (way[:, None, :] if mean.ndim == 3 else way)
 
     def plot_loss(self, ax: Any = None) -> Any:
         """Draw the training loss, and the validation scores where there are any, against the epochs.

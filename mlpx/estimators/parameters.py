@@ -10,8 +10,8 @@ from mlpx.ops.activation import TABLE
 
 ACTIVATIONS = {name: name for name in TABLE} | {"logistic": "sigmoid"}
 """Name of a hidden activation to the library's; scikit-learn calls the sigmoid logistic."""
-STOCHASTIC = ("sgd", "adam")
-"""Solvers that step on mini-batches."""
+STOCHASTIC = ("sgd", "adam", "adamw", "rmsprop", "adagrad", "adadelta")
+"""Solvers that step on mini-batches; the first two are scikit-learn's."""
 
 AT_LEAST_ONE = Interval(Integral, 1, None, closed="left")
 AT_LEAST_ZERO = Interval(Real, 0, None, closed="left")
@@ -42,6 +42,7 @@ CONSTRAINTS: dict[str, Any] = {
     "epsilon": [ABOVE_ZERO],
     "n_iter_no_change": [AT_LEAST_ONE, Options(Real, {np.inf})],
     "max_fun": [AT_LEAST_ONE],
+    "callbacks": [list, tuple, None],
     "dropout": [ZERO_TO_ONE],
     "clip_norm": [ABOVE_ZERO, None],
     "n_threads": [AT_LEAST_ONE, None],

@@ -1,17 +1,18 @@
 """The regressor."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Self
 
 import numpy as np
 from sklearn.base import RegressorMixin, _fit_context
-from sklearn.metrics import r2_score
+from sklearn.metrics import d2_pinball_score, r2_score
 from sklearn.utils import column_or_1d
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.metaestimators import available_if
 
 from mlpx.estimators.base import BaseMLP, _has_steps
-from mlpx.estimators.parameters import CONSTRAINTS
+from mlpx.estimators.parameters import ABOVE_ZERO, CONSTRAINTS
+from mlpx.losses import AbsoluteError, Huber, Loss, Quantile
 from mlpx.typing import Array
 
 
@@ -21,7 +22,13 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
     Parameters
     ----------
     loss : str
-        "squared_error", or "poisson" for counts and rates: the output is then positive.
+        "squared_error", or "poisson" for counts and rates: the output is then positive. Also "absolute_error", "huber"
+        and "quantile".
+    delta : float
+        For "huber": where it turns linear, in units of y.
+    quantiles : sequence of float
+        For "quantile": the levels in (0, 1), each with an output of its own. ``score`` is then the mean of
+        ``d2_pinball_score`` over the levels.
     hidden_layer_sizes, activation, solver, ... : as in `MLPClassifier`
 
     Attributes
@@ -33,7 +40,9 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
 
     _parameter_constraints: dict[str, Any] = {  # noqa: RUF012  (scikit-learn's own convention)
         **CONSTRAINTS,
-        "loss": [StrOptions({"squared_error", "poisson"})],
+        "loss": [StrOptions({"squared_error", "poisson", "absolute_error", "huber", "quantile"})],
+        "delta": [ABOVE_ZERO],
+        "quantiles": ["array-like"],
     }
 
     def __init__(
@@ -63,14 +72,24 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
         epsilon: float = 1e-8,
         n_iter_no_change: float = 10,
         max_fun: int = 15000,
+        delta: float = 1.0,
+        quantiles: Sequence[float] = (0.5,),
         dropout: float = 0.0,
         clip_norm: float | None = None,
+        callbacks: Sequence[Callable[[Any], Any]] | None = None,
         n_threads: int | None = None,
     ) -> None:
         self._keep(locals())
 
     def _out_activation(self) -> str:
         return "exp" if self.loss == "poisson" else "identity"
+
+    def _loss(self) -> Loss | None:
+        if self.loss == "absolute_error":
+            return AbsoluteError()
+        if self.loss == "huber":
+            return Huber(float(self.delta))
+        return Quantile(tuple(self.quantiles)) if self.loss == "quantile" else None
 
     def _encode(self, y: Any, incremental: bool) -> tuple[Array, Any, None]:
         """Return targets (n, n_outputs) for the network, and the numbers as they came."""
@@ -79,6 +98,10 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
         if self.loss == "poisson" and y.min() < 0:
             raise ValueError(f"y: holds {y.min():g}; loss='poisson' takes counts and rates of at least 0.")
         target = y.reshape(-1, 1) if y.ndim == 1 else y
+        if self.loss == "quantile":
+            if target.shape[1] > 1:
+                raise ValueError(f"y: has {target.shape[1]} columns; loss='quantile' takes one number per row.")
+            target = np.repeat(target, len(self.quantiles), axis=1)
         self.n_outputs_ = target.shape[1]
         return target.astype(np.float64), y, None
 
@@ -88,9 +111,19 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
         """Take one epoch over the given rows, from where the last call left; parameters as in ``fit``."""
         return self._fit(X, y, sample_weight, incremental=True)
 
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Return the coefficient of determination R^2; for quantiles, its counterpart for the pinball loss."""
+        return self._agreement(y, self._output(X), sample_weight)
+
+    def _agreement(self, y: Any, output: Array, weight: Any) -> float:
+        if self.loss != "quantile":
+            return float(r2_score(y, self._numbers(output), sample_weight=weight))
+        levels = enumerate(self.quantiles)
+        return float(np.mean([d2_pinball_score(y, output[:, i], sample_weight=weight, alpha=q) for i, q in levels]))
+
     def _score(self, x: Any, y: Any, weight: Array | None) -> float:
-        output = self._numbers(self._output_of(x, self._net))
-        return float(r2_score(y, output, sample_weight=weight)) if np.isfinite(output).all() else np.nan
+        output = self._output_of(x, self._net)
+        return self._agreement(y, output, weight) if np.isfinite(output).all() else np.nan
 
     def _numbers(self, output: Array) -> Array:
         return output.ravel() if output.shape[1] == 1 else output

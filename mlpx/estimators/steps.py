@@ -14,9 +14,10 @@ import numpy as np
 from scipy.special import expit, xlogy
 
 from mlpx import plan
+from mlpx.batch import Batch
 from mlpx.layers import Context, Dropout
 from mlpx.losses import BinaryCrossEntropy, CrossEntropy, Poisson, SquaredError
-from mlpx.network import Batch, Network
+from mlpx.network import Network
 from mlpx.optimizers import Adam, Optimizer
 from mlpx.plan_steps import PlanSteps
 from mlpx.typing import Array
@@ -74,7 +75,8 @@ class Steps:
         self.seed = seed
         # What scikit-learn would report is known only for what it has.
         dropped = any(isinstance(layer, Dropout) for layer in net.layers)
-        self.rounds = not dropped and not getattr(net.loss, "label_smoothing", 0.0)
+        logarithmic = isinstance(net.loss, CrossEntropy | BinaryCrossEntropy) and not net.loss.label_smoothing
+        self.rounds = logarithmic and not dropped
         self.order, self.address = np.zeros(0, np.int64), 0
         self.logits: Array = None
         self.stack = ExitStack()
