@@ -79,7 +79,8 @@ def check_number(
     ValueError
         If it is NaN, infinite or outside the interval.
     """
-    if isinstance(value, bool) or not hasattr(value, "__float__") or isinstance(value, str | complex):
+    no_number = isinstance(value, bool | str | complex) or getattr(value, "shape", ()) != ()
+    if no_number or not hasattr(value, "__float__"):
         raise TypeError(f"{argument}: expected a number, got {value!r} ({type(value).__name__}).")
     number = float(value)
     inside = (low < number if open_low else low <= number) and (number < high if open_high else number <= high)

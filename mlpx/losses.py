@@ -288,7 +288,16 @@ class CustomLoss(Loss):
         """Return what the function returns."""
         if sample_weight is not None or mask is not None:
             raise ValueError("loss: a custom loss takes neither sample_weight nor mask.")
-        return self.function(z, target)
+        result = self.function(z, target)
+        if not isinstance(result, tuple | list) or len(result) != 2:
+            raise TypeError(f"loss: a function of your own returns (loss, gradient), not {type(result).__name__}.")
+        loss, dz = result
+        if tuple(getattr(dz, "shape", ())) != tuple(z.shape):
+            raise ValueError(
+                f"loss: the gradient that your function returns has shape {tuple(getattr(dz, 'shape', ()))}; expected "
+                f"{tuple(z.shape)}, that of the prediction."
+            )
+        return loss, dz
 
     def config(self) -> dict[str, Any]:
         """Raise: code is never saved."""

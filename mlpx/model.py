@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Self
 
 from mlpx import persistence, training
-from mlpx.backend import FLOATS, Backend, to_numpy, using_backend
+from mlpx.backend import FLOATS, NUMPY, Backend, as_float_array, to_numpy, using_backend
 from mlpx.callbacks import Callback, Run
 from mlpx.errors import check_count, check_number, unknown
 from mlpx.fullbatch import FullBatch
@@ -249,9 +249,13 @@ class MLP(Sequential):
         Raises
         ------
         ValueError
-            If an array has not two axes, or its columns do not match the rows of the next one.
+            If an array has not two axes, its columns do not match the rows of the next one, or a norm is asked for.
         """
-        arrays = [to_numpy(v) for v in weights]
+        if options.get("norm") is not None:
+            raise ValueError("norm: layers before a norm have no bias; build the network with MLP(...) instead.")
+        arrays = [
+            as_float_array(f"weights[{number}]", to_numpy(v), "float64", NUMPY) for number, v in enumerate(weights)
+        ]
         for number, v in enumerate(arrays):
             if v.ndim != 2 or v.shape[0] < 2:
                 raise ValueError(f"weights[{number}]: has shape {v.shape}; expected (n_in + 1, n_out).")

@@ -40,15 +40,18 @@ class Network:
         seed: int = 0,
     ) -> None:
         if not layers or not all(isinstance(layer, Layer) for layer in layers):
-            raise TypeError(f"layers: expected one or more layers, got {layers!r}.")
+            hint = (
+                " Pass them one by one: Sequential(*layers)." if layers and isinstance(layers[0], list | tuple) else ""
+            )
+            raise TypeError(f"layers: expected one or more layers, got {layers!r}.{hint}")
         everything = [inner for layer in layers for inner in layer.walk()]
         if len({id(layer) for layer in everything}) != len(everything):
             raise ValueError("layers: the same layer object stands in two places; make one for each.")
         owned = [f"{place} {type(layer).__name__}" for place, layer in enumerate(everything) if id(layer) in owners]
         if owned:
             raise ValueError(
-                f"layers: {owned[0]} belongs to another network, whose weights would move here. Make new layers, or "
-                "copy the network."
+                f"layers: number {owned[0]} belongs to another network, whose weights would move here. Make new "
+                "layers, or copy the network."
             )
         if dtype not in FLOATS:
             raise unknown("dtype", dtype, FLOATS)
@@ -160,6 +163,8 @@ class Network:
             part_mask, part_valid = (None if m is None else m[rows, ...] for m in given)
             parts.append(_through(self.layers, x[rows, ...], Context(mask=part_mask, valid=part_valid))[0])
         y = parts[0] if len(parts) == 1 else xp.concat(parts, axis=0)
+        if given[1] is not None:  # zeros, whatever the layers behind a TimeDistributed made of them
+            y = xp.where(given[1][..., None], y, xp.zeros_like(y))
         if y is x or getattr(xp, "may_share_memory", lambda *_: False)(y, x):
             y = xp.asarray(y, copy=True)  # layers that pass x on; what is returned is the caller's own
         return y[0, ...] if single else y

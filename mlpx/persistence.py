@@ -132,7 +132,8 @@ def _check_tensors(layers: Sequence[Layer], tensors: dict[str, Array]) -> None:
         raise ValueError(f"tensors {sorted(wanted.keys() ^ tensors.keys())} are missing or left over")
     for key, shape in wanted.items():
         if tensors[key].shape != tuple(shape) or tensors[key].dtype.kind != "f":
-            raise ValueError(f"tensor {key!r} has shape {tensors[key].shape}, the architecture wants {shape}")
+            got = f"{tensors[key].dtype} of shape {tensors[key].shape}"
+            raise ValueError(f"tensor {key!r} is {got}, the architecture wants floats of shape {shape}")
 
 
 def _as_list(value: Any) -> list[Any]:

@@ -24,9 +24,10 @@ def run(seed, mode="auto", **options):
 
 
 def test_the_very_run_stays_finite_and_classifies_all_seven_rows() -> None:
-    """Some six starts in a hundred lead into a local minimum of this loss, where no gradient leads out.
+    """Some starts never get there, in a plain loop no more than here: see the next test.
 
-    There the gradient must vanish: whoever has not learnt all rows must be able to say that nothing was left to do.
+    Of the first 200 seeds 189 learn all seven rows; nine end in a local minimum, where the gradient vanishes; seed 22
+    still creeps after 10,000 iterations, and seed 108 leaps back and forth for ever at this rate.
     """
     solved = 0
     for seed in range(10):
@@ -40,7 +41,30 @@ def test_the_very_run_stays_finite_and_classifies_all_seven_rows() -> None:
             solved += 1
         else:
             assert np.abs(gradient).max() < 1e-5, f"seed {seed} ended at loss {loss}, which is no minimum"
-    assert solved >= 8
+    assert solved >= 9
+
+
+def plain_loop(w, b, v, c):
+    """Take the very run's iterations in nothing but NumPy; return the weights."""
+    t = Y[:, None]
+    for _ in range(10_000):
+        z = X @ w.T + b
+        h = np.where(z > 0, z, 0.01 * z)
+        d = (1 / (1 + np.exp(-(h @ v.T + c))) - t) / 7
+        dz = d @ v * np.where(z > 0, 1.0, 0.01)
+        w, b, v, c = w - dz.T @ X, b - dz.sum(0), v - d.T @ h, c - d.sum(0)
+    return w, b, v, c
+
+
+@pytest.mark.parametrize(("seed", "learnt"), [(1, 7), (3, None), (22, None)])
+def test_the_very_run_ends_where_a_plain_loop_ends(seed, learnt) -> None:
+    net, _ = run(seed, dtype="float64")
+    start = mlpx.MLP([3, 4, 1], "leaky_relu", "sigmoid", init=START, bias_init=START, seed=seed, dtype="float64")
+    expected = plain_loop(*(a.copy() for a in start.named_parameters().values()))
+    for now, then in zip(net.named_parameters().values(), expected, strict=True):
+        np.testing.assert_allclose(now, then, rtol=1e-4)
+    right = int(((net.predict(X)[:, 0] > 0.5) == Y).sum())
+    assert right == learnt if learnt else right < 7
 
 
 def test_the_very_run_by_the_references() -> None:
