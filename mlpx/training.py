@@ -314,7 +314,7 @@ def _fit_full(job: Job, run: Run, optimizer: FullBatch, pressed: interrupt.Inter
             run.stop = run.stop or "epochs"
         return bool(run.stop) or pressed.requested
 
-    if job.epochs:
+    if job.epochs and start.size:  # a network with nothing to learn is at its minimum
         best = optimizer.run(objective, job.epochs, report)
     objective.set_weights(best if np.isfinite(best).all() else start)
     if pressed.requested:

@@ -175,6 +175,12 @@ def test_a_start_that_is_not_finite_is_a_divergence_and_changes_nothing(name) ->
     np.testing.assert_array_equal(net.parameters, before)
 
 
+@pytest.mark.parametrize("name", ["lbfgs", "conjugate_gradient", "scaled_conjugate_gradient"])
+def test_a_network_with_nothing_to_learn_is_at_its_minimum(name) -> None:
+    history = mlpx.Sequential(mlpx.Softmax()).fit(X, Y, optimizer=name, progress=False)
+    assert (history.epochs, history.stopped) == (0, "converged")
+
+
 def test_names_and_objects() -> None:
     assert {name: type(fullbatch.find(name)) for name in FULL_BATCH} == FULL_BATCH
     with pytest.raises(ValueError, match=r"Did you mean 'lbfgs'\?"):

@@ -53,6 +53,71 @@ def test_ctrl_c_leaves_the_weights_of_the_last_complete_step(mode) -> None:
     assert signal.getsignal(signal.SIGINT) is handler
 
 
+@pytest.mark.parametrize("mode", ["auto", "off"])
+@pytest.mark.parametrize("optimizer", ["sgd", "lbfgs"])
+def test_ctrl_c_in_the_last_epoch_is_not_lost(optimizer, mode) -> None:
+    net, whole = network(), network()
+    with using_fused(mode):
+        with pytest.raises(mlpx.TrainingInterrupted) as caught:
+            fit(net, epochs=3, optimizer=optimizer, callbacks=[press_after(2)])
+        fit(whole, epochs=3, optimizer=optimizer)
+    assert caught.value.history.epochs == 3
+    np.testing.assert_array_equal(net.parameters, whole.parameters)
+
+
+def test_ctrl_c_in_the_middle_of_an_epoch_waits_for_the_step() -> None:
+    def pressed_at(step):
+        count = []
+
+        def loss(y, t):
+            count.append(1)
+            if len(count) == step + 1:
+                os.kill(os.getpid(), signal.SIGINT)
+            return ((y - t) ** 2).mean(), 2 * (y - t) / y.size
+
+        return mlpx.MLP([N_IN, 7, C], "tanh", "linear", loss=loss, seed=1)
+
+    def train(net):
+        return net.fit(X, np.eye(C)[Y], epochs=2, batch_size=20, shuffle=False, optimizer=SGD(lr=0.5), progress=False)
+
+    net, free = pressed_at(7), pressed_at(10**9)
+    with pytest.raises(mlpx.TrainingInterrupted, match="after step 7, with 1 epochs complete") as caught:
+        train(net)
+    assert caught.value.history.steps == 8
+    assert caught.value.history.epochs == 1
+    for step in range(8):
+        rows = slice(step % 5 * 20, step % 5 * 20 + 20)
+        free.fit(X[rows], np.eye(C)[Y[rows]], epochs=1, shuffle=False, optimizer=SGD(lr=0.5), progress=False)
+    np.testing.assert_allclose(net.parameters, free.parameters, rtol=1e-6)
+
+
+@pytest.mark.parametrize("mode", ["auto", "off"])
+def test_the_second_ctrl_c_ends_the_fit_at_once(mode) -> None:
+    reached = []
+
+    def impatient(run) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        reached.append("first")
+        os.kill(os.getpid(), signal.SIGINT)
+        reached.append("second")
+
+    net, told = network(), []
+    handler = signal.getsignal(signal.SIGINT)
+
+    class Told(mlpx.callbacks.Callback):
+        def on_end(self, run) -> None:
+            told.append(run.history.epochs)
+
+    with using_fused(mode), pytest.raises(KeyboardInterrupt) as caught:
+        fit(net, callbacks=[Told(), impatient])
+    assert not isinstance(caught.value, mlpx.TrainingInterrupted)
+    assert reached == ["first"]
+    assert told == [1]
+    assert caught.value.history.epochs == 1
+    assert np.isfinite(net.parameters).all()
+    assert signal.getsignal(signal.SIGINT) is handler
+
+
 def test_ctrl_c_says_what_it_left_and_brings_the_history() -> None:
     net = network()
     with pytest.raises(
@@ -119,6 +184,16 @@ def test_a_handler_of_the_program_stays() -> None:
         signal.signal(signal.SIGINT, before)
     assert pressed == [signal.SIGINT]
     assert history.epochs == 6
+
+
+def test_a_handler_that_a_callback_puts_there_stays() -> None:
+    mine = lambda number, frame: None  # noqa: E731
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        fit(network(), epochs=2, callbacks=[lambda run: signal.signal(signal.SIGINT, mine) and None])
+        assert signal.getsignal(signal.SIGINT) is mine
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_worker_threads_do_not_touch_signals() -> None:

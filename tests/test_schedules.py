@@ -56,6 +56,23 @@ def test_warm_up_then_another() -> None:
     np.testing.assert_allclose(factors[20:], curve(schedules.Cosine(), n_steps=80))
 
 
+def test_warm_up_takes_a_name_too() -> None:
+    np.testing.assert_array_equal(
+        curve(schedules.WarmUp(20, then="cosine")), curve(schedules.WarmUp(20, then=schedules.Cosine()))
+    )
+
+
+@pytest.mark.parametrize("mode", ["auto", "off"])
+def test_a_schedule_may_be_set_by_name_later(mode) -> None:
+    optimizer = SGD(lr=0.1)
+    optimizer.schedule = "exponential"
+    with using_fused(mode):
+        history = mlpx.MLP([4, 3]).fit(
+            normal("x", 9, 4), np.arange(9) % 3, epochs=3, optimizer=optimizer, progress=False
+        )
+    np.testing.assert_allclose(history.learning_rate, 0.1 * 0.95 ** np.arange(3))
+
+
 def test_warm_up_longer_than_the_fit() -> None:
     assert curve(schedules.WarmUp(1000)).max() == pytest.approx(0.1)
 
