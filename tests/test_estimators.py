@@ -1,6 +1,7 @@
 """The estimators as scikit-learn's users meet them: its own checks, its tools, and what they do with bad input."""
 
 import pickle
+import signal
 import subprocess
 import sys
 import warnings
@@ -16,7 +17,7 @@ from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.inspection import partial_dependence, permutation_importance
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from sklearn.utils.estimator_checks import (
     check_sample_weight_equivalence_on_dense_data,
     parametrize_with_checks,
@@ -146,6 +147,26 @@ def test_n_threads_changes_nothing_but_time() -> None:
     np.testing.assert_allclose(one.loss_curve_, two.loss_curve_, rtol=1e-9)
 
 
+def test_weights_are_routed() -> None:
+    weight = np.linspace(0.1, 3.0, len(Y))
+    with config_context(enable_metadata_routing=True):
+        pipeline = make_pipeline(MinMaxScaler(), small().set_fit_request(sample_weight=True))
+        pipeline.fit(X, Y, sample_weight=weight)
+    by_hand = small().fit(MinMaxScaler().fit_transform(X), Y, sample_weight=weight)
+    np.testing.assert_array_equal(pipeline[-1].coefs_[0], by_hand.coefs_[0])
+
+
+def test_ctrl_c_ends_a_fit_and_keeps_what_it_learnt() -> None:
+    def press(estimator) -> None:
+        if estimator.n_iter_ == 3:
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.warns(UserWarning, match="interrupted by user"):
+        stopped = small(callbacks=[press]).fit(X, Y)
+    assert len(stopped.loss_curve_) == stopped.n_iter_ == 3
+    assert stopped.predict(X).shape == Y.shape
+
+
 # --- bad input --------------------------------------------------------------------------------------------------------
 
 
@@ -163,6 +184,8 @@ def test_nothing_before_fit() -> None:
     ("params", "words"),
     [
         ({"hidden_layer_sizes": (3, 0)}, "hidden_layer_sizes"),
+        ({"hidden_layer_sizes": (4.5,)}, "hidden_layer_sizes"),
+        ({"hidden_layer_sizes": [[3, 3]]}, "hidden_layer_sizes"),
         ({"activation": "swoosh"}, "activation"),
         ({"solver": "adams"}, "solver"),
         ({"alpha": -1.0}, "alpha"),
@@ -177,7 +200,7 @@ def test_nothing_before_fit() -> None:
     ],
 )
 def test_parameters_that_cannot_work(params, words) -> None:
-    with pytest.raises(ValueError, match=words):
+    with pytest.raises((ValueError, TypeError), match=words):
         small(**params).fit(X, Y)
 
 

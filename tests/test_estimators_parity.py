@@ -69,6 +69,9 @@ def grid():
 GRID = list(grid())
 
 
+BOTH = (peers.MLPClassifier, mlpx.MLPClassifier)
+
+
 def label(case) -> str:
     target, params = case
     return "-".join([target, *(f"{name}={value}" for name, value in params.items())])
@@ -171,6 +174,36 @@ def test_lbfgs_reaches_the_same_loss(target, weighted) -> None:
     quietly(ours.fit, x, y, **extra)
     np.testing.assert_allclose(ours.loss_, theirs.loss_, rtol=1e-5)
     assert ours.n_iter_ == theirs.n_iter_
+
+
+ODD = {
+    "one class": (X, np.zeros(83, int)),
+    "bools": (X, X[:, 0] > 0),
+    "floats that are classes": (X, (X[:, 0] > 0) * 2.0),
+    "one-hot rows": (X, np.eye(3, dtype=int)[np.arange(83) % 3]),
+    "sparse labels": (X, sparse.csr_matrix(TARGETS["labels"])),
+    "lists": (X.tolist(), TARGETS["classes"].tolist()),
+    "whole numbers": ((10 * X).astype(int), TARGETS["classes"]),
+    "columns first": (np.asfortranarray(X), TARGETS["classes"]),
+    "three rows": (X[:3], [0, 1, 2]),
+    "large": (1e6 * X, TARGETS["classes"]),
+}
+
+
+@pytest.mark.parametrize("early_stopping", [False, True])
+@pytest.mark.parametrize("name", ODD)
+def test_same_numbers_for_odd_data(name, early_stopping) -> None:
+    x, y = ODD[name]
+    if early_stopping and name == "three rows":
+        x, y = np.tile(x, (9, 1)), np.tile(y, 9)
+    theirs, ours = (kind(max_iter=4, random_state=0, early_stopping=early_stopping) for kind in BOTH)
+    quietly(theirs.fit, x, y)
+    quietly(ours.fit, x, y)
+    np.testing.assert_allclose(ours.loss_curve_, theirs.loss_curve_, rtol=1e-6, atol=1e-12)
+    ours_, theirs_ = ours.predict(x), theirs.predict(x)
+    assert type(ours_) is type(theirs_)
+    assert ours_.dtype == theirs_.dtype
+    assert not (ours_ != theirs_).sum()
 
 
 def test_initial_weights_are_exactly_the_same() -> None:

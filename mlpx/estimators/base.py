@@ -13,6 +13,7 @@ from sklearn.utils.optimize import _check_optimize_result
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from mlpx import interrupt
+from mlpx.errors import check_count
 from mlpx.estimators.explain import Explained
 from mlpx.estimators.minimise import Objective, lbfgs
 from mlpx.estimators.parameters import STOCHASTIC
@@ -84,9 +85,8 @@ class BaseMLP(Explained):
         return self
 
     def _train(self, X: Any, y: Any, sample_weight: Any, incremental: bool, validation_data: Any) -> None:
-        sizes = [int(size) for size in np.ravel(self.hidden_layer_sizes)]
-        if any(size < 1 for size in sizes):
-            raise ValueError(f"hidden_layer_sizes: expected widths of at least 1, got {self.hidden_layer_sizes!r}.")
+        widths = self.hidden_layer_sizes if np.iterable(self.hidden_layer_sizes) else [self.hidden_layer_sizes]
+        sizes = [check_count("hidden_layer_sizes", width) for width in widths]
         fresh = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
         X, y = self._checked(X, y, reset=fresh)
         target, y, stratify = self._encode(y, incremental)
