@@ -231,8 +231,11 @@ class Network:
         return self.layers[:-1] if self.loss.fuses(self.layers[-1]) else self.layers
 
     def _loss_of(self, z: Array, batch: Batch) -> tuple[Array, Array]:
-        mask = batch.mask if self.loss.fuses(self.layers[-1]) else None
-        return self.loss(z, batch.target, batch.sample_weight, mask)
+        return self.loss(z, batch.target, batch.sample_weight, self.loss_mask(batch))
+
+    def loss_mask(self, batch: Batch) -> Array | None:
+        """Return the mask that the loss takes over from a masked output layer it is fused with."""
+        return batch.mask if self.loss.fuses(self.layers[-1]) and self.layers[-1].uses_mask else None
 
     # --- inputs -----------------------------------------------------------------------------------------------
 

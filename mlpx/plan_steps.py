@@ -99,7 +99,7 @@ class PlanSteps:
         weight_at = targets_at + plan.padded(n * width)
         self.table = table = plan.Table(rows, n, weight_at + n, dtype, training=True)
         loss = LOSSES.index(net.loss.name)
-        mask = train.mask if net.loss.fuses(net.layers[-1]) else None
+        mask = net.loss_mask(train)
         column = _column(net)
         kind, numbers = plan.kernels("update").encode(
             type(optimizer).op.name,  # type: ignore[attr-defined]

@@ -132,7 +132,8 @@ def check_data(net: Network, batch: Batch, prefix: str) -> None:
             _check_finite(f"{prefix}{name}", array, batch.valid, xp)
     if batch.sample_weight is not None and not bool(xp.any(batch.sample_weight > 0)):
         raise ValueError(f"{prefix}sample_weight: is 0 everywhere; at least one row must count.")
-    if batch.mask is not None and isinstance(net.loss, CrossEntropy):
+    masked_output = any(layer.uses_mask for layer in net.layers[-1].walk())
+    if batch.mask is not None and masked_output and isinstance(net.loss, CrossEntropy):
         mask = to_numpy(batch.mask).reshape(-1, batch.mask.shape[-1])
         target = to_numpy(batch.target)
         if target.dtype.kind == "i":
@@ -273,7 +274,7 @@ def accuracy(net: Network, z: Array, batch: Batch) -> float | None:
     if batch.sample_weight is not None:
         counts = to_numpy(batch.sample_weight) > 0
     if isinstance(net.loss, CrossEntropy):
-        if batch.mask is not None:
+        if batch.mask is not None and any(layer.uses_mask for layer in net.layers[-1].walk()):
             scores = np.where(to_numpy(batch.mask), scores, -np.inf)
             counts = counts & to_numpy(batch.mask).any(axis=-1)
         truth = target if target.dtype.kind == "i" else target.argmax(axis=-1)

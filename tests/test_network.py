@@ -1,5 +1,7 @@
 """Networks as users hold them: predict, loss and gradient, copies, and gradients of every joining of parts."""
 
+import copy
+
 import numpy as np
 import pytest
 from cases_kit import flags, normal
@@ -207,6 +209,64 @@ def test_copies_are_independent(dtype) -> None:
         np.testing.assert_array_equal(net.parameters, before[0])
         np.testing.assert_array_equal(net.buffers.statistics, before[1])
     assert net.astype(dtype).dtype == dtype == net.astype(dtype).predict(X).dtype
+
+
+def test_a_loss_may_be_set_later_by_name() -> None:
+    net = network(output="linear", dtype="float64")
+    net.loss = "huber"
+    assert net.loss == losses.Huber()
+    twin = network(output="linear", loss="huber", dtype="float64")
+    assert net.loss_and_grad(X, T)[0] == twin.loss_and_grad(X, T)[0]
+
+
+def test_the_loss_decides_anew_whether_the_last_layer_is_fused_with_it() -> None:
+    net = network(dtype="float64")
+    first = net.evaluate(net.batch(X, np.eye(C)[Y]))[0]
+    net.loss = "squared_error"
+    y = net.predict(X)
+    for mode in ("auto", "off"):
+        with using_fused(mode):
+            loss, z = net.evaluate(net.batch(X, np.eye(C)[Y]))
+        np.testing.assert_allclose(z, y, atol=1e-14)
+        assert loss == pytest.approx(0.5 * ((y - np.eye(C)[Y]) ** 2).sum() / N, rel=1e-12) != first
+
+
+def test_a_layer_belongs_to_one_living_network() -> None:
+    shared = [Dense(N_IN, 5, "tanh"), Dense(5, C)]
+    net = mlpx.Sequential(*shared, seed=1)
+    before = net.predict(X)
+    with pytest.raises(ValueError, match=r"layers: number 0 Dense belongs to another network"):
+        mlpx.Sequential(*shared, Softmax())
+    with pytest.raises(ValueError, match=r"layers: number 1 Dense belongs to another network"):
+        mlpx.Sequential(TimeDistributed(shared[0]), Softmax())
+    with pytest.raises(ValueError, match=r"Dense: belongs to a network"):
+        shared[0].initialize(seed=5)
+    for mode in ("auto", "off"):
+        with using_fused(mode):
+            np.testing.assert_allclose(net.predict(X), before, atol=1e-6)
+    assert np.shares_memory(shared[0].value("w"), net.parameters)
+    mlpx.Sequential(copy.deepcopy(shared[0]), Dense(5, 2))
+    net.copy()
+    del net
+    mlpx.Sequential(*shared, Softmax())
+
+
+@pytest.mark.parametrize("fit_loss", ["squared_error", "cross_entropy"])
+def test_a_masked_softmax_inside_a_network(fit_loss) -> None:
+    mask = flags("inside", N, C)
+    nets = []
+    for mode in ("auto", "off"):
+        net = mlpx.Sequential(Dense(N_IN, C), MaskedSoftmax(), Dense(C, C), Softmax(), loss=fit_loss, seed=1)
+        with using_fused(mode):
+            y = net.predict(X, mask)
+            history = net.fit(X, np.eye(C)[Y], mask=mask, epochs=3, validation=0.3, progress=False)
+            with pytest.raises(ValueError, match="mask: missing"):
+                net.predict(X)
+            with pytest.raises(ValueError, match="mask: missing"):
+                net.fit(X, np.eye(C)[Y], progress=False)
+        nets.append((y, history.loss, history.validation_loss, net.parameters))
+    for one, other in zip(*nets, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
 
 
 def test_to_another_backend_and_back() -> None:

@@ -103,6 +103,20 @@ def test_a_custom_loss_refuses_and_leaves_no_file(path) -> None:
     assert mlpx.load(path).loss == losses.SquaredError()
 
 
+def test_options_given_as_numbers_of_numpy(path) -> None:
+    net = mlpx.Sequential(
+        Dense(np.int64(4), np.int32(3), bias=np.True_, init=mlpx.Uniform(np.float32(-1), 1), lr_factor=np.float32(0.5)),
+        Dropout(np.float32(0.1), shared_axes=(np.int64(0),)),
+        loss=losses.Huber(np.float32(0.3)),
+        seed=np.int64(7),
+    )
+    net.save(path)
+    again = mlpx.load(path)
+    assert (again.loss, again.seed, again.layers[0].lr_factor) == (net.loss, 7, 0.5)
+    assert again.layers[1].p == np.float32(0.1)
+    np.testing.assert_array_equal(again.predict(X), net.predict(X))
+
+
 # --- writing ------------------------------------------------------------------------------------------------------
 
 
@@ -266,6 +280,31 @@ def test_nesting_either_loads_or_is_refused(depth, path) -> None:
         assert "RecursionError" in str(error)  # noqa: PT017
     else:
         assert net.n_parameters == 15
+
+
+def test_huge_sizes_are_refused_before_anything_is_made(path, monkeypatch) -> None:
+    """1.6 billion weights would fit the limit; there are no tensors for them, and that is seen first."""
+    monkeypatch.setattr(layers.base, "bind", None)
+    monkeypatch.setattr(mlpx.model, "Sequential", None)
+    for size in (40_000, 10**6, 10**12, 10**30):
+        write(path, with_layers(DENSE | {"n_in": size, "n_out": size}))
+        with pytest.raises(ValueError, match=r"(more than 2147483648 parameters|of shape)"):
+            mlpx.load(path)
+
+
+@pytest.mark.parametrize(("dtype", "size"), [("BF16", 2), ("F8_E4M3", 1), ("F8_E5M2", 1), ("U64", 8), ("C64", 8)])
+def test_dtypes_that_no_network_has(dtype, size, path) -> None:
+    tensors = {"0.w": {"dtype": dtype, "shape": [3, 4], "data_offsets": [0, 12 * size]}}
+    tensors["0.b"] = {"dtype": "F32", "shape": [3], "data_offsets": [12 * size, 12 * size + 12]}
+    header = json.dumps({"__metadata__": {"mlpx": json.dumps(GOOD)}, **tensors}).encode()
+    path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(12 * size + 12))
+    with pytest.raises(ValueError, match="is not a usable mlpx model file"):
+        mlpx.load(path)
+
+
+def test_halves_and_doubles_become_the_dtype_of_the_network(path) -> None:
+    write(path, GOOD, {"0.w": W["0.w"].astype("f2"), "0.b": W["0.b"].astype("f8")})
+    assert mlpx.load(path).predict(np.ones(4)).tolist() == [5, 5, 5]
 
 
 def test_files_of_other_programs(path) -> None:

@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 from cases_kit import normal
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
 import mlpx
 from mlpx.layers import Dense
@@ -42,6 +44,30 @@ def test_activations_with_a_kink_away_from_it(activation) -> None:
             assert np.abs(z - kink).min() > 5e-4, "the point must lie away from every kink"
         z = mlpx.ops.activation(z, kind=activation)[0]
     check(net, x, HEADS["linear"])
+
+
+@settings(max_examples=40)
+@given(
+    mix=st.lists(st.tuples(st.sampled_from([*SMOOTH, "elu", "selu"]), st.integers(1, 6)), max_size=5),
+    output=st.sampled_from(sorted(HEADS)),
+    mode=st.sampled_from(["auto", "off"]),
+    seed=st.integers(0, 5),
+)
+def test_networks_that_nobody_thought_of(mix, output, mode, seed) -> None:
+    """Activations without a leap in their slope at all, and elu and selu, whose slopes meet or are far from 0 here."""
+    names, widths = [name for name, _ in mix], [width for _, width in mix]
+    start = {"init": "lecun_normal", "bias_init": mlpx.Uniform(0.4, 0.9), "seed": seed, "dtype": "float64"}
+    net = mlpx.MLP([4, *widths, 3], names, output, **start)
+    x = 0.2 * normal("x", 7, 4)
+    z = x
+    for layer, name in zip(net.layers, names, strict=False):
+        z = z @ layer.value("w").T + layer.value("b")
+        if name in ("elu", "selu"):
+            assume(np.abs(z).min() > 0.02)
+        z = mlpx.ops.activation(z, kind=name)[0]
+    assume(np.abs(z).max() < 50)
+    with using_fused(mode):
+        mlpx.check_gradients(net, x, HEADS[output], tol=1e-7, directions=2)
 
 
 def test_one_instance_is_the_case_of_one_row() -> None:
@@ -102,8 +128,8 @@ def test_bias_as_an_extra_row_both_ways() -> None:
     logits = np.hstack([np.tanh(np.hstack([x, one]) @ weights[0]), one]) @ weights[1]
     expected = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     np.testing.assert_allclose(net.predict(x), expected, atol=1e-14)
-    for back, given in zip(net.with_bias_rows(), weights, strict=True):
-        np.testing.assert_array_equal(back, given)
+    for back, there in zip(net.with_bias_rows(), weights, strict=True):
+        np.testing.assert_array_equal(back, there)
         assert not np.shares_memory(back, net.parameters)
     again = mlpx.MLP.from_bias_rows(net.with_bias_rows(), "tanh", "softmax", dtype="float64")
     np.testing.assert_array_equal(again.parameters, net.parameters)

@@ -6,7 +6,7 @@ from cases_kit import normal
 
 import mlpx
 from mlpx import ops
-from mlpx.layers import Context, Dense, Dropout, Softmax, TimeDistributed, dense
+from mlpx.layers import Activation, Context, Dense, Dropout, Softmax, TimeDistributed, dense
 from mlpx.op import using_fused
 from mlpx.ops.dense import rows
 
@@ -146,6 +146,49 @@ def test_padding_in_loss_fit_and_predict(mode) -> None:
         out = trained[1].predict(dirty, valid=valid)
         np.testing.assert_allclose(out[valid], trained[1].predict(x[valid]), atol=1e-14)
     assert np.isfinite(out).all()
+
+
+JUNK = {
+    "class numbers": (Softmax, lambda x: (x[..., 0] > 0).astype(int), [-1, 99]),
+    "probabilities": (Softmax, lambda x: np.stack([x[..., 0] > 0, x[..., 0] <= 0], axis=-1) * 1.0, [-1.0, np.nan]),
+    "yes and no": (lambda: Activation("sigmoid"), lambda x: (x[..., :2] > 0) * 1.0, [-7.0, np.nan, np.inf]),
+    "counts": (lambda: Activation("exp"), lambda x: np.abs(x[..., :2]).round(), [-7.0, np.nan]),
+    "numbers": (lambda: Activation("identity"), lambda x: x[..., :2], [np.nan, 1e300]),
+}
+
+
+@pytest.mark.parametrize("mode", ["auto", "off"])
+@pytest.mark.parametrize("kind", JUNK)
+def test_targets_of_padded_steps_may_be_anything(kind, mode) -> None:
+    head, target, values = JUNK[kind]
+    valid, x = padding(14, 6), normal("x", 14, 6, 3)
+    results = []
+    for value in (None, *values):
+        y = target(x)
+        if value is not None:
+            y[~valid] = value
+        net = mlpx.Sequential(TimeDistributed(Dense(3, 2)), head(), seed=1)
+        with using_fused(mode):
+            history = net.fit(x, y.tolist() if value == -1 else y, valid=valid, epochs=3, batch_size=5, progress=False)
+            loss = net.loss_and_grad(x, y, valid=valid)[0]
+        results.append([*history.loss, loss, *net.parameters])
+    for other in results[1:]:
+        np.testing.assert_array_equal(other, results[0])
+    assert np.isfinite(results[0]).all()
+
+
+@pytest.mark.parametrize("mode", ["auto", "off"])
+def test_padded_steps_predict_zeros(mode) -> None:
+    valid, x = padding(14, 6), normal("x", 14, 6, 3)
+    for layers in (
+        (TimeDistributed(Dense(3, 2)),),
+        (TimeDistributed(Dense(3, 2)), Softmax()),
+        (Dense(3, 4, "relu"), TimeDistributed(Dense(4, 2)), Dense(2, 2, bias_init="ones")),
+    ):
+        with using_fused(mode):
+            y = mlpx.Sequential(*layers, seed=1).predict(x, valid=valid)
+        assert not y[~valid].any()
+        assert (y[valid] != 0).all()
 
 
 def test_variable_n_and_steps_with_one_network() -> None:

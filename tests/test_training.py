@@ -59,6 +59,23 @@ def test_without_shuffling_the_rows_go_by_in_their_order(mode) -> None:
     np.testing.assert_allclose(whole.parameters, by_hand.parameters, atol=1e-13)
 
 
+@pytest.mark.parametrize("mode", ["auto", "off"])
+def test_each_epoch_takes_the_rows_in_a_new_order(mode) -> None:
+    # y = w with target = the row's number and rate 1: after an epoch of single rows, w is the number of the last one.
+    net, last = mlpx.Sequential(Dense(1, 1, bias=False), loss="squared_error", dtype="float64"), []
+    with using_fused(mode):
+        net.fit(
+            np.ones((N, 1)),
+            np.arange(N),
+            epochs=12,
+            batch_size=1,
+            optimizer=SGD(lr=1.0),
+            callbacks=[lambda run: last.append(round(float(run.net.layers[0].value("w")[0, 0]))) and None],
+            progress=False,
+        )
+    assert len(set(last)) > 8
+
+
 def test_every_row_is_used_once_an_epoch() -> None:
     net = mlpx.Sequential(Dense(N, 1, bias=False), loss="squared_error", dtype="float64")
     before = net.parameters.copy()
@@ -172,6 +189,36 @@ def test_early_stopping_without_its_curve_is_an_error() -> None:
         fit(network(), callbacks=[mlpx.EarlyStopping(monitor="validation_loss")])
 
 
+def test_early_stopping_does_not_take_nan_for_the_best() -> None:
+    values = iter([math.nan, math.nan, 3.0, 2.0, math.nan, 2.5, 2.6])
+    states = []
+
+    def play(run) -> None:
+        run.history.validation_loss[-1] = next(values)
+        states.append(run.net.parameters.copy())
+
+    net = network()
+    history = fit(net, epochs=50, validation=0.2, callbacks=[play, mlpx.EarlyStopping(patience=3)])
+    assert (history.best_epoch, history.epochs, history.stopped) == (3, 7, "early stopping")
+    np.testing.assert_array_equal(net.parameters, states[3])
+
+
+def test_rows_that_count_for_nothing_leave_the_accuracy() -> None:
+    mask = np.ones((N, C), bool)
+    mask[::2] = False  # a row that allows nothing is neither right nor wrong
+    net = mlpx.MLP([N_IN, C], output="masked_softmax", seed=1)
+    history = net.fit(X, Y, mask=mask, validation=(X, Y, mask), epochs=2, progress=False)
+    right = (net.predict(X, mask).argmax(axis=1) == Y)[1::2]
+    assert history.validation_accuracy[-1] == pytest.approx(right.mean())
+    nothing = np.zeros_like(mask)
+    assert net.fit(X, Y, mask=mask, validation=(X, Y, nothing), epochs=1, progress=False).validation_accuracy == []
+    weight = np.zeros(N)
+    weight[:3] = 1.0
+    history = fit(network(), sample_weight=weight, validation=0.1, epochs=1, seed=1)  # no such row is held out
+    assert history.validation_loss == [0.0]
+    assert history.validation_accuracy == []
+
+
 @pytest.mark.parametrize("mode", ["auto", "off"])
 def test_reduce_on_plateau_cuts_the_rate_in_a_fit(mode) -> None:
     plateau = schedules.ReduceOnPlateau(gamma=0.5, patience=2, min_delta=10.0)
@@ -198,6 +245,15 @@ def test_state_goes_on_with_the_same_network_and_restarts_with_another(name, mod
     np.testing.assert_allclose(halves.parameters, whole.parameters, rtol=1e-12)
     np.testing.assert_array_equal(other.parameters, whole.parameters)
     assert kept.steps == 4 * 5
+
+
+@pytest.mark.parametrize("mode", ["auto", "off"])
+def test_seeds_of_any_size(mode) -> None:
+    curves = []
+    for seed in (0, 2**63, 2**64 - 1, 2**70 + 1):
+        with using_fused(mode):
+            curves.append(tuple(fit(network(dropout=0.3), seed=seed).loss))
+    assert len(set(curves)) == 4
 
 
 # --- callbacks and curves -----------------------------------------------------------------------------------------
