@@ -205,3 +205,15 @@ def test_plots_of_predictions() -> None:
     display = flat.plot_decision_boundary(X[:, :2], Y)
     assert len(display.ax_.collections[-1].get_offsets()) == 150
     matplotlib.pyplot.close("all")
+
+
+def test_dtype_is_that_of_the_data_or_what_is_asked_for() -> None:
+    for data, dtype, expected in (
+        (np.float64, "auto", "float64"),
+        (np.float32, "auto", "float32"),
+        (np.float64, "float32", "float32"),
+        (np.float32, "float64", "float64"),
+    ):
+        model = fitted(x=X.astype(data), dtype=dtype)
+        assert model.coefs_[0].dtype == model.predict_proba(X.astype(data)).dtype == expected
+        np.testing.assert_allclose(model.loss_curve_, fitted().loss_curve_, rtol=1e-4)

@@ -97,7 +97,7 @@ class BaseMLP(Explained):
         sample_weight = self._row_weights(y, sample_weight, incremental)
         self._random_state = check_random_state(self.random_state)
         if fresh:
-            self._start([X.shape[1], *sizes, self.n_outputs_], X.dtype.name)
+            self._start([X.shape[1], *sizes, self.n_outputs_], X.dtype.name if self.dtype == "auto" else self.dtype)
         net = self._network()
         X = X if X.dtype == net.dtype else X.astype(net.dtype)
         target = target if target.dtype.kind == "i" else np.ascontiguousarray(target, net.dtype)

@@ -78,6 +78,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         Functions called with the estimator after each epoch; one that returns something true ends the fit.
     n_threads : int, optional
         Threads to use; default: ``MLPX_NUM_THREADS``, else the cores this process may use. Small networks take one.
+    dtype : str
+        "float32" or "float64", of the weights and all arithmetic; "auto" follows the data that ``fit`` sees.
 
     Attributes
     ----------
@@ -134,6 +136,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         clip_norm: float | None = None,
         callbacks: Sequence[Callable[[Any], Any]] | None = None,
         n_threads: int | None = None,
+        dtype: str = "auto",
     ) -> None:
         self._keep(locals())
 

@@ -43,6 +43,7 @@ CONSTRAINTS: dict[str, Any] = {
     "n_iter_no_change": [AT_LEAST_ONE, Options(Real, {np.inf})],
     "max_fun": [AT_LEAST_ONE],
     "callbacks": [list, tuple, None],
+    "dtype": [StrOptions({"auto", "float32", "float64"})],
     "dropout": [ZERO_TO_ONE],
     "clip_norm": [ABOVE_ZERO, None],
     "n_threads": [AT_LEAST_ONE, None],

@@ -78,6 +78,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
         clip_norm: float | None = None,
         callbacks: Sequence[Callable[[Any], Any]] | None = None,
         n_threads: int | None = None,
+        dtype: str = "auto",
     ) -> None:
         self._keep(locals())
 

@@ -73,10 +73,10 @@ class Steps:
         self.adam = optimizer if isinstance(optimizer, Adam) else None
         self.eps = 0.0 if self.adam is None else self.adam.eps
         self.seed = seed
-        # What scikit-learn would report is known only for what it has.
+        # What scikit-learn would report is known only for what it has, and worth its price only where digits agree.
         dropped = any(isinstance(layer, Dropout) for layer in net.layers)
         logarithmic = isinstance(net.loss, CrossEntropy | BinaryCrossEntropy) and not net.loss.label_smoothing
-        self.rounds = logarithmic and not dropped
+        self.rounds = logarithmic and not dropped and net.dtype == "float64"
         self.order, self.address = np.zeros(0, np.int64), 0
         self.logits: Array = None
         self.stack = ExitStack()
