@@ -85,7 +85,7 @@ class PlanSteps:
         self.choice = Choice(self.threads)
         largest = max((batch_size * row.n_in * row.n_out for row in rows if row.op == "dense"), default=0)
         self.hold_blas = self.threads_module.single_threaded_blas if largest > SMALL_PRODUCT else nullcontext
-        self.seconds_per_step = (flops + 50.0 * batch_size * sum(row.n_out for row in rows) + 1e4) / 1e10
+        self.seconds_per_step = (flops + 50.0 * batch_size * sum(row.n_out for row in rows) + 1e4) / 5e10
         self._lay_out(rows)
 
     def _lay_out(self, rows: list[PlanRow]) -> None:
@@ -178,11 +178,11 @@ class PlanSteps:
         with self.hold_blas(), pool as others:
             done = 0
             while done < per_epoch:
-                steps = max(1, min(per_epoch - done, int(SLICE / self.seconds_per_step)))
+                threads, share = self.choice.next()
+                steps = max(1, min(per_epoch - done, int(share * SLICE / self.seconds_per_step)))
                 began = time.perf_counter()
                 part = slice(done, done + steps)
                 rows = order[done * batch : (done + steps) * batch]
-                threads = self.choice.threads()
                 taken = self._call(others, threads, first + done, rows, rates[part], losses[part])
                 with np.errstate(invalid="ignore", over="ignore"):
                     finite = math.isfinite(float(self.net.parameters.sum()))
@@ -223,7 +223,8 @@ class PlanSteps:
             self.net.buffers.statistics.view(np.uint8),
             self.statistics.view(np.uint8),
         )
-        started = [others.submit(self.run, thread, *shared) for thread in range(1, threads)]
+        t = self.threads_module
+        started = [others.submit(t.beside, t.processor(), self.run, thread, *shared) for thread in range(1, threads)]
         taken = self.run(0, *shared)
         for other in started:
             other.result()
@@ -261,30 +262,30 @@ class PlanSteps:
 class Choice:
     """All threads or one, whichever is faster now: other work on the machine can make threads that meet slower.
 
-    Blocks, not threads, decide the result, so the choice changes no bit of it. The first call, which finds everything
-    cold, does not count; the third tries one thread; later the slower of the two is tried again, ever more seldom.
+    Blocks, not threads, decide the result, so the choice changes no bit of it. After `SETTLED` calls one thread is
+    tried, for a tenth of a call; later the slower of the two is tried again, each `RETRIED` calls.
     """
 
+    SETTLED = 4
     RETRIED = 64
+    TRIAL = 0.1
 
     def __init__(self, threads: int) -> None:
         self.candidates = (threads, 1) if threads > 1 else (1,)
         self.seconds: dict[int, float] = {}
         self.calls = 0
 
-    def threads(self) -> int:
-        """Return the number of threads for the next call."""
-        if self.calls == 0:
-            return self.candidates[0]
-        untried = [n for n in self.candidates if n not in self.seconds]
-        if untried:
-            return untried[0]
-        best = min(self.candidates, key=self.seconds.__getitem__)
-        again = self.calls % self.RETRIED == 0 or self.calls in (8, 16, 32)
-        return next((n for n in self.candidates if n != best), best) if again else best
+    def next(self) -> tuple[int, float]:
+        """Return the number of threads for the next call, and what share of a call's usual time it should take."""
+        if self.calls < self.SETTLED or len(self.candidates) == 1:
+            return self.candidates[0], 1.0
+        best = min(self.seconds, key=self.seconds.__getitem__)
+        other = next(n for n in self.candidates if n != best)
+        trial = other not in self.seconds or self.calls % self.RETRIED == 0
+        return (other, self.TRIAL) if trial else (best, 1.0)
 
     def learn(self, threads: int, seconds_per_step: float) -> None:
-        """Take in what a call took."""
+        """Take in what a call took; not the first one's, which finds everything cold."""
         if self.calls:
             before = self.seconds.get(threads, seconds_per_step)
             self.seconds[threads] = 0.5 * before + 0.5 * seconds_per_step

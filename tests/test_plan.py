@@ -194,17 +194,22 @@ def test_deterministic_fits_are_bit_identical(n_threads) -> None:
 
 def test_the_faster_number_of_threads_is_chosen_and_the_other_tried_again() -> None:
     choice = plan_steps.Choice(4)
-    taken = []
-    for _ in range(200):
-        taken.append(choice.threads())
-        choice.learn(taken[-1], {4: 1.0, 1: 0.5}[taken[-1]])
-    assert taken[:4] == [4, 4, 1, 1]
-    assert [call for call, threads in enumerate(taken) if threads == 4] == [0, 1, 8, 16, 32, 64, 128, 192]
-    for _ in range(200):  # now the machine is ours again
-        taken.append(choice.threads())
-        choice.learn(taken[-1], {4: 0.1, 1: 0.5}[taken[-1]])
-    assert taken[-5:] == [4] * 5
-    assert {plan_steps.Choice(1).threads() for _ in range(3)} == {1}
+
+    def taken_when(seconds: dict[int, float]) -> list[tuple[int, float]]:
+        taken = []
+        for _ in range(200):
+            taken.append(choice.next())
+            choice.learn(taken[-1][0], seconds[taken[-1][0]])
+        return taken
+
+    slower = taken_when({4: 1.0, 1: 0.5})
+    assert slower[:6] == [(4, 1.0)] * 4 + [(1, 0.1), (1, 1.0)]
+    assert [call for call, (threads, _) in enumerate(slower) if threads == 4] == [0, 1, 2, 3, 64, 128, 192]
+    assert taken_when({4: 0.1, 1: 0.5})[-5:] == [(4, 1.0)] * 5  # the machine is ours again
+    alone = plan_steps.Choice(1)
+    for _ in range(100):
+        assert alone.next() == (1, 1.0)
+        alone.learn(1, 1.0)
 
 
 def test_repeated_fits_are_bit_identical() -> None:

@@ -1,7 +1,9 @@
 """How many threads, and how rows are shared among them."""
 
+import ctypes
 import math
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -77,6 +79,32 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_pools.clear)  # threads do not survive a fork
 
 
+def _find_processor() -> Callable[[], int]:
+    """Return the function that tells which core the calling thread runs on; one that says -1 where none can."""
+    try:
+        return ctypes.PyDLL(None).sched_getcpu
+    except (AttributeError, OSError, TypeError):
+        return lambda: -1
+
+
+processor = _find_processor()
+
+
+def beside(core, function, *args):
+    """Call a function on another core than ``core``, the caller's.
+
+    A scheduler may wake a helper on the core of the thread that woke it and leave it waiting there for tens of
+    milliseconds with another core idle (seen after a BLAS's own threads had run). Forbidding that core for a moment
+    moves the helper; then it may run anywhere again.
+    """
+    if core >= 0 and processor() == core and hasattr(os, "sched_setaffinity"):
+        allowed = os.sched_getaffinity(0)
+        if allowed - {core}:
+            os.sched_setaffinity(0, allowed - {core})
+            os.sched_setaffinity(0, allowed)
+    return function(*args)
+
+
 def share_rows(function, rows, work):
     """Call ``function(start, stop)`` over all rows, split over threads when the work (in elements) is worth it.
 
@@ -88,7 +116,8 @@ def share_rows(function, rows, work):
         function(0, rows)
         return
     cuts = [rows * t // threads for t in range(threads + 1)]
-    others = [pool(threads - 1).submit(function, a, b) for a, b in pairwise(cuts[1:])]
+    here = processor()
+    others = [pool(threads - 1).submit(beside, here, function, a, b) for a, b in pairwise(cuts[1:])]
     try:
         function(0, cuts[1])
     finally:

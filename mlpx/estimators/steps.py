@@ -164,7 +164,7 @@ class Steps:
         if order is not self.order:  # asking for an address takes as long as a small step
             self.order, self.address = order, order.ctypes.data
         alone = steps.threads == 1
-        threads = 1 if alone else steps.choice.threads()
+        threads = 1 if alone else steps.choice.next()[0]
         began = time.perf_counter()
         entries = (self.address + 8 * start, stop - start, optimizer.steps, optimizer.steps, threads)
         for place, entry in zip(steps.places, entries, strict=True):
