@@ -25,7 +25,7 @@ class Effort:
     sample : float
         Seconds of one sample: quick calls are repeated until they fill it, and the sample is their mean.
     pause : float
-        Seconds before each sample. Thread pools go on spinning after their work (OpenBLAS's for some 20 milliseconds);
+        Seconds before each sample. Thread pools go on spinning after their work (OpenBLAS's for some 80 milliseconds);
         the next implementation should not have to share the cores with them.
     """
 
@@ -45,7 +45,7 @@ def quick() -> bool:
 
 def effort() -> Effort:
     """Return how long to measure in this run."""
-    return Effort(2, 0.0, 0.0, 0.0) if quick() else Effort(15, 6.0, 0.004, 0.06)
+    return Effort(2, 0.0, 0.0, 0.0) if quick() else Effort(11, 12.0, 0.004, 0.12)
 
 
 def repeats(call: Call, sample: float) -> int:
