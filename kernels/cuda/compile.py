@@ -1,0 +1,75 @@
+"""Compile CUDA sources on first use, one instance of one kernel at a time, so that nobody waits for the others."""
+
+import re
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+FOLDER = Path(__file__).parent
+OPTIONS = ("-std=c++17",)
+INCLUDE = re.compile(r'^#include "(\w+\.cuh)"$', re.MULTILINE)
+STATIC_SHARED = 48 * 1024
+"""Bytes of shared memory a block may have without being asked for by name."""
+
+
+@cache
+def source(family: str) -> str:
+    """Return a family's CUDA source with its own headers put in, each once.
+
+    The text is whole: CuPy's cache on disk goes by the text it is given and would miss a change in a header.
+    """
+    seen: set[str] = set()
+
+    def included(match: re.Match[str]) -> str:
+        name = match[1]
+        if name in seen:
+            return ""
+        seen.add(name)
+        return INCLUDE.sub(included, (FOLDER / name).read_text(encoding="utf-8").replace("#pragma once\n", ""))
+
+    return INCLUDE.sub(included, (FOLDER / f"{family}.cu").read_text(encoding="utf-8"))
+
+
+class Kernel:
+    """One instance of a CUDA kernel, ready to be launched on CuPy's current stream.
+
+    Attributes
+    ----------
+    name : str
+        The instance as C++ writes it: ``softmax_warp<float, 32>``.
+    """
+
+    def __init__(self, family: str, name: str) -> None:
+        import cupy
+
+        self.name = name
+        module = cupy.RawModule(code=source(family), options=OPTIONS, name_expressions=(name,))
+        self._function = module.get_function(name)
+
+    def __call__(
+        self, grid: int | tuple[int, ...], block: int | tuple[int, ...], args: tuple[Any, ...], shared: int = 0
+    ) -> None:
+        """Launch over ``grid`` blocks of ``block`` threads with ``shared`` bytes of dynamic shared memory.
+
+        Arguments are CuPy arrays and NumPy scalars of the parameter's exact type: CuPy would pass a Python int or
+        float as eight bytes, whatever the kernel takes.
+        """
+        if shared > STATIC_SHARED:
+            self._function.max_dynamic_shared_size_bytes = shared
+        self._function(_dimensions(grid), _dimensions(block), args, shared_mem=shared)
+
+
+@cache
+def kernel(family: str, name: str) -> Kernel:
+    """Return a kernel of ``<family>.cu``, compiled on the first call.
+
+    Raises
+    ------
+    ImportError
+        Without CuPy.
+    """
+    return Kernel(family, name)
+
+
+def _dimensions(size: int | tuple[int, ...]) -> tuple[int, ...]:
+    return size if isinstance(size, tuple) else (size,)
