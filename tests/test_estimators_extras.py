@@ -1,26 +1,12 @@
 """What the estimators can do beyond scikit-learn's; that the defaults change nothing is the parity grid's to show."""
 
-import warnings
-
 import matplotlib
 import numpy as np
 import pytest
-from sklearn.datasets import make_classification
-from sklearn.exceptions import ConvergenceWarning
+from estimators_kit import NUMBERS, X, Y, fitted
 
 from mlpx import MLPClassifier, MLPRegressor
 from mlpx.ops.activation import TABLE
-
-X, Y = make_classification(n_samples=150, n_features=6, n_informative=4, n_classes=3, random_state=0)
-NUMBERS = np.column_stack([X[:, 0] * X[:, 1], X[:, 2]])
-
-
-def fitted(kind=MLPClassifier, y=Y, x=X, validation_data=None, sample_weight=None, **params):
-    """Return an estimator after a few epochs, whatever warnings it gives about them."""
-    settings = {"hidden_layer_sizes": (8, 5), "max_iter": 5, "random_state": 0, "learning_rate_init": 0.01, **params}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        return kind(**settings).fit(x, y, sample_weight=sample_weight, validation_data=validation_data)
 
 
 @pytest.mark.parametrize("activation", sorted(TABLE))

@@ -108,8 +108,11 @@ class BaseMLP(Explained):
                 held_out = self._checked(*validation_data[:2], reset=False) + tuple(validation_data[2:3] or (None,))
             self._fit_stochastic(net, X, target, y, stratify, weight, incremental, held_out)
         else:
-            if self.dropout or self.clip_norm is not None or self.callbacks or validation_data is not None:
-                raise ValueError("solver='lbfgs' takes no dropout, clip_norm, callbacks and validation_data.")
+            refused = (self.dropout, self.batch_norm, self.clip_norm is not None, self.callbacks, validation_data)
+            if any(refused):
+                raise ValueError(
+                    "solver='lbfgs' takes no dropout, batch_norm, clip_norm, callbacks and validation_data."
+                )
             self._fit_lbfgs(net, X, target, weight)
         if not np.isfinite(net.parameters).all():
             raise self._not_finite()
@@ -188,8 +191,8 @@ class BaseMLP(Explained):
         steps = Steps(net, x, target, weight, batch_size, self._optimizer, float(self.alpha), self.n_threads, seed)
         with steps, interrupt.held_back() as pressed:
             self._epochs(steps, n, batch_size, held_out, pressed, incremental)
-        if self.early_stopping and self._watch.best is not None:
-            net.parameters[...] = self._watch.best
+        if self.early_stopping:
+            self._watch.restore(net.buffers)
 
     def _epochs(
         self, steps: Steps, n: int, batch_size: int, held_out: Any, pressed: interrupt.Interrupt, incremental: bool
@@ -235,7 +238,7 @@ class BaseMLP(Explained):
             watch.scores.append(self._score(*held_out))
             self._say(f"Validation score: {watch.scores[-1]:f}")
         if self.early_stopping:
-            watch.see_score(watch.scores[-1], self.tol, self._net.parameters)
+            watch.see_score(watch.scores[-1], self.tol, self._net.buffers)
         else:
             watch.see_loss(self.loss_, self.tol)
         what = "Validation score did not improve" if self.early_stopping else "Training loss did not improve"

@@ -68,6 +68,9 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         For "lbfgs": most evaluations of the loss.
     dropout : float
         Probability of dropping after each hidden layer, in [0, 1).
+    batch_norm, layer_norm : bool
+        Whether to normalise before each hidden activation: each unit over the rows of the batch (in predictions by
+        running statistics), or each row over the units. One of the two at most; "lbfgs" takes no batch norm.
     class_weight : dict or "balanced", optional
         Weights of the classes, which multiply ``sample_weight``.
     label_smoothing : float
@@ -88,6 +91,9 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
     coefs_, intercepts_ : list of array
         Weights (n_in, n_out) and biases (n_out,) by layer: views of the network's own, so that writing to them, or
         putting other arrays in their place, changes predictions.
+    norms_ : list of dict
+        With a norm: for each hidden layer its arrays "gamma", "beta" and, for batch norms, the running "mean" and
+        "var", each (n_units,); views likewise.
     loss_, best_loss_, best_validation_score_ : float
     loss_curve_, validation_scores_ : list of float
     n_iter_, t_, n_layers_, n_outputs_, n_features_in_ : int
@@ -131,6 +137,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         n_iter_no_change: float = 10,
         max_fun: int = 15000,
         dropout: float = 0.0,
+        batch_norm: bool = False,
+        layer_norm: bool = False,
         class_weight: Any = None,
         label_smoothing: float = 0.0,
         clip_norm: float | None = None,

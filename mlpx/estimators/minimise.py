@@ -13,7 +13,9 @@ from mlpx.typing import Array
 
 
 class Objective:
-    """The loss and its gradient as functions of one vector: the coefs, then the intercepts, layer by layer."""
+    """The loss and its gradient as functions of one vector: the coefs, then the intercepts, layer by layer; then what
+    norms there are.
+    """
 
     def __init__(
         self, net: Sequential, x: Any, target: Array, weight: Array | None, alpha: float, n_threads: int | None
@@ -21,6 +23,8 @@ class Objective:
         self.net, self.alpha = net, alpha
         dense = [layer for layer in net.all_layers() if isinstance(layer, Dense)]
         self.parameters = [layer.parameters[name] for name in ("w", "b") for layer in dense]
+        others = [layer for layer in net.all_layers() if not isinstance(layer, Dense)]
+        self.parameters += [p for layer in others for p in layer.parameters.values()]
         self.n_weights = sum(p.size for p in self.parameters if p.decay)
         self.rows = np.arange(x.shape[0])
         self.total = float(x.shape[0] if weight is None else weight.sum())

@@ -45,6 +45,8 @@ CONSTRAINTS: dict[str, Any] = {
     "callbacks": [list, tuple, None],
     "dtype": [StrOptions({"auto", "float32", "float64"})],
     "dropout": [ZERO_TO_ONE],
+    "batch_norm": ["boolean"],
+    "layer_norm": ["boolean"],
     "clip_norm": [ABOVE_ZERO, None],
     "n_threads": [AT_LEAST_ONE, None],
 }

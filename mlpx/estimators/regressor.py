@@ -75,6 +75,8 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
         delta: float = 1.0,
         quantiles: Sequence[float] = (0.5,),
         dropout: float = 0.0,
+        batch_norm: bool = False,
+        layer_norm: bool = False,
         clip_norm: float | None = None,
         callbacks: Sequence[Callable[[Any], Any]] | None = None,
         n_threads: int | None = None,

@@ -20,7 +20,7 @@ class Snapshot:
                 state = {k: _copies(v) for k, v in vars(attributes[name]).items()}
                 self.inside.append((attributes[name], state))
         net = attributes.get("_net")
-        self.parameters = None if net is None else net.parameters.copy()
+        self.buffers = None if net is None else (net.parameters.copy(), net.buffers.statistics.copy())
 
     def restore(self, attributes: dict[str, Any]) -> None:
         """Put everything back."""
@@ -28,8 +28,9 @@ class Snapshot:
         attributes.update(self.attributes)
         for each, state in self.inside:
             vars(each).update(state)
-        if self.parameters is not None:
-            attributes["_net"].parameters[...] = self.parameters
+        if self.buffers is not None:
+            buffers = attributes["_net"].buffers
+            buffers.parameters[...], buffers.statistics[...] = self.buffers
 
 
 def _copies(value: Any) -> Any:

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from mlpx.layers import Buffers
 from mlpx.typing import Array
 
 
@@ -18,8 +19,8 @@ class Watch:
     best_loss, best_score : float
     idle : int
         Epochs in a row without an improvement of at least ``tol``.
-    best : array, optional
-        The parameters of the best score.
+    best : tuple of array, optional
+        The parameters and running statistics of the best score.
     """
 
     losses: list[float] = field(default_factory=list)
@@ -27,19 +28,24 @@ class Watch:
     best_loss: float = np.inf
     best_score: float = -np.inf
     idle: int = 0
-    best: Array | None = None
+    best: tuple[Array, Array] | None = None
 
     def see_loss(self, loss: float, tol: float) -> None:
         """Take in an epoch's training loss."""
         self.idle = self.idle + 1 if loss > self.best_loss - tol else 0
         self.best_loss = min(self.best_loss, loss)
 
-    def see_score(self, score: float, tol: float, parameters: Array) -> None:
-        """Take in an epoch's validation score, which may be NaN, and keep the parameters of the best."""
+    def see_score(self, score: float, tol: float, buffers: Buffers) -> None:
+        """Take in an epoch's validation score, which may be NaN, and keep the weights of the best."""
         self.idle = self.idle + 1 if score < self.best_score + tol else 0
         if score > self.best_score:
             self.best_score = score
-            self.best = parameters.copy()
+            self.best = (buffers.parameters.copy(), buffers.statistics.copy())
+
+    def restore(self, buffers: Buffers) -> None:
+        """Put the weights of the best score back."""
+        if self.best is not None:
+            buffers.parameters[...], buffers.statistics[...] = self.best
 
 
 def next_rate(policy: str, lr: float, message: str) -> tuple[float | None, str]:

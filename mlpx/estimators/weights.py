@@ -12,7 +12,7 @@ from mlpx.backend import using_backend
 from mlpx.errors import unknown
 from mlpx.estimators.parameters import ACTIVATIONS, CONSTRAINTS
 from mlpx.estimators.stopping import Watch
-from mlpx.layers import Activation, Dense, Dropout, Layer, Softmax
+from mlpx.layers import Activation, BatchNorm, Dense, Dropout, Layer, LayerNorm, Softmax
 from mlpx.losses import Loss
 from mlpx.model import Sequential
 from mlpx.typing import Array
@@ -36,9 +36,16 @@ class Weights(BaseEstimator):  # type: ignore[misc]
 
     def _build(self, sizes: list[int], dtype: str) -> Sequential:
         """Return a network of all zeros."""
+        if self.batch_norm and self.layer_norm:
+            raise ValueError("batch_norm and layer_norm are both True; a hidden layer has one norm or none.")
+        norm = BatchNorm if self.batch_norm else LayerNorm if self.layer_norm else None
         layers: list[Layer] = []
         for (n_in, n_out), kind in zip(itertools.pairwise(sizes), [*self._kinds(len(sizes) - 2), None], strict=True):
-            layers.append(Dense(n_in, n_out, "identity" if kind is None else ACTIVATIONS[kind], init="zeros"))
+            name = "identity" if kind is None else ACTIVATIONS[kind]
+            if kind is None or norm is None:
+                layers.append(Dense(n_in, n_out, name, init="zeros"))
+            else:
+                layers += [Dense(n_in, n_out, init="zeros"), norm(n_out), Activation(name)]
             if kind is not None and self.dropout:
                 layers.append(Dropout(self.dropout))
         if self.out_activation_ != "identity":
@@ -79,21 +86,35 @@ class Weights(BaseEstimator):  # type: ignore[misc]
     def _dense(self) -> list[Dense]:
         return [layer for layer in self._net.all_layers() if isinstance(layer, Dense)]
 
+    def _norms(self) -> list[dict[str, Array]]:
+        """Return views of the gain, shift and running statistics of each norm, by their names."""
+        norms = [layer for layer in self._net.all_layers() if isinstance(layer, BatchNorm | LayerNorm)]
+        return [{name: p.value for name, p in (norm.parameters | norm.statistics).items()} for norm in norms]
+
     def _show(self) -> None:
         """Let the attributes be views of the network's weights, so that writing to either changes both."""
         self.coefs_ = [layer.value("w").T for layer in self._dense()]
         self.intercepts_ = [layer.value("b") for layer in self._dense()]
-        self._shown = [*self.coefs_, *self.intercepts_]
+        self.__dict__.pop("norms_", None)
+        if self.batch_norm or self.layer_norm:
+            self.norms_ = self._norms()
+        self._shown = self._arrays()
         self._built_for = self._options()
+
+    def _arrays(self) -> list[Array]:
+        """Return every array of the attributes that a network is made of."""
+        norms = [array for norm in vars(self).get("norms_", ()) for array in norm.values()]
+        return [*self.coefs_, *self.intercepts_, *norms]
 
     def _options(self) -> tuple[Any, ...]:
         """Return what a network is built from beside its widths."""
         given = self.activation
-        return given if isinstance(given, str) else tuple(given), self.out_activation_, self.dropout, self._loss()
+        kinds = given if isinstance(given, str) else tuple(given)
+        return kinds, self.out_activation_, self.dropout, self.batch_norm, self.layer_norm, self._loss()
 
     def _network(self) -> Sequential:
         """Return the network, with whatever arrays its user has put into the attributes."""
-        arrays = [*self.coefs_, *self.intercepts_]
+        arrays = self._arrays()
         shown = vars(self).get("_shown")
         same = shown is not None and len(shown) == len(arrays) and all(map(lambda a, b: a is b, arrays, shown))
         if not same or self._built_for != self._options():
@@ -101,6 +122,9 @@ class Weights(BaseEstimator):  # type: ignore[misc]
             self._net = self._build(sizes, np.dtype(self.coefs_[0].dtype).name)
             for layer, w, b in zip(self._dense(), self.coefs_, self.intercepts_, strict=True):
                 layer.value("w")[...], layer.value("b")[...] = w.T, b
+            for now, before in zip(self._norms(), vars(self).get("norms_", ()), strict=False):
+                for name in now.keys() & before.keys():
+                    now[name][...] = before[name]
             self._show()
         net: Sequential = self._net
         return net
