@@ -1,9 +1,6 @@
 """How kernels are compiled: without the GIL, without Python objects, cached on disk outside the installation."""
 
 import hashlib
-import os
-import sys
-import tempfile
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -11,31 +8,10 @@ from typing import Any
 
 import numba
 
+from mlpx_kernels.cache import folder as cache_folder
+
 FASTMATH = {"contract", "reassoc", "nsz", "arcp"}
 """Sums may be reordered (that is what vectorises them) and a*b+c fused; NaN and infinities keep their meaning."""
-
-
-def _candidates() -> list[Path]:
-    """Return the places for compiled kernels, best first."""
-    if "MLPX_CACHE_DIR" in os.environ:
-        return [Path(os.environ["MLPX_CACHE_DIR"])]
-    places = []
-    if os.environ.get("XDG_CACHE_HOME"):
-        places.append(Path(os.environ["XDG_CACHE_HOME"]) / "mlpx")
-    try:
-        home = Path.home()
-    except RuntimeError:  # no HOME and no entry in the password file
-        home = None
-    if home == Path("/"):  # what an empty HOME comes to: nobody's home
-        home = None
-    if home is not None and sys.platform == "win32":
-        places.append(Path(os.environ.get("LOCALAPPDATA", home)) / "mlpx" / "cache")
-    elif home is not None:
-        places.append(home / ("Library/Caches" if sys.platform == "darwin" else ".cache") / "mlpx")
-    # Named for the user, private, and only used when it is ours: others may write to the folder for temporary files.
-    owner = os.getuid() if hasattr(os, "getuid") else "user"
-    places.append(Path(tempfile.gettempdir()) / f"mlpx-{owner}")
-    return places
 
 
 @cache
@@ -48,18 +24,8 @@ def cache_directory() -> str | None:
     source = hashlib.sha256()
     for file in sorted(Path(__file__).parent.glob("*.py")):
         source.update(file.read_bytes())
-    for place in _candidates():
-        folder = place / f"kernels-{source.hexdigest()[:16]}"
-        try:
-            place.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if hasattr(os, "getuid") and place.stat().st_uid != os.getuid():
-                continue  # never load code from a folder that somebody else owns
-            folder.mkdir(mode=0o700, exist_ok=True)
-            with tempfile.TemporaryFile(dir=folder):
-                return str(folder)
-        except OSError:
-            continue
-    return None
+    place = cache_folder(f"kernels-{source.hexdigest()[:16]}")
+    return None if place is None else str(place)
 
 
 def kernel(function: Callable[..., Any]) -> Any:
