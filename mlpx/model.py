@@ -30,9 +30,10 @@ class Sequential(Network):
     *layers : Layer
         In order. A last layer `Softmax`, `MaskedSoftmax` or ``Activation("sigmoid")`` is fused with its loss.
     loss : str, Loss or callable, optional
-        "cross_entropy", "binary_cross_entropy", "squared_error", "absolute_error", "huber", "quantile", "poisson", an
-        object of `mlpx.losses`, or ``function(prediction, target) -> (loss, gradient)``. Default: what suits the last
-        layer (softmax: cross_entropy; sigmoid: binary_cross_entropy; exp: poisson; otherwise squared_error).
+        "cross_entropy", "binary_cross_entropy", "focal", "binary_focal", "hinge", "squared_error", "absolute_error",
+        "huber", "quantile", "poisson", "gamma", an object of `mlpx.losses`, or ``function(prediction, target) -> (loss,
+        gradient)``. Default: what suits the last layer (softmax: cross_entropy; sigmoid: binary_cross_entropy; exp:
+        poisson; otherwise squared_error).
     dtype : str
         "float32" or "float64".
     seed : int

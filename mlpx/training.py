@@ -17,7 +17,7 @@ from mlpx.errors import DivergenceError, TrainingInterrupted, check_count, check
 from mlpx.fullbatch import FullBatch, Objective
 from mlpx.history import History
 from mlpx.layers import Context
-from mlpx.losses import BinaryCrossEntropy, CrossEntropy
+from mlpx.losses import ClassLoss, LabelLoss
 from mlpx.network import Network
 from mlpx.optimizers import Optimizer
 from mlpx.plan_steps import PlanSteps
@@ -133,7 +133,7 @@ def check_data(net: Network, batch: Batch, prefix: str) -> None:
     if batch.sample_weight is not None and not bool(xp.any(batch.sample_weight > 0)):
         raise ValueError(f"{prefix}sample_weight: is 0 everywhere; at least one row must count.")
     masked_output = any(layer.uses_mask for layer in net.layers[-1].walk())
-    if batch.mask is not None and masked_output and isinstance(net.loss, CrossEntropy):
+    if batch.mask is not None and masked_output and isinstance(net.loss, ClassLoss):
         mask = to_numpy(batch.mask).reshape(-1, batch.mask.shape[-1])
         target = to_numpy(batch.target)
         if target.dtype.kind == "i":
@@ -273,14 +273,15 @@ def accuracy(net: Network, z: Array, batch: Batch) -> float | None:
     counts = np.ones(scores.shape[:-1], bool)
     if batch.sample_weight is not None:
         counts = to_numpy(batch.sample_weight) > 0
-    if isinstance(net.loss, CrossEntropy):
+    if isinstance(net.loss, ClassLoss):
         if batch.mask is not None and any(layer.uses_mask for layer in net.layers[-1].walk()):
             scores = np.where(to_numpy(batch.mask), scores, -np.inf)
             counts = counts & to_numpy(batch.mask).any(axis=-1)
         truth = target if target.dtype.kind == "i" else target.argmax(axis=-1)
         right = scores.argmax(axis=-1) == truth
-    elif isinstance(net.loss, BinaryCrossEntropy):
-        right = ((scores > (0.0 if net.loss.fuses(net.layers[-1]) else 0.5)) == (target > 0.5)).mean(axis=-1)
+    elif isinstance(net.loss, LabelLoss):
+        threshold = 0.0 if net.loss.fuses(net.layers[-1]) else net.loss.threshold
+        right = ((scores > threshold) == (target > 0.5)).mean(axis=-1)
     else:
         return None
     return float(right[counts].mean()) if counts.any() else None

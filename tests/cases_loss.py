@@ -118,6 +118,36 @@ def _softmax_cross_entropy_special() -> Iterator[Case]:
         yield Case(f"{label}-target-forbidden", (z, y, None, None, forbidden), {}, k)
 
 
+@of("softmax_focal")
+def _softmax_focal() -> Iterator[Case]:
+    for shape in SHAPES:
+        for label, dtype in both("x".join(map(str, shape))):
+            z, y = 3.0 * normal("z", *shape, dtype=dtype), labels(*shape[:-1], c=shape[-1])
+            k = z.size + CHAIN
+            yield Case(f"{label}-labels", (z, y), {}, k)
+            if shape != (4,):
+                mask = with_targets_allowed(flags("mask", *shape), y)
+                yield Case(f"{label}-all", (z, y, weights("r", *shape[:-1], dtype=dtype), mask), {"focus": 0.5}, k)
+    n, c = 8, 5
+    k = n * c + CHAIN
+    for label, dtype in both("special"):
+        z, y = 3.0 * normal("z", n, c, dtype=dtype), labels(n, c=c)
+        yield Case(f"{label}-dense", (z, probabilities("t", n, c, dtype=dtype)), {"focus": 1.0}, k)
+        yield Case(f"{label}-focus-0", (z, y), {"focus": 0.0}, k)
+        yield Case(f"{label}-huge", (z * dtype.type(1e4), y), {}, k)
+        yield Case(f"{label}-huge-sharp", (z * dtype.type(1e4), y), {"focus": 0.3}, k)
+        r = np.where(np.arange(n) % 3 == 0, 0.0, 1.5).astype(dtype)
+        bad = z.copy()
+        bad[::3] = np.nan
+        yield Case(f"{label}-nan-in-rows-of-weight-0", (bad, y, r), {}, k)
+        yield Case(f"{label}-nan-in-a-row-that-counts", (bad, y), {}, k)
+        mask = with_targets_allowed(flags("mask", n, c), y)
+        mask[1] = False
+        yield Case(f"{label}-nan-under-the-mask", (np.where(mask, z, dtype.type(np.nan)), y, None, mask), {}, k)
+        for layout in LAYOUTS:
+            yield Case(f"{label}-{layout}", lay(layout, z, y, r, mask), {}, k)
+
+
 # --- losses of single outputs -----------------------------------------------------------------------------------------
 
 REGRESSION: dict[str, list[dict[str, Any]]] = {
@@ -126,16 +156,23 @@ REGRESSION: dict[str, list[dict[str, Any]]] = {
     "huber": [{}, {"delta": 0.3}],
     "quantile": [{}, {"q": (0.9,)}],
     "poisson": [{}],
+    "gamma": [{}],
+    "hinge": [{}],
+    "sigmoid_focal": [{}, {"focus": 0.5}],
 }
 
 
 def _target(name: str, *shape: int, dtype: Any) -> Any:
-    """Return targets that suit the loss: probabilities, counts, or any numbers."""
+    """Return targets that suit the loss: probabilities, counts, positive or any numbers."""
     t = normal("t", *shape)
-    if name == "sigmoid_cross_entropy":
+    if name in ("sigmoid_cross_entropy", "sigmoid_focal"):
         t = np.where(flags("hard", *shape), t > 0, 1 / (1 + np.exp(-t)))
     elif name == "poisson":
         t = np.round(np.abs(3 * t))
+    elif name == "gamma":
+        t = np.exp(t)
+    elif name == "hinge":
+        t = t > 0
     return t.astype(dtype)
 
 

@@ -61,6 +61,8 @@ OPTIONS = [
     (lambda: fullbatch.LBFGS(tol=-1), ValueError, r"tol: "),
     (lambda: losses.Huber(0), ValueError, r"delta: "),
     (lambda: losses.Quantile((0.5, 1.0)), ValueError, r"q: "),
+    (lambda: losses.Focal(-1.0), ValueError, r"focus: "),
+    (lambda: losses.BinaryFocal("hard"), TypeError, r"focus: "),
     (lambda: losses.CrossEntropy(label_smoothing=2), ValueError, r"label_smoothing: "),
     (lambda: losses.CrossEntropy(class_weight=(1, -1, 1)), ValueError, r"class_weight: "),
     (lambda: mlpx.EarlyStopping(patience=0), ValueError, r"patience: "),

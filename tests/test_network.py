@@ -50,6 +50,10 @@ LOSSES = {
     "quantile": ("linear", losses.Quantile((0.1, 0.5, 0.9)), T + 5 * np.sign(T)),
     "poisson": ("exp", losses.Poisson(), np.abs(T).round()),
     "poisson of log-rates": ("linear", losses.Poisson(), np.abs(T).round()),
+    "gamma": ("exp", losses.Gamma(), np.abs(T) + 0.1),
+    "focal": ("softmax", losses.Focal(1.5), Y),
+    "binary_focal": ("sigmoid", losses.BinaryFocal(), T > 0),
+    "hinge": ("linear", losses.Hinge(), T > 0),
     "custom": ("linear", lambda y, t: (((y - t) ** 4).mean(), 4 * (y - t) ** 3 / y.size), T),
 }
 
@@ -92,6 +96,18 @@ def test_all_layers_have_been_checked() -> None:
     assert {loss.name for _, loss, _ in LOSSES.values() if isinstance(loss, losses.Loss)} | {"custom"} == set(
         losses.Loss.kinds
     )
+
+
+@pytest.mark.parametrize(
+    ("output", "loss", "y"), [("linear", "hinge", T > 0), ("sigmoid", "binary_focal", T > 0), ("softmax", "focal", Y)]
+)
+def test_accuracy_of_losses_of_classes(output, loss, y) -> None:
+    """What counts as right is what the prediction says: the largest probability, a half, or the sign of a margin."""
+    net = network(output=output, loss=loss)
+    history = net.fit(X, y, epochs=3, validation=(X, y), progress=False)
+    p = net.predict(X)
+    right = p.argmax(axis=1) == y if output == "softmax" else (p > (0.0 if output == "linear" else 0.5)) == y
+    np.testing.assert_allclose(history.validation_accuracy[-1], right.mean())
 
 
 # --- predict ------------------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ P = np.abs(normal("p", N, C)) / np.abs(normal("p", N, C)).sum(axis=1, keepdims=T
 R = np.where(np.arange(N) % 3 == 1, 0.0, 0.5 + np.abs(normal("r", N)))
 CLASS_WEIGHT = 0.2 + np.abs(normal("class", C))
 MASK = flags("mask", N, C) | np.eye(C, dtype=bool)[Y]
-ELEMENTWISE = ["squared_error", "absolute_error", "huber", "quantile", "poisson"]
+ELEMENTWISE = ["squared_error", "absolute_error", "huber", "quantile", "poisson", "gamma", "hinge", "sigmoid_focal"]
 
 
 @pytest.fixture(autouse=True, params=["off", "auto"], ids=["reference", "fused"])
@@ -214,6 +214,14 @@ def huber(delta: float) -> Callable[[float, float], float]:
     return lambda y, t: (y - t) ** 2 / 2 if abs(y - t) <= delta else delta * (abs(y - t) - delta / 2)
 
 
+def focal(focus: float) -> Callable[[float, float], float]:
+    def each(z: float, t: float) -> float:
+        p = 1.0 / (1.0 + math.exp(-z))
+        return -t * (1 - p) ** focus * math.log(p) - (1 - t) * p**focus * math.log(1 - p)
+
+    return each
+
+
 FORMULAS: list[tuple[str, dict[str, Any], Callable[[float, float], float]]] = [
     ("squared_error", {}, lambda y, t: (y - t) ** 2 / 2),
     ("absolute_error", {}, lambda y, t: abs(y - t)),
@@ -222,6 +230,10 @@ FORMULAS: list[tuple[str, dict[str, Any], Callable[[float, float], float]]] = [
     ("quantile", {}, pinball(0.5)),
     ("quantile", {"q": (0.9,)}, pinball(0.9)),
     ("poisson", {}, lambda y, t: math.exp(y) - t * y),
+    ("gamma", {}, lambda y, t: y + t * math.exp(-y)),
+    ("hinge", {}, lambda y, t: max(0.0, 1.0 - (2 * t - 1) * y)),
+    ("sigmoid_focal", {}, focal(2.0)),
+    ("sigmoid_focal", {"focus": 0.5}, focal(0.5)),
 ]
 
 
@@ -264,10 +276,10 @@ def test_equal_is_no_loss_and_no_gradient() -> None:
 
 
 def call(name: str, y: Any, r: Any) -> tuple[Any, Any]:
-    return ops.ALL[name](y, Y if name == "softmax_cross_entropy" else T, r)
+    return ops.ALL[name](y, Y if name.startswith("softmax") else T, r)
 
 
-EVERY = [*ELEMENTWISE, "sigmoid_cross_entropy", "softmax_cross_entropy"]
+EVERY = [*ELEMENTWISE, "sigmoid_cross_entropy", "softmax_cross_entropy", "softmax_focal"]
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
@@ -305,7 +317,7 @@ def test_weight_two_is_the_row_twice(name: str) -> None:
     twice[3] = 2.0
     loss, dy = call(name, Z, twice)
     rows = np.r_[np.arange(N), 3]
-    target = (Y if name == "softmax_cross_entropy" else T)[rows]
+    target = (Y if name.startswith("softmax") else T)[rows]
     expected, expected_dy = ops.ALL[name](Z[rows], target)
     np.testing.assert_allclose(loss, expected, rtol=1e-13)
     np.testing.assert_allclose(dy[3], 2 * expected_dy[3], rtol=1e-12, atol=1e-16)
@@ -315,7 +327,7 @@ def test_weight_two_is_the_row_twice(name: str) -> None:
 
 @pytest.mark.parametrize("name", EVERY)
 def test_leading_axes_are_rows(name: str) -> None:
-    target = Y if name == "softmax_cross_entropy" else T
+    target = Y if name.startswith("softmax") else T
     loss, dy = ops.ALL[name](Z.reshape(2, 4, C), target.reshape(2, 4, *target.shape[1:]), R.reshape(2, 4))
     expected, expected_dy = ops.ALL[name](Z, target, R)
     np.testing.assert_allclose(loss, expected, rtol=1e-14)

@@ -9,7 +9,10 @@ import pytest
 from mlpx import ops
 
 Z, Y, T = np.zeros((4, 3)), np.array([0, 1, 2, 0]), np.zeros((4, 3))
-ELEMENTWISE = ["squared_error", "absolute_error", "huber", "quantile", "poisson", "sigmoid_cross_entropy"]
+ELEMENTWISE = [
+    "squared_error", "absolute_error", "huber", "quantile", "poisson", "sigmoid_cross_entropy", "gamma", "hinge",
+    "sigmoid_focal",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -36,6 +39,10 @@ ELEMENTWISE = ["squared_error", "absolute_error", "huber", "quantile", "poisson"
         (lambda: ops.huber(Z, T, delta=0.0), ValueError, "delta: expected"),
         (lambda: ops.huber(Z, T, delta=np.inf), ValueError, "delta: expected a finite number"),
         (lambda: ops.quantile(Z, T, q=(0.1, 0.9)), ValueError, "q has 2 entries; expected 1 or 3"),
+        (lambda: ops.softmax_focal(Z, Y + 1), ValueError, "softmax_focal: target holds class numbers from 1 to 3"),
+        (lambda: ops.softmax_focal(Z, T[:, :2]), ValueError, r"softmax_focal: target has shape \(4, 2\)"),
+        (lambda: ops.softmax_focal(Z, Y, focus=-1.0), ValueError, "focus: expected"),
+        (lambda: ops.sigmoid_focal(Z, T, focus=np.nan), ValueError, "focus: expected"),
         (lambda: ops.quantile(Z, T, q=(1.0,)), ValueError, r"q: expected .*\(0, 1\), got 1.0"),
     ],
 )

@@ -39,6 +39,10 @@ LOSSES = [
     losses.Huber(2.5),
     losses.Quantile((0.1, 0.5, 0.9)),
     losses.Poisson(),
+    losses.Gamma(),
+    losses.Focal(1.5),
+    losses.BinaryFocal(0.5),
+    losses.Hinge(),
 ]
 
 

@@ -3,16 +3,17 @@
 from mlpx.op import ALL
 from mlpx.ops.activation import activation, activation_grad
 from mlpx.ops.dense import dense, dense_grad, dense_grad_rows
+from mlpx.ops.deviance import gamma, poisson
 from mlpx.ops.dropout import dropout
 from mlpx.ops.loss import (
     absolute_error,
     huber,
-    poisson,
     quantile,
     sigmoid_cross_entropy,
     softmax_cross_entropy,
     squared_error,
 )
+from mlpx.ops.margin import hinge, sigmoid_focal, softmax_focal
 from mlpx.ops.norm import (
     batch_norm,
     batch_norm_grad,
@@ -55,6 +56,8 @@ __all__ = [
     "dense_grad",
     "dense_grad_rows",
     "dropout",
+    "gamma",
+    "hinge",
     "huber",
     "layer_norm",
     "layer_norm_grad",
@@ -69,8 +72,10 @@ __all__ = [
     "rprop_inplace",
     "sgd_inplace",
     "sigmoid_cross_entropy",
+    "sigmoid_focal",
     "softmax",
     "softmax_cross_entropy",
+    "softmax_focal",
     "softmax_grad",
     "squared_error",
 ]

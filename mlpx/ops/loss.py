@@ -21,7 +21,7 @@ def _check_weight(caller: str, argument: str, weight: Array | None, shape: tuple
         raise ValueError(f"{caller}: {argument} has shape {tuple(weight.shape)}; expected {tuple(shape)}.")
 
 
-def _check_classes(
+def check_classes(
     z: Array,
     target: Array,
     sample_weight: Array | None = None,
@@ -29,8 +29,9 @@ def _check_classes(
     mask: Array | None = None,
     *,
     label_smoothing: float = 0.0,
+    caller: str = "softmax_cross_entropy",
 ) -> None:
-    caller = "softmax_cross_entropy"
+    """Raise ValueError unless the arrays of a loss of classes fit its logits ``z``."""
     if z.ndim < 1 or z.shape[-1] == 0:
         raise ValueError(f"{caller}: z has shape {tuple(z.shape)}; expected (..., c) with at least one class.")
     check_number("label_smoothing", label_smoothing, 0.0, 1.0)
@@ -47,7 +48,7 @@ def _check_classes(
         check_mask(caller, mask, z.shape)
 
 
-def _row_weight(xp: Namespace, sample_weight: Array | None, like: Array) -> Array:
+def row_weight(xp: Namespace, sample_weight: Array | None, like: Array) -> Array:
     """Return the row weights r as (rows, 1)."""
     if sample_weight is None:
         return xp.ones_like(like[:, :1])
@@ -56,7 +57,7 @@ def _row_weight(xp: Namespace, sample_weight: Array | None, like: Array) -> Arra
 
 @op(
     numpy="mlpx_kernels.cpu.loss:softmax_cross_entropy",
-    check=_check_classes,
+    check=check_classes,
     vjp=lambda dy, out, z, *a, **p: (dy * out[1],),
 )
 def softmax_cross_entropy(
@@ -106,15 +107,8 @@ def softmax_cross_entropy(
     """
     c = z.shape[-1]
     logits = rows(z, xp)
-    r = _row_weight(xp, sample_weight, logits)
-    if kind_of(target) == "i":
-        label = xp.reshape(target, (logits.shape[0], 1))
-        _check_labels(xp, label, c)
-        # A label outside the classes finds no column: its row is made NaN, which no training overlooks.
-        t = xp.asarray(label == backend_of(z).arange(c)[None, :], dtype=z.dtype)
-        t = xp.where((label < 0) | (label >= c), xp.nan, t)
-    else:
-        t = rows(target, xp)
+    r = row_weight(xp, sample_weight, logits)
+    t = one_hot(xp, target, logits, "softmax_cross_entropy") if kind_of(target) == "i" else rows(target, xp)
     weighted_t = t if class_weight is None else t * class_weight
     q = t
     if mask is None:
@@ -145,20 +139,28 @@ def softmax_cross_entropy(
     return loss, xp.reshape(xp.where(allowed & counts, dz, 0.0), z.shape)
 
 
-def _check_labels(xp: Namespace, label: Array, c: int) -> None:
-    """Raise for class numbers out of range, where looking at them costs no transfer from a device."""
+def one_hot(xp: Namespace, target: Array, like: Array, caller: str) -> Array:
+    """Return class numbers (n,) as rows of zeros and a one, of the shape (n, c) and dtype of ``like``.
+
+    Numbers out of range raise, where looking at them costs no transfer from a device. Else a label outside the classes
+    finds no column: its row is made NaN, which no training overlooks.
+    """
+    c = like.shape[-1]
+    label = xp.reshape(target, (like.shape[0], 1))
     if xp.__name__ == "numpy" and label.size and (label.min() < 0 or label.max() >= c):
         raise ValueError(
-            f"softmax_cross_entropy: target holds class numbers from {label.min()} to {label.max()}; expected 0 to "
-            f"{c - 1} for z with {c} classes."
+            f"{caller}: target holds class numbers from {label.min()} to {label.max()}; expected 0 to {c - 1} for z "
+            f"with {c} classes."
         )
+    t = xp.asarray(label == backend_of(like).arange(c)[None, :], dtype=like.dtype)
+    return xp.where((label < 0) | (label >= c), xp.nan, t)
 
 
-def _weighted_mean(
+def weighted_mean(
     xp: Namespace, each: Array, gradient: Array, sample_weight: Array | None, mask: Array | None
 ) -> tuple[Array, Array]:
     """Return sum_i r_i sum_o each_io / sum_i r_i and the gradient to match; masked elements count for nothing."""
-    r = _row_weight(xp, sample_weight, rows(each, xp))
+    r = row_weight(xp, sample_weight, rows(each, xp))
     total = xp.sum(r)
     r = r / xp.where(total > 0, total, 1.0)
     counts = (r > 0) if mask is None else (r > 0) & rows(mask, xp)
@@ -166,7 +168,7 @@ def _weighted_mean(
     return loss, xp.reshape(xp.where(counts, r * rows(gradient, xp), 0.0), gradient.shape)
 
 
-def _check_elements(
+def check_elements(
     y: Array,
     target: Array,
     sample_weight: Array | None = None,
@@ -175,6 +177,7 @@ def _check_elements(
     delta: float = 1.0,
     caller: str = "loss",
 ) -> None:
+    """Raise ValueError unless a loss's arrays match the prediction ``y`` element by element."""
     if tuple(target.shape) != tuple(y.shape) or y.ndim < 1:
         raise ValueError(
             f"{caller}: target has shape {tuple(target.shape)}, the prediction {tuple(y.shape)}; they must match."
@@ -194,16 +197,17 @@ def _check_sigmoid(
     *,
     label_smoothing: float = 0.0,
 ) -> None:
-    _check_elements(z, target, sample_weight, mask, caller="sigmoid_cross_entropy")
+    check_elements(z, target, sample_weight, mask, caller="sigmoid_cross_entropy")
     _check_weight("sigmoid_cross_entropy", "pos_weight", pos_weight, z.shape[-1:])
     check_number("label_smoothing", label_smoothing, 0.0, 1.0)
 
 
-def _own_gradient(dy: Array, out: Any, *args: Any, **params: Any) -> tuple[Array, ...]:
+def own_gradient(dy: Array, out: Any, *args: Any, **params: Any) -> tuple[Array, ...]:
+    """Return the gradient that a loss has computed beside its value, scaled by ``dy``."""
     return (dy * out[1],)
 
 
-@op(numpy="mlpx_kernels.cpu.loss:sigmoid_cross_entropy", check=_check_sigmoid, vjp=_own_gradient)
+@op(numpy="mlpx_kernels.cpu.loss:sigmoid_cross_entropy", check=_check_sigmoid, vjp=own_gradient)
 def sigmoid_cross_entropy(
     xp: Namespace,
     z: Array,
@@ -244,10 +248,10 @@ def sigmoid_cross_entropy(
     each = xp.where(positive != 0, positive * softplus(-z, xp), 0.0)
     each = each + xp.where(t != 1, (1.0 - t) * softplus(z, xp), 0.0)
     gradient = sigmoid(z, xp) * (positive + 1.0 - t) - positive
-    return _weighted_mean(xp, each, gradient, sample_weight, mask)
+    return weighted_mean(xp, each, gradient, sample_weight, mask)
 
 
-@op(check=_check_elements, vjp=_own_gradient)
+@op(check=check_elements, vjp=own_gradient)
 def squared_error(
     xp: Namespace, y: Array, target: Array, sample_weight: Array | None = None, mask: Array | None = None
 ) -> tuple[Array, Array]:
@@ -256,19 +260,19 @@ def squared_error(
     Arrays as in `sigmoid_cross_entropy`; returns (loss, dy).
     """
     e = y - target
-    return _weighted_mean(xp, 0.5 * e * e, e, sample_weight, mask)
+    return weighted_mean(xp, 0.5 * e * e, e, sample_weight, mask)
 
 
-@op(check=_check_elements, vjp=_own_gradient)
+@op(check=check_elements, vjp=own_gradient)
 def absolute_error(
     xp: Namespace, y: Array, target: Array, sample_weight: Array | None = None, mask: Array | None = None
 ) -> tuple[Array, Array]:
     """Absolute error: ``l_i = sum_o |y_io - t_io|``; gradient ``sign(y - t) r_i / sum r``, 0 where they are equal."""
     e = y - target
-    return _weighted_mean(xp, xp.abs(e), xp.sign(e), sample_weight, mask)
+    return weighted_mean(xp, xp.abs(e), xp.sign(e), sample_weight, mask)
 
 
-@op(check=_check_elements, vjp=_own_gradient)
+@op(check=check_elements, vjp=own_gradient)
 def huber(
     xp: Namespace,
     y: Array,
@@ -284,7 +288,7 @@ def huber(
     """
     e = y - target
     near = xp.clip(e, -delta, delta)
-    return _weighted_mean(xp, near * (e - 0.5 * near), near, sample_weight, mask)
+    return weighted_mean(xp, near * (e - 0.5 * near), near, sample_weight, mask)
 
 
 def _check_quantiles(
@@ -295,14 +299,14 @@ def _check_quantiles(
     *,
     q: tuple[float, ...] = (0.5,),
 ) -> None:
-    _check_elements(y, target, sample_weight, mask, caller="quantile")
+    check_elements(y, target, sample_weight, mask, caller="quantile")
     if len(q) not in (1, y.shape[-1]):
         raise ValueError(f"quantile: q has {len(q)} entries; expected 1 or {y.shape[-1]}, one per output.")
     for each in q:
         check_number("q", each, 0.0, 1.0, open_low=True, open_high=True)
 
 
-@op(check=_check_quantiles, vjp=_own_gradient)
+@op(check=_check_quantiles, vjp=own_gradient)
 def quantile(
     xp: Namespace,
     y: Array,
@@ -320,17 +324,4 @@ def quantile(
     levels = backend_of(y).asarray(list(q), y.dtype)
     each = xp.maximum(levels * e, (levels - 1.0) * e)
     gradient = xp.where(e > 0, -levels, xp.where(e < 0, 1.0 - levels, 0.0 * e))  # NaN stays NaN
-    return _weighted_mean(xp, each, gradient, sample_weight, mask)
-
-
-@op(check=_check_elements, vjp=_own_gradient)
-def poisson(
-    xp: Namespace, z: Array, target: Array, sample_weight: Array | None = None, mask: Array | None = None
-) -> tuple[Array, Array]:
-    """Poisson deviance up to a constant, from the logarithm z of the rate: ``l_i = sum_o e^z - t z``, in nats.
-
-    ``target`` holds counts or rates of at least 0. Gradient ``(e^z - t) r_i / sum r``. Overflows to inf above
-    z = 88 in float32, which stops a fit.
-    """
-    rate = xp.exp(z)
-    return _weighted_mean(xp, rate - target * z, rate - target, sample_weight, mask)
+    return weighted_mean(xp, each, gradient, sample_weight, mask)

@@ -1,0 +1,81 @@
+"""What every loss is: options, how targets come in, and (loss, gradient) of a batch."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from dataclasses import asdict
+from typing import Any, ClassVar
+
+import numpy as np
+
+from mlpx.backend import Backend, as_float_array, backend_of
+from mlpx.errors import check_number
+from mlpx.layers import Layer
+from mlpx.typing import Array, ArrayLike, Shape
+
+
+class Loss(ABC):
+    """A loss: a weighted mean over rows. ``loss(z, target, ...)`` returns (loss, dz).
+
+    Where `fuses` says so, ``z`` is the *input* of the network's last layer (logits), and the gradient that of the
+    layer and the loss in one: softmax + cross-entropy needs no logarithm of a small probability.
+    """
+
+    kinds: ClassVar[dict[str, type["Loss"]]] = {}
+    """Name to class; model files name losses, and only these are ever made."""
+
+    name: ClassVar[str]
+
+    def __init_subclass__(cls) -> None:
+        if "name" in vars(cls):  # what several losses share has none
+            Loss.kinds[cls.name] = cls
+
+    def fuses(self, head: Layer) -> bool:
+        """Return whether the loss is computed from the input of the output layer ``head``."""
+        return False
+
+    @abstractmethod
+    def __call__(
+        self, z: Array, target: Array, sample_weight: Array | None = None, mask: Array | None = None
+    ) -> tuple[Array, Array]:
+        """Return the loss () and its gradient, of the shape of ``z``."""
+
+    def prepare(self, y: ArrayLike, shape: Shape, dtype: str, backend: Backend) -> Array:
+        """Return targets as an array of the prediction's ``shape``; a lone output may lack its axis.
+
+        Raises
+        ------
+        ValueError
+            If the shape does not fit.
+        """
+        target = as_float_array("y", y, dtype, backend)
+        if tuple(target.shape) == tuple(shape[:-1]) and shape[-1] == 1:
+            return backend.xp.reshape(target, shape)
+        if tuple(target.shape) != tuple(shape):
+            raise ValueError(f"y: has shape {tuple(target.shape)}; expected {tuple(shape)} to match the output.")
+        return target
+
+    def config(self) -> dict[str, Any]:
+        """Return the options as data that JSON can hold."""
+        return asdict(self)  # type: ignore[call-overload, no-any-return]
+
+
+def weights(argument: str, values: Any) -> tuple[float, ...] | None:
+    """Return a loss's weights, one per output, as numbers of at least 0; None for none."""
+    if values is None:
+        return None
+    if not isinstance(values, Iterable):
+        raise TypeError(f"{argument}: expected one number per output, got {values!r}.")
+    for value in values:
+        check_number(argument, value, 0.0)
+    return tuple(float(value) for value in values)
+
+
+def check_length(argument: str, values: tuple[float, ...] | None, n_out: int) -> None:
+    """Raise ValueError unless there is one value per output."""
+    if values is not None and len(values) != n_out:
+        raise ValueError(f"{argument}: has {len(values)} values; the network has {n_out} outputs.")
+
+
+def on_device(values: tuple[float, ...] | None, like: Array) -> Array | None:
+    """Return a loss's weights as an array beside another one."""
+    return None if values is None else backend_of(like).asarray(np.array(values), like.dtype)

@@ -1,0 +1,41 @@
+"""A loss that is a function of the user's own."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from mlpx.losses.base import Loss
+from mlpx.typing import Array
+
+
+@dataclass(frozen=True)
+class CustomLoss(Loss):
+    """A loss of your own: ``function(prediction, target) -> (loss, gradient for the prediction)``.
+
+    It sees whole batches and carries its own mean. Sample weights and masks are refused; a network with such a loss
+    cannot be saved, since a function is code.
+    """
+
+    name = "custom"
+    function: Callable[[Array, Array], tuple[Array, Array]]
+
+    def __call__(
+        self, z: Array, target: Array, sample_weight: Array | None = None, mask: Array | None = None
+    ) -> tuple[Array, Array]:
+        """Return what the function returns."""
+        if sample_weight is not None or mask is not None:
+            raise ValueError("loss: a custom loss takes neither sample_weight nor mask.")
+        result = self.function(z, target)
+        if not isinstance(result, tuple | list) or len(result) != 2:
+            raise TypeError(f"loss: a function of your own returns (loss, gradient), not {type(result).__name__}.")
+        loss, dz = result
+        if tuple(getattr(dz, "shape", ())) != tuple(z.shape):
+            raise ValueError(
+                f"loss: the gradient that your function returns has shape {tuple(getattr(dz, 'shape', ()))}; expected "
+                f"{tuple(z.shape)}, that of the prediction."
+            )
+        return loss, dz
+
+    def config(self) -> dict[str, Any]:
+        """Raise: code is never saved."""
+        raise ValueError("loss: a network with a custom loss cannot be saved; set net.loss to a named loss first.")

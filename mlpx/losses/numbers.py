@@ -1,0 +1,135 @@
+"""Losses of numbers: what a regression minimises."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mlpx import ops
+from mlpx.backend import Backend, as_float_array
+from mlpx.errors import check_number
+from mlpx.layers import Activation, Layer
+from mlpx.losses.base import Loss, check_length
+from mlpx.typing import Array, ArrayLike, Shape
+
+
+@dataclass(frozen=True)
+class SquaredError(Loss):
+    """Half the squared error; see `mlpx.ops.squared_error`."""
+
+    name = "squared_error"
+
+    def __call__(
+        self, z: Array, target: Array, sample_weight: Array | None = None, mask: Array | None = None
+    ) -> tuple[Array, Array]:
+        """Return the loss () and its gradient for the prediction z (..., o)."""
+        return ops.squared_error(z, target, sample_weight, mask)
+
+
+@dataclass(frozen=True)
+class AbsoluteError(Loss):
+    """The absolute error; see `mlpx.ops.absolute_error`."""
+
+    name = "absolute_error"
+
+    def __call__(
+        self, z: Array, target: Array, sample_weight: Array | None = None, mask: Array | None = None
+    ) -> tuple[Array, Array]:
+        """Return the loss () and its gradient for the prediction z (..., o)."""
+        return ops.absolute_error(z, target, sample_weight, mask)
+
+
+@dataclass(frozen=True)
+class Huber(Loss):
+    """Huber's loss; ``delta``, in units of y, is where it turns linear. See `mlpx.ops.huber`."""
+
+    name = "huber"
+    delta: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_number("delta", self.delta, 0.0, open_low=True)
+
+    def __call__(
+        self, z: Array, target: Array, sample_weight: Array | None = None, mask: Array | None = None
+    ) -> tuple[Array, Array]:
+        """Return the loss () and its gradient for the prediction z (..., o)."""
+        return ops.huber(z, target, sample_weight, mask, delta=self.delta)
+
+
+@dataclass(frozen=True)
+class Quantile(Loss):
+    """Pinball loss: one output for each quantile level of ``q``, in (0, 1). See `mlpx.ops.quantile`."""
+
+    name = "quantile"
+    q: tuple[float, ...] = (0.5,)
+
+    def __post_init__(self) -> None:
+        levels = tuple(np.atleast_1d(self.q).tolist())
+        if not levels:
+            raise ValueError("q: is empty; expected at least one quantile level.")
+        for each in levels:
+            check_number("q", each, 0.0, 1.0, open_low=True, open_high=True)
+        object.__setattr__(self, "q", levels)
+
+    def __call__(
+        self, z: Array, target: Array, sample_weight: Array | None = None, mask: Array | None = None
+    ) -> tuple[Array, Array]:
+        """Return the loss () and its gradient for the predictions z (..., number of levels)."""
+        return ops.quantile(z, target, sample_weight, mask, q=self.q)
+
+    def prepare(self, y: ArrayLike, shape: Shape, dtype: str, backend: Backend) -> Array:
+        """Return targets of the output's shape; a single value per row is compared with every level."""
+        check_length("q", self.q, shape[-1])
+        target = as_float_array("y", y, dtype, backend)
+        if tuple(target.shape) == tuple(shape[:-1]):
+            target = backend.xp.reshape(target, (*shape[:-1], 1))
+        if tuple(target.shape) == (*shape[:-1], 1):
+            target = backend.xp.concat([target] * shape[-1], axis=-1)
+        return super().prepare(target, shape, dtype, backend)
+
+
+@dataclass(frozen=True)
+class Poisson(Loss):
+    """Poisson deviance from the log-rate; with an ``exp`` output the prediction is the rate. See `mlpx.ops.poisson`."""
+
+    name = "poisson"
+
+    def fuses(self, head: Layer) -> bool:
+        """Return True for an exp layer."""
+        return isinstance(head, Activation) and head.kind == "exp"
+
+    def __call__(
+        self, z: Array, target: Array, sample_weight: Array | None = None, mask: Array | None = None
+    ) -> tuple[Array, Array]:
+        """Return the loss () and its gradient for the log-rates z (..., o)."""
+        return ops.poisson(z, target, sample_weight, mask)
+
+    def prepare(self, y: ArrayLike, shape: Shape, dtype: str, backend: Backend) -> Array:
+        """Return targets of at least 0, of the output's shape."""
+        target = super().prepare(y, shape, dtype, backend)
+        if target.size and float(backend.xp.min(target)) < 0:
+            raise ValueError(f"y: holds {float(backend.xp.min(target)):g}; counts and rates are at least 0.")
+        return target
+
+
+@dataclass(frozen=True)
+class Gamma(Loss):
+    """Gamma deviance from the log-mean; with an ``exp`` output the prediction is the mean. See `mlpx.ops.gamma`."""
+
+    name = "gamma"
+
+    def fuses(self, head: Layer) -> bool:
+        """Return True for an exp layer."""
+        return isinstance(head, Activation) and head.kind == "exp"
+
+    def __call__(
+        self, z: Array, target: Array, sample_weight: Array | None = None, mask: Array | None = None
+    ) -> tuple[Array, Array]:
+        """Return the loss () and its gradient for the log-means z (..., o)."""
+        return ops.gamma(z, target, sample_weight, mask)
+
+    def prepare(self, y: ArrayLike, shape: Shape, dtype: str, backend: Backend) -> Array:
+        """Return targets above 0, of the output's shape."""
+        target = super().prepare(y, shape, dtype, backend)
+        if target.size and float(backend.xp.min(target)) <= 0:
+            raise ValueError(f"y: holds {float(backend.xp.min(target)):g}; a gamma loss takes numbers above 0.")
+        return target
