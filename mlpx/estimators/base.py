@@ -95,6 +95,8 @@ class BaseMLP(Explained):
             if (sample_weight < 0).any():
                 raise ValueError("sample_weight: holds negative values; expected at least 0.")
         sample_weight = self._row_weights(y, sample_weight, incremental)
+        if callable(self.loss) and sample_weight is not None:
+            raise ValueError("loss: a function of your own takes no weights, of rows or of classes; use a named loss.")
         self._random_state = check_random_state(self.random_state)
         if fresh:
             self._start([X.shape[1], *sizes, self.n_outputs_], X.dtype.name if self.dtype == "auto" else self.dtype)

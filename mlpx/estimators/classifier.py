@@ -15,9 +15,20 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_target, unique_labels
 
 from mlpx.estimators.base import BaseMLP, _has_steps
-from mlpx.estimators.parameters import CONSTRAINTS, ZERO_TO_ONE
-from mlpx.losses import BinaryCrossEntropy, CrossEntropy, Loss
+from mlpx.estimators.losses import LossFunction, custom
+from mlpx.estimators.parameters import AT_LEAST_ZERO, CONSTRAINTS, ZERO_TO_ONE
+from mlpx.losses import BinaryCrossEntropy, BinaryFocal, CrossEntropy, Focal, Hinge, Loss
 from mlpx.typing import Array
+
+
+def _has_probabilities(estimator: Any) -> bool:
+    if estimator.loss == "hinge":
+        raise AttributeError("loss='hinge' gives margins and no probabilities; see decision_function.")
+    return True
+
+
+def _has_margins(estimator: Any) -> bool:
+    return bool(estimator.loss == "hinge")
 
 
 class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
@@ -66,6 +77,13 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         Epochs without improvement after which a fit ends.
     max_fun : int
         For "lbfgs": most evaluations of the loss.
+    loss : str or callable
+        "log_loss"; "focal" (makes little of rows that are right already); "hinge", one class against the rest
+        (`predict`, and `decision_function` in place of probabilities); or a function ``loss(y_true, output) -> (mean
+        loss, its gradient for output)`` of whole batches. ``y_true`` holds 0 and 1, a column per class, of the shape
+        of ``output``: the probabilities; of two classes that of the second alone, (n, 1). It takes no weights.
+    focus : float
+        For "focal": at least 0, often written gamma; 0 is "log_loss".
     dropout : float
         Probability of dropping after each hidden layer, in [0, 1).
     batch_norm, layer_norm : bool
@@ -101,13 +119,15 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
     feature_names_in_ : array of str
         Only after fitting to a frame whose columns have names.
     out_activation_ : str
-        "softmax", or "logistic" for two classes and for indicator matrices.
+        "softmax", or "logistic" for two classes and for indicator matrices; "identity" for "hinge".
     """
 
     _parameter_constraints: dict[str, Any] = {  # noqa: RUF012  (scikit-learn's own convention)
         **CONSTRAINTS,
         "class_weight": [dict, StrOptions({"balanced"}), None],
         "label_smoothing": [ZERO_TO_ONE],
+        "loss": [StrOptions({"log_loss", "focal", "hinge"}), callable],
+        "focus": [AT_LEAST_ZERO],
     }
 
     def __init__(
@@ -136,6 +156,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         epsilon: float = 1e-8,
         n_iter_no_change: float = 10,
         max_fun: int = 15000,
+        loss: str | LossFunction = "log_loss",
+        focus: float = 2.0,
         dropout: float = 0.0,
         batch_norm: bool = False,
         layer_norm: bool = False,
@@ -149,13 +171,24 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         self._keep(locals())
 
     def _out_activation(self) -> str:
+        if self.loss == "hinge":
+            return "identity"
         return "softmax" if self._label_binarizer.y_type_ == "multiclass" else "logistic"
 
-    def _loss(self) -> Loss | None:
-        if not self.label_smoothing:
-            return None
-        kind = CrossEntropy if self.out_activation_ == "softmax" else BinaryCrossEntropy
-        return kind(label_smoothing=self.label_smoothing)
+    def _loss_options(self) -> tuple[Any, ...]:
+        return self.loss, self.focus, self.label_smoothing
+
+    def _loss(self) -> Loss:
+        if self.label_smoothing and self.loss != "log_loss":
+            raise ValueError(f"label_smoothing: is for loss='log_loss'; set it to 0 for loss={self.loss!r}.")
+        exclusive = self.out_activation_ == "softmax"
+        if self.loss == "focal":
+            return (Focal if exclusive else BinaryFocal)(self.focus)
+        if self.loss == "hinge":
+            return Hinge()
+        if self.loss != "log_loss":
+            return custom(self.loss)
+        return (CrossEntropy if exclusive else BinaryCrossEntropy)(label_smoothing=self.label_smoothing)
 
     def _row_weights(self, y: Any, sample_weight: Array | None, incremental: bool) -> Array | None:
         if self.class_weight is None:
@@ -176,7 +209,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
             self._check_classes(unique_labels(y))
         indicator = self._label_binarizer.transform(y)
         self.n_outputs_ = indicator.shape[1]
-        target = indicator.argmax(axis=1) if self._out_activation() == "softmax" else indicator.astype(np.float64)
+        numbered = self._out_activation() == "softmax" and not callable(self.loss)
+        target = indicator.argmax(axis=1) if numbered else indicator.astype(np.float64)
         return target, y, indicator.astype(bool) if self.n_outputs_ == 1 else None
 
     def _check_classes(self, classes: Array) -> None:
@@ -215,7 +249,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         return self._fit(X, y, sample_weight, incremental=True, classes=classes)
 
     def _labels(self, output: Array) -> Array:
-        return self._label_binarizer.inverse_transform(output.ravel() if self.n_outputs_ == 1 else output)
+        output = output.ravel() if self.n_outputs_ == 1 else output
+        return self._label_binarizer.inverse_transform(output, threshold=0.0 if self.loss == "hinge" else None)
 
     def _score(self, x: Any, y: Any, weight: Array | None) -> float:
         output = self._output_of(x, self._net)
@@ -225,11 +260,25 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         """Return the most probable class of each row (n,), or an indicator matrix of labels (n, n_outputs)."""
         return self._labels(self._output(X))
 
+    @available_if(_has_margins)  # type: ignore[untyped-decorator]
+    def decision_function(self, X: Any) -> Array:
+        """Return the margins that ``loss="hinge"`` is computed from; the class of the largest is predicted.
+
+        Returns
+        -------
+        margins : array (n, n_classes), or (n,) for two classes
+            Above 0 where a class (of two, the second) or a label is predicted against the rest.
+        """
+        output = self._output(X)
+        return output.ravel() if self.n_outputs_ == 1 else output
+
+    @available_if(_has_probabilities)  # type: ignore[untyped-decorator]
     def predict_proba(self, X: Any) -> Array:
-        """Return the probability of each class (n, n_classes), in the order of ``classes_``."""
+        """Return the probability of each class (n, n_classes), in the order of ``classes_``; not for "hinge"."""
         output = self._output(X)
         return np.concatenate([1 - output, output], axis=1) if self.n_outputs_ == 1 else output
 
+    @available_if(_has_probabilities)  # type: ignore[untyped-decorator]
     def predict_log_proba(self, X: Any) -> Array:
         """Return the logarithm of ``predict_proba``, in nats."""
         with np.errstate(divide="ignore"):

@@ -11,8 +11,9 @@ from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.metaestimators import available_if
 
 from mlpx.estimators.base import BaseMLP, _has_steps
+from mlpx.estimators.losses import LossFunction, custom
 from mlpx.estimators.parameters import ABOVE_ZERO, CONSTRAINTS
-from mlpx.losses import AbsoluteError, Huber, Loss, Quantile
+from mlpx.losses import Huber, Loss, Quantile, find
 from mlpx.typing import Array
 
 
@@ -21,9 +22,11 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
 
     Parameters
     ----------
-    loss : str
-        "squared_error", or "poisson" for counts and rates: the output is then positive. Also "absolute_error", "huber"
-        and "quantile".
+    loss : str or callable
+        "squared_error", or "poisson" for counts and rates: the output is then positive. Also "gamma" for positive
+        numbers whose error is a factor (as are prices, durations and claims; the output is positive too),
+        "absolute_error", "huber" and "quantile"; or a function ``loss(y_true, output) -> (mean loss, its gradient for
+        output)`` of whole batches, arrays (n, n_outputs) both. It takes no weights.
     delta : float
         For "huber": where it turns linear, in units of y.
     quantiles : sequence of float
@@ -34,20 +37,20 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
     Attributes
     ----------
     out_activation_ : str
-        "identity", or "exp" for "poisson".
+        "identity", or "exp" for "poisson" and "gamma".
     coefs_, intercepts_, loss_, loss_curve_, ... : as in `MLPClassifier`
     """
 
     _parameter_constraints: dict[str, Any] = {  # noqa: RUF012  (scikit-learn's own convention)
         **CONSTRAINTS,
-        "loss": [StrOptions({"squared_error", "poisson", "absolute_error", "huber", "quantile"})],
+        "loss": [StrOptions({"squared_error", "poisson", "absolute_error", "huber", "quantile", "gamma"}), callable],
         "delta": [ABOVE_ZERO],
         "quantiles": ["array-like"],
     }
 
     def __init__(
         self,
-        loss: str = "squared_error",
+        loss: str | LossFunction = "squared_error",
         hidden_layer_sizes: Any = (100,),
         activation: str | Sequence[str] = "relu",
         *,
@@ -85,14 +88,17 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
         self._keep(locals())
 
     def _out_activation(self) -> str:
-        return "exp" if self.loss == "poisson" else "identity"
+        return "exp" if self.loss in ("poisson", "gamma") else "identity"
 
-    def _loss(self) -> Loss | None:
-        if self.loss == "absolute_error":
-            return AbsoluteError()
+    def _loss_options(self) -> tuple[Any, ...]:
+        return self.loss, self.delta, tuple(self.quantiles)
+
+    def _loss(self) -> Loss:
+        if callable(self.loss):
+            return custom(self.loss)
         if self.loss == "huber":
             return Huber(float(self.delta))
-        return Quantile(tuple(self.quantiles)) if self.loss == "quantile" else None
+        return Quantile(tuple(self.quantiles)) if self.loss == "quantile" else find(self.loss)
 
     def _encode(self, y: Any, incremental: bool) -> tuple[Array, Any, None]:
         """Return targets (n, n_outputs) for the network, and the numbers as they came."""
@@ -100,6 +106,8 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
             y = column_or_1d(y, warn=True)
         if self.loss == "poisson" and y.min() < 0:
             raise ValueError(f"y: holds {y.min():g}; loss='poisson' takes counts and rates of at least 0.")
+        if self.loss == "gamma" and y.min() <= 0:
+            raise ValueError(f"y: holds {y.min():g}; loss='gamma' takes numbers above 0.")
         target = y.reshape(-1, 1) if y.ndim == 1 else y
         if self.loss == "quantile":
             if target.shape[1] > 1:

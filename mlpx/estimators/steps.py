@@ -15,8 +15,9 @@ from scipy.special import expit, xlogy
 
 from mlpx import plan
 from mlpx.batch import Batch
+from mlpx.estimators.losses import constant
 from mlpx.layers import Context, Dropout
-from mlpx.losses import BinaryCrossEntropy, CrossEntropy, Poisson, SquaredError
+from mlpx.losses import BinaryCrossEntropy, CrossEntropy, SquaredError
 from mlpx.network import Network
 from mlpx.optimizers import Adam, Optimizer
 from mlpx.plan_steps import PlanSteps
@@ -67,9 +68,7 @@ class Steps:
         self.all = Batch(x, target, None, weight)
         self.sparse = not isinstance(x, np.ndarray)
         self.decayed = slice(0, max((stop for _, stop, decay, _ in net.buffers.groups if decay), default=0))
-        self.constant = None
-        if isinstance(net.loss, Poisson):  # what makes the deviance of a perfect prediction 0
-            self.constant = (xlogy(target, target) - target).sum(axis=1)
+        self.constant = constant(net.loss, target)
         self.adam = optimizer if isinstance(optimizer, Adam) else None
         self.eps = 0.0 if self.adam is None else self.adam.eps
         self.seed = seed
@@ -199,7 +198,8 @@ class Steps:
         weight = None if batch.sample_weight is None else batch.sample_weight[rows]
         part = Batch(x, batch.target[rows], None, weight)
         loss = float(net.step(part, Context(True, self.seed, optimizer.steps, need_dx=False)))
-        self.logits = net.evaluate(part)[1]
+        if self.rounds:
+            self.logits = net.evaluate(part)[1]
         if lr and math.isfinite(loss):
             optimizer.l2 = l2
             if self.adam is not None:

@@ -13,7 +13,6 @@ from mlpx.errors import unknown
 from mlpx.estimators.parameters import ACTIVATIONS, CONSTRAINTS
 from mlpx.estimators.stopping import Watch
 from mlpx.layers import Activation, BatchNorm, Dense, Dropout, Layer, LayerNorm, Softmax
-from mlpx.losses import Loss
 from mlpx.model import Sequential
 from mlpx.typing import Array
 
@@ -52,10 +51,6 @@ class Weights(BaseEstimator):  # type: ignore[misc]
             layers.append(Softmax() if self.out_activation_ == "softmax" else Activation(HEADS[self.out_activation_]))
         with using_backend("numpy"):
             return Sequential(*layers, loss=self._loss(), dtype=dtype)
-
-    def _loss(self) -> Loss | None:
-        """Return the loss; None for the one that belongs to the output activation."""
-        return None
 
     def _kinds(self, n_hidden: int) -> list[str]:
         """Return the name of each hidden layer's activation."""
@@ -110,7 +105,7 @@ class Weights(BaseEstimator):  # type: ignore[misc]
         """Return what a network is built from beside its widths."""
         given = self.activation
         kinds = given if isinstance(given, str) else tuple(given)
-        return kinds, self.out_activation_, self.dropout, self.batch_norm, self.layer_norm, self._loss()
+        return kinds, self.out_activation_, self.dropout, self.batch_norm, self.layer_norm, self._loss_options()
 
     def _network(self) -> Sequential:
         """Return the network, with whatever arrays its user has put into the attributes."""
