@@ -16,6 +16,7 @@ from mlpx.layers.base import PlanRow
 from mlpx.op import fused_mode
 from mlpx.typing import Array
 from mlpx_kernels import Unsupported
+from mlpx_kernels.activations import CODES, SAVES_INPUT
 
 NO_MASK = np.empty((0, 0), np.bool_)
 ALIGNMENT = 16
@@ -85,19 +86,19 @@ class Table:
     """
 
     def __init__(self, rows: Sequence[PlanRow], n: int, reserved: int, dtype: str, *, training: bool) -> None:
-        k, pieces, codes = kernels("job"), kernels("pieces_layers"), kernels("activation")
+        k, pieces = kernels("job"), kernels("pieces_layers")
         self.whole = np.full((len(rows), k.N_COLUMNS), -1, np.int64)
         self.reals = np.zeros((len(rows), k.N_REALS))
         self.size = padded(reserved)
         self.pieces: list[Any] = []
         source, source_gradient = 0, -1
         for line, row in enumerate(rows):
-            kind = codes.CODES[row.kind]
+            kind = CODES[row.kind]
             output = self._place(n * row.n_out)
             gradient = self._place(n * row.n_out) if training else -1
             # What the gradient needs: the output, or the pre-activation where the output does not determine it.
             saved, extra = output, -1
-            if kind in codes.SAVES_INPUT:
+            if kind in SAVES_INPUT:
                 saved = self._place(n * row.n_out) if row.op == "dense" else source
             if row.op == "dropout":
                 extra = self._place(n * row.n_out)

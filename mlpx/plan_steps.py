@@ -21,6 +21,7 @@ from mlpx.schedules import Constant, Schedule
 from mlpx.steps import AfterSteps
 from mlpx.typing import Array
 from mlpx_kernels import Unsupported
+from mlpx_kernels.updates import encode
 
 SLICE = 0.05
 """Seconds of one call: progress bars move and Ctrl-C works in between."""
@@ -101,7 +102,7 @@ class PlanSteps:
         loss = LOSSES.index(net.loss.name)
         mask = net.loss_mask(train)
         column = _column(net)
-        kind, numbers = plan.kernels("update").encode(
+        kind, numbers = encode(
             type(optimizer).op.name,  # type: ignore[attr-defined]
             lr=optimizer.lr,
             clip=math.inf if optimizer.clip_value is None else optimizer.clip_value,

@@ -17,6 +17,7 @@ from mlpx.op import using_fused
 
 pytest.importorskip("numba", reason="Numba is not installed: there is nothing compiled")
 
+from mlpx_kernels import updates
 from mlpx_kernels.cpu import activation, compile, dense, mathematics, softmax, threads, update
 from mlpx_kernels.cpu.compile import inlined, kernel
 
@@ -101,7 +102,7 @@ def test_float32_stays_float32() -> None:
             assert vectors_of_double(fresh) == [], activation.NAMES[code]
     for kind in range(len(update.LOOPS)):
         fresh = inlined(update.update_loop(kind).py_func)
-        fresh(x, y, z, z.copy(), np.ones(update.N_NUMBERS))
+        fresh(x, y, z, z.copy(), np.ones(updates.N_NUMBERS))
         assert vectors_of_double(fresh) == []
     for compiled in (softmax.run_softmax, softmax.run_log_softmax):
         fresh = inlined(compiled.py_func)

@@ -11,30 +11,9 @@ from numba import types
 from numba.extending import overload
 
 from mlpx_kernels import Unsupported
+from mlpx_kernels.activations import CODES, NAMES
 from mlpx_kernels.cpu.compile import inlined, kernel
 from mlpx_kernels.cpu.mathematics import JIT, erf, exp, expm1, sigmoid, softplus, tanh
-
-NAMES = (
-    "identity",
-    "relu",
-    "leaky_relu",
-    "elu",
-    "selu",
-    "gelu",
-    "gelu_tanh",
-    "silu",
-    "mish",
-    "softplus",
-    "sigmoid",
-    "tanh",
-    "softsign",
-    "hard_sigmoid",
-    "exp",
-)
-"""In the order of their codes; the same as in mlpx.ops.activation, which a test holds."""
-CODES = {name: code for code, name in enumerate(NAMES)}
-SAVES_INPUT = frozenset(CODES[name] for name in ("gelu", "gelu_tanh", "silu", "mish"))
-"""Those whose gradient needs the pre-activation; for the others the output is enough."""
 
 IDENTITY = CODES["identity"]
 SLOPE = 0.01

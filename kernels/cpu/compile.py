@@ -19,10 +19,12 @@ def cache_directory() -> str | None:
     """Return the folder for compiled kernels, named after their source, or None when nothing can be written.
 
     Numba stamps a cached function with its own file alone; a change in a function that it calls from another file
-    would go unseen. So the folder's name carries a hash over all of this package's source.
+    would go unseen. So the folder's name carries a hash over all of this package's source, and over what it shares
+    with the kernels of other backends.
     """
     source = hashlib.sha256()
-    for file in sorted(Path(__file__).parent.glob("*.py")):
+    here = Path(__file__).parent
+    for file in sorted((*here.glob("*.py"), *here.parent.glob("*.py"))):
         source.update(file.read_bytes())
     place = cache_folder(f"kernels-{source.hexdigest()[:16]}")
     return None if place is None else str(place)

@@ -7,10 +7,9 @@ import numpy as np
 from numba import types
 from numba.extending import overload
 
+from mlpx_kernels.activations import CODES, SAVES_INPUT
 from mlpx_kernels.cpu.activation import (
-    CODES,
     IDENTITY,
-    SAVES_INPUT,
     add_bias,
     apply,
     apply_grad,

@@ -23,7 +23,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from mlpx_kernels.cpu.compile import cached_callback, inlined
-from mlpx_kernels.cpu.update import N_NUMBERS
+from mlpx_kernels.updates import N_NUMBERS
 
 N_IN, N_OUT, W, B, X, Y, Z, D, DX, EXTRA, NUMBER, MEAN, VAR, DENSE, FORWARD, BACKWARD, WEIGHTS = range(17)
 """Columns of the table: widths; offsets of the weight and bias (or gain and shift; -1: none) in the parameters; of

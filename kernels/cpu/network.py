@@ -18,8 +18,8 @@ import numpy as np
 from mlpx_kernels.cpu import job as p
 from mlpx_kernels.cpu.barrier import wait
 from mlpx_kernels.cpu.compile import inlined, kernel
-from mlpx_kernels.cpu.update import DECAY, L1, L2, LR, SCALE
-from mlpx_kernels.cpu.update import STEP as UPDATE_STEP
+from mlpx_kernels.updates import DECAY, L1, L2, LR, SCALE
+from mlpx_kernels.updates import STEP as UPDATE_STEP
 
 
 @inlined

@@ -4,8 +4,9 @@ from functools import cache
 
 import numpy as np
 
+from mlpx_kernels.activations import SAVES_INPUT
 from mlpx_kernels.cpu import norm
-from mlpx_kernels.cpu.activation import IDENTITY, SAVES_INPUT, apply, apply_grad
+from mlpx_kernels.cpu.activation import IDENTITY, apply, apply_grad
 from mlpx_kernels.cpu.blas import product_nn, product_nt, product_tn
 from mlpx_kernels.cpu.compile import inlined
 from mlpx_kernels.cpu.dense import epilogue

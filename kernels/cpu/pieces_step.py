@@ -47,7 +47,8 @@ from mlpx_kernels.cpu.job import (
     work_of,
 )
 from mlpx_kernels.cpu.loss import CROSS_ENTROPY, cross_entropy_rows, plain_cross_entropy_rows, row_weight
-from mlpx_kernels.cpu.update import N_NUMBERS, update
+from mlpx_kernels.cpu.update import update
+from mlpx_kernels.updates import N_NUMBERS
 
 
 @cache

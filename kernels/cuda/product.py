@@ -12,17 +12,15 @@ Three products make a dense layer, all over C-contiguous arrays:
 own, for small matrices; cublaslt.py has those that also take bias and activation along.
 """
 
-from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
 
+from mlpx_kernels.cuda.arrays import CTYPES, Launch
 from mlpx_kernels.cuda.compile import kernel
 
-Launch = Callable[[], None]
 TILE, SIDE = 32, 16
 """As in product.cu."""
-CTYPES = {"float32": "float", "float64": "double"}
 
 
 class Products(Protocol):

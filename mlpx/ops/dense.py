@@ -54,7 +54,7 @@ def _dense_vjp(
     return (dx, dw) if b is None else (dx, dw, db.reshape(b.shape))
 
 
-@op(numpy="mlpx_kernels.cpu.dense:dense", check=_check_dense, vjp=_dense_vjp)
+@op(numpy="mlpx_kernels.cpu.dense:dense", cupy="mlpx_kernels.cuda.dense:dense", check=_check_dense, vjp=_dense_vjp)
 def dense(xp: Namespace, x: Array, w: Array, b: Array | None, *, activation: str = "identity") -> tuple[Array, Array]:
     """Product, bias and activation: ``z = x @ w.T + b``, ``y = f(z)``. Rows are instances.
 
@@ -94,7 +94,7 @@ def dense(xp: Namespace, x: Array, w: Array, b: Array | None, *, activation: str
     return xp.reshape(y, shape), xp.reshape(z if f.saves == "z" else y, shape)
 
 
-@op(numpy="mlpx_kernels.cpu.dense:dense_grad", check=_check_dense_grad)
+@op(numpy="mlpx_kernels.cpu.dense:dense_grad", cupy="mlpx_kernels.cuda.dense:dense_grad", check=_check_dense_grad)
 def dense_grad(
     xp: Namespace,
     dy: Array,

@@ -1,0 +1,63 @@
+"""What every launch needs: arrays as kernels take them, null pointers, grids.
+
+A function here and beside the ``.cu`` files that returns a `Launch` has chosen the kernel, its grid and its arguments
+for fixed arrays; calling it launches, as often as wanted, also while a step is captured.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from mlpx_kernels import Unsupported
+
+Launch = Callable[[], None]
+CTYPES = {"float32": "float", "float64": "double"}
+NULL = np.uint64(0)
+"""A null pointer as a kernel's argument."""
+THREADS = 256
+"""Threads of a block of most kernels; COLUMN_THREADS in columns.cuh."""
+MOST_BLOCKS = 2112
+"""Blocks of a grid beyond which threads take several turns: a whole number of waves on the 132 multiprocessors of an
+H100, the same everywhere, so that sums are taken in one order on every device."""
+
+
+def real_arrays(*arrays: Any, name: str) -> list[Any]:
+    """Return C-contiguous arrays of one float dtype that the kernels are made for, or decline; None stays None."""
+    import cupy
+
+    dtypes = {str(a.dtype) for a in arrays if a is not None}
+    if len(dtypes) != 1 or not dtypes <= CTYPES.keys():
+        raise Unsupported(f"{name}: dtypes {', '.join(sorted(dtypes))}; the CUDA kernels take float32 or float64 alone")
+    return [None if a is None else cupy.asarray(a, order="C") for a in arrays]
+
+
+def ctype(x: Any) -> str:
+    """Return the C type of a float array's elements."""
+    return CTYPES[x.dtype.name]
+
+
+def pointer(x: Any) -> Any:
+    """Return an array as a kernel's argument; None becomes a null pointer."""
+    return NULL if x is None else x
+
+
+def power_of_two(n: int) -> int:
+    """Return the smallest power of two that is at least ``n``; 1 for 0."""
+    return 1 << max(n - 1, 0).bit_length()
+
+
+def column_grid(x: Any, rows: int, cols: int, rows_each: int = 1) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Return (grid, block) of a kernel of columns.cuh over ``x`` (rows, cols); a thread takes ``rows_each`` or more."""
+    vector = 16 // x.dtype.itemsize
+    groups = max(cols // vector if cols % vector == 0 else cols, 1)
+    across = min(power_of_two(groups), THREADS // 8 if rows_each > 1 else THREADS)
+    down = THREADS // across
+    tiles = -(-groups // across)
+    return (tiles, max(1, min(-(-rows // (down * rows_each)), MOST_BLOCKS // tiles, 65535))), (across, down)
+
+
+def row_count(x: Any) -> int:
+    """Return the number of rows of ``x`` (..., n): all leading axes in one."""
+    return math.prod(x.shape[:-1])
