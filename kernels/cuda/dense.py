@@ -39,28 +39,6 @@ def activation_grad_bias_grad(dy: Any, saved: Any, dz: Any, db: Any, kind: str) 
     return partial(kernel("dense", f"activation_grad_bias_grad<{ctype(dy)}, {CODES[kind]}>"), grid, block, args)
 
 
-def activation(x, *, kind):
-    """One read and one write of each element."""
-    import cupy
-
-    (x,) = real_arrays(x, name="activation")
-    y = cupy.empty(x.shape, x.dtype)
-    if x.size:
-        bias_activate(x.reshape(1, -1), None, y.reshape(1, -1), None, kind)()
-    return y, (x if CODES[kind] in SAVES_INPUT else y)
-
-
-def activation_grad(dy, saved, *, kind):
-    """Two reads and one write of each element."""
-    import cupy
-
-    dy, saved = real_arrays(dy, saved, name="activation_grad")
-    dx = cupy.empty(dy.shape, dy.dtype)
-    if dy.size:
-        activation_grad_bias_grad(dy.reshape(1, -1), saved.reshape(1, -1), dx.reshape(1, -1), None, kind)()
-    return dx
-
-
 def dense(x, w, b, *, activation="identity"):
     """cuBLAS, then bias and activation in one kernel, in place where the output is what the gradient needs."""
     import cupy
