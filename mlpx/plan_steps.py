@@ -2,7 +2,6 @@
 
 import math
 import time
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 
 from mlpx import plan
 from mlpx.batch import Batch
+from mlpx.choice import Choice
 from mlpx.divergence import diagnose
 from mlpx.errors import DivergenceError
 from mlpx.layers import Context
@@ -20,7 +20,7 @@ from mlpx.optimizers import Optimizer
 from mlpx.schedules import Constant, Schedule
 from mlpx.steps import AfterSteps
 from mlpx.typing import Array
-from mlpx_kernels import Unsupported
+from mlpx_kernels import Unsupported, updates
 from mlpx_kernels.updates import encode
 
 SLICE = 0.05
@@ -47,6 +47,24 @@ LOSSES = (
 class PlanSteps:
     """The steps of a fit as calls of `mlpx_kernels.cpu.network.train`; equal to layer by layer within rounding.
 
+    Parameters
+    ----------
+    net : Network
+    train : Batch
+    batch_size : int
+    optimizer : Optimizer
+        Started.
+    seed : int
+        Chooses dropout masks.
+    n_steps : int
+        Steps of the whole fit, for schedules.
+    n_threads : int, optional
+    deterministic : bool
+        Whether results must not depend on the number of threads.
+    ceiling : float
+        The most that a row's cross-entropy counts for in the losses, though not in the gradients: -log eps for the
+        losses of probabilities clipped to [eps, 1 - eps]. Only without class weights, smoothing and masks.
+
     Raises
     ------
     Unsupported
@@ -64,6 +82,7 @@ class PlanSteps:
         n_steps: int,
         n_threads: int | None,
         deterministic: bool,
+        ceiling: float = math.inf,
     ) -> None:
         if net.backend.name != "numpy":
             raise Unsupported(f"the plan of the CPU cannot run on {net.backend.name}")
@@ -87,9 +106,9 @@ class PlanSteps:
         largest = max((batch_size * row.n_in * row.n_out for row in rows if row.op == "dense"), default=0)
         self.hold_blas = self.threads_module.single_threaded_blas if largest > SMALL_PRODUCT else nullcontext
         self.seconds_per_step = (flops + 50.0 * batch_size * sum(row.n_out for row in rows) + 1e4) / 5e10
-        self._lay_out(rows)
+        self._lay_out(rows, ceiling)
 
-    def _lay_out(self, rows: list[PlanRow]) -> None:
+    def _lay_out(self, rows: list[PlanRow], ceiling: float) -> None:
         """Make the table, the job and every array whose address it carries."""
         net, train, n, optimizer = self.net, self.train, self.batch_size, self.optimizer
         k, pieces = plan.kernels("job"), plan.kernels("pieces_step")
@@ -112,7 +131,8 @@ class PlanSteps:
             **optimizer.options(1),
         )
         option = net.loss.delta if isinstance(net.loss, Huber) else getattr(net.loss, "label_smoothing", 0.0)
-        self.numbers = np.concatenate([numbers, [0.0, option, optimizer.clip_norm or 0.0]])
+        self.numbers = np.concatenate([numbers, [0.0, option, optimizer.clip_norm or 0.0, ceiling]])
+        self.own_eps = float(numbers[updates.C])
         weighted = train.sample_weight is not None or mask is not None or (loss == 0 and column.size > 0)
         plain = loss == 0 and labelled and mask is None and column.size == 0 and option == 0.0
         buffers = net.buffers
@@ -173,32 +193,75 @@ class PlanSteps:
         """
         n, batch = order.size, self.batch_size
         per_epoch = -(-n // batch)
-        losses, rates = np.zeros(per_epoch), self._rates(first, per_epoch, epoch)
-        order = np.ascontiguousarray(order, np.int64)
-        pool = ThreadPoolExecutor(self.threads - 1) if self.threads > 1 else nullcontext()
-        with self.hold_blas(), pool as others:
-            done = 0
-            while done < per_epoch:
-                threads, share = self.choice.next()
-                steps = max(1, min(per_epoch - done, int(share * SLICE / self.seconds_per_step)))
-                began = time.perf_counter()
-                part = slice(done, done + steps)
-                rows = order[done * batch : (done + steps) * batch]
-                taken = self._call(others, threads, first + done, rows, rates[part], losses[part])
-                with np.errstate(invalid="ignore", over="ignore"):
-                    finite = math.isfinite(float(self.net.parameters.sum()))
-                if taken < steps or not finite:
-                    raise self._diverged(first + done + taken, epoch, order, done + taken)
-                self.seconds_per_step = max((time.perf_counter() - began) / steps, 1e-7)
-                self.choice.learn(threads, self.seconds_per_step)
-                done += steps
-                self.taken += steps
-                self.optimizer.steps += steps
-                self.lr = float(rates[done - 1])
-                after(steps)
+        losses = self.take(order, epoch, first, self._rates(first, per_epoch, epoch), after)
         sizes = np.full(per_epoch, batch)
         sizes[-1] = n - batch * (per_epoch - 1)
-        return float(losses @ sizes) / int(n)
+        return float(losses[0] @ sizes) / int(n)
+
+    def take(
+        self,
+        order: Array,
+        epoch: int,
+        first: int,
+        rates: Array,
+        after: AfterSteps,
+        *,
+        l2: Array | None = None,
+        eps: Array | None = None,
+    ) -> Array:
+        """Take a step over each ``batch_size`` of the rows in ``order``; the last may have fewer.
+
+        Parameters
+        ----------
+        order : array (n,) of int
+        epoch, first : int
+            The epoch, and the number of the first of these steps.
+        rates : array (steps,)
+            Learning rates.
+        after : callable
+            Called between two calls into compiled code with the number of steps that the last one took.
+        l2, eps : array (steps,), optional
+            For each step, in place of the optimiser's own; ``eps`` is Adam's.
+
+        Returns
+        -------
+        array (2, steps)
+            The loss of each step, and ``l2 / 2`` times the squared norm of the weights that l2 is for (less those that
+            are not trained), both before the update.
+
+        Raises
+        ------
+        DivergenceError
+            With the last good weights in place.
+        """
+        steps, batch = rates.size, self.batch_size
+        losses, changing = np.zeros((2, steps)), np.empty((3, steps))
+        changing[0] = rates
+        changing[1] = self.optimizer.l2 if l2 is None else l2
+        changing[2] = self.own_eps if eps is None else eps
+        order = np.ascontiguousarray(order, np.int64)
+        t = self.threads_module
+        with self.hold_blas(), t.helpers(self.threads - 1) if self.threads > 1 else nullcontext() as others:
+            done = 0
+            while done < steps:
+                threads, share = self.choice.next()
+                wanted = max(1, min(steps - done, int(share * SLICE / self.seconds_per_step)))
+                began = time.perf_counter()
+                part = slice(done, done + wanted)
+                rows = order[done * batch : (done + wanted) * batch]
+                taken, losses[:, part] = self._call(others, threads, first + done, rows, changing[:, part].copy())
+                with np.errstate(invalid="ignore", over="ignore"):
+                    finite = math.isfinite(float(self.net.parameters.sum()))
+                if taken < wanted or not finite:
+                    raise self._diverged(first + done + taken, epoch, order, done + taken)
+                self.seconds_per_step = max((time.perf_counter() - began) / wanted, 1e-7)
+                self.choice.learn(threads, self.seconds_per_step)
+                done += wanted
+                self.taken += wanted
+                self.optimizer.steps += wanted
+                self.lr = float(rates[done - 1])
+                after(wanted)
+        return losses
 
     def _rates(self, first: int, per_epoch: int, epoch: int) -> Array:
         schedule = self.optimizer.schedule
@@ -208,16 +271,16 @@ class PlanSteps:
         steps = range(first, first + per_epoch)
         return np.array([self.optimizer.lr * schedule.factor(step, self.n_steps, epoch) for step in steps])
 
-    def _call(self, others: Any, threads: int, first: int, rows: Array, rates: Array, losses: Array) -> int:
-        """Take steps over ``rows`` on some threads; return how many were taken."""
-        job = self.job.copy()
+    def _call(self, others: Any, threads: int, first: int, rows: Array, changing: Array) -> tuple[int, Array]:
+        """Take steps over ``rows`` on some threads; return how many were taken, and their losses and penalties."""
+        job, losses = self.job.copy(), np.zeros((2, changing.shape[1]))
         job[self.places] = rows.ctypes.data, rows.size, first, self.optimizer.steps, threads
         shared = (
             job,
             self.table.whole,
             self.table.reals,
             self.numbers,
-            rates,
+            changing,
             losses,
             np.zeros((self.blocks, 16)),
             np.zeros(16, np.int64),
@@ -229,7 +292,7 @@ class PlanSteps:
         taken = self.run(0, *shared)
         for other in started:
             other.result()
-        return int(taken)
+        return int(taken), losses
 
     def _diverged(self, step: int, epoch: int, order: Array, place: int) -> DivergenceError:
         """Return the error for a step that cannot be taken, with the last good weights in place.
@@ -243,54 +306,22 @@ class PlanSteps:
             (self.backup, self.statistics) if self.taken + place > 0 else (bad, buffers.statistics.copy())
         )
         buffers.parameters[...] = good
-        batch, context = self._batch(order, max(place - 1, 0), max(step - 1, 0))
-        net.step(batch, context)
-        if place > 0 and not np.isfinite(buffers.gradient.sum()):
-            error = diagnose(net, batch, context, step - 1, epoch)
-        else:
-            buffers.parameters[...] = bad
-            batch, context = self._batch(order, min(place, -(-order.size // self.batch_size) - 1), step)
+        with np.errstate(all="ignore"):
+            batch, context = self._batch(order, max(place - 1, 0), max(step - 1, 0))
             net.step(batch, context)
-            error = diagnose(net, batch, context, step, epoch)
+            if place > 0 and not np.isfinite(buffers.gradient.sum()):
+                error = diagnose(net, batch, context, step - 1, epoch)
+            else:
+                buffers.parameters[...] = bad
+                batch, context = self._batch(order, min(place, -(-order.size // self.batch_size) - 1), step)
+                net.step(batch, context)
+                error = diagnose(net, batch, context, step, epoch)
         buffers.parameters[...], buffers.statistics[...] = good, statistics
         return error
 
     def _batch(self, order: Array, place: int, step: int) -> tuple[Batch, Context]:
         batch = self.train.take(order[place * self.batch_size : (place + 1) * self.batch_size])
         return batch, Context(True, self.seed, step, batch.mask, batch.valid, need_dx=False)
-
-
-class Choice:
-    """All threads or one, whichever is faster now: other work on the machine can make threads that meet slower.
-
-    Blocks, not threads, decide the result, so the choice changes no bit of it. After `SETTLED` calls one thread is
-    tried, for a tenth of a call; later the slower of the two is tried again, each `RETRIED` calls.
-    """
-
-    SETTLED = 4
-    RETRIED = 64
-    TRIAL = 0.1
-
-    def __init__(self, threads: int) -> None:
-        self.candidates = (threads, 1) if threads > 1 else (1,)
-        self.seconds: dict[int, float] = {}
-        self.calls = 0
-
-    def next(self) -> tuple[int, float]:
-        """Return the number of threads for the next call, and what share of a call's usual time it should take."""
-        if self.calls < self.SETTLED or len(self.candidates) == 1:
-            return self.candidates[0], 1.0
-        best = min(self.seconds, key=self.seconds.__getitem__)
-        other = next(n for n in self.candidates if n != best)
-        trial = other not in self.seconds or self.calls % self.RETRIED == 0
-        return (other, self.TRIAL) if trial else (best, 1.0)
-
-    def learn(self, threads: int, seconds_per_step: float) -> None:
-        """Take in what a call took; not the first one's, which finds everything cold."""
-        if self.calls:
-            before = self.seconds.get(threads, seconds_per_step)
-            self.seconds[threads] = 0.5 * before + 0.5 * seconds_per_step
-        self.calls += 1
 
 
 def _column(net: Network) -> Array:

@@ -61,6 +61,7 @@ def grid():
         yield target, {"beta_1": 0.5, "beta_2": 0.9, "epsilon": 1e-3}
         yield target, {"beta_1": 0.0, "beta_2": 0.0, "epsilon": 1e-2}
         yield target, {"solver": "sgd", "momentum": 0.0, "tol": 1.0, "n_iter_no_change": 3, "max_iter": 30}
+        yield target, {"hidden_layer_sizes": (150, 200), "batch_size": 40, "alpha": 0.3, "n_threads": 2, "max_iter": 2}
     yield "classes", {"scale": 1e2, "learning_rate_init": 0.001, "alpha": 0.0}
     yield "binary", {"scale": 1e2, "learning_rate_init": 0.001}
     yield "labels", {"scale": 1e2, "learning_rate_init": 0.001, "weighted": True}
@@ -84,10 +85,11 @@ def both(target: str, params: dict):
     if params.pop("sparse", False):
         x = sparse.csr_matrix(np.where(np.abs(x) > 0.5, x, 0.0))
     extra = {"sample_weight": WEIGHT} if params.pop("weighted", False) else {}
+    ours = {name: params.pop(name) for name in ("n_threads",) if name in params}
     name = "MLPClassifier" if target in CLASSIFIED else "MLPRegressor"
     if target == "counts":
         params["loss"] = "poisson"
-    return getattr(peers, name)(**params), getattr(mlpx, name)(**params), x, TARGETS[target], extra
+    return getattr(peers, name)(**params), getattr(mlpx, name)(**params, **ours), x, TARGETS[target], extra
 
 
 def compare(theirs, ours, x, rtol: float = 1e-6) -> None:

@@ -31,7 +31,7 @@ FLOORS = [
         "mlpx.history", "mlpx.callbacks", "mlpx.schedules", "mlpx.optimizers", "mlpx.fullbatch", "mlpx.divergence",
         "mlpx.interrupt", "mlpx.progress", "mlpx.gradcheck", "mlpx.persistence",
     ],
-    ["mlpx.steps", "mlpx.plan_steps"],
+    ["mlpx.steps", "mlpx.choice", "mlpx.plan_steps"],
     ["mlpx.training"],
     ["mlpx.model"],
     ["mlpx", "mlpx.estimators", "mlpx.doctor", "mlpx.warmup", "mlpx.demos", "mlpx.bench"],

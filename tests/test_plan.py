@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 
 import mlpx
-from mlpx import layers, losses, optimizers, plan_steps
+from mlpx import layers, losses, optimizers
+from mlpx.choice import Choice
 from mlpx.layers import Activation, BatchNorm, Dense, Dropout, LayerNorm, MaskedSoftmax, Softmax
 from mlpx.op import using_fused
 from mlpx.ops.activation import NAMES
+from mlpx.plan_steps import WORTH_THREADS
 
 N, N_IN, C = 150, 7, 5
 RNG = np.random.default_rng(0)
@@ -179,7 +181,7 @@ def train_big(**fit):
 
 
 def test_threads_agree() -> None:
-    assert plan_steps.WORTH_THREADS < 6 * 256 * (64 * 256 + 256 * 192 + 1920)
+    assert WORTH_THREADS < 6 * 256 * (64 * 256 + 256 * 192 + 1920)
     one, two = train_big(n_threads=1), train_big(n_threads=2)
     np.testing.assert_allclose(one, two, atol=2e-4)
 
@@ -193,7 +195,7 @@ def test_deterministic_fits_are_bit_identical(n_threads) -> None:
 
 
 def test_the_faster_number_of_threads_is_chosen_and_the_other_tried_again() -> None:
-    choice = plan_steps.Choice(4)
+    choice = Choice(4)
 
     def taken_when(seconds: dict[int, float]) -> list[tuple[int, float]]:
         taken = []
@@ -206,7 +208,7 @@ def test_the_faster_number_of_threads_is_chosen_and_the_other_tried_again() -> N
     assert slower[:6] == [(4, 1.0)] * 4 + [(1, 0.1), (1, 1.0)]
     assert [call for call, (threads, _) in enumerate(slower) if threads == 4] == [0, 1, 2, 3, 64, 128, 192]
     assert taken_when({4: 0.1, 1: 0.5})[-5:] == [(4, 1.0)] * 5  # the machine is ours again
-    alone = plan_steps.Choice(1)
+    alone = Choice(1)
     for _ in range(100):
         assert alone.next() == (1, 1.0)
         alone.learn(1, 1.0)

@@ -1,14 +1,19 @@
 """Element-wise losses with their gradients: scalar functions, chosen at compile time, and the loop that runs them."""
 
+import math
+
+import numba
 import numpy as np
 from numba import types
 from numba.extending import overload
 
-from mlpx_kernels.cpu.compile import FASTMATH
+from mlpx_kernels.cpu.compile import FASTMATH, inlined
 from mlpx_kernels.cpu.mathematics import JIT, exp, sigmoid, softplus
 
 BINARY, SQUARED, ABSOLUTE, HUBER, QUANTILE, POISSON = range(1, 7)
 """Codes of the losses; 0 is the cross-entropy, in loss.py."""
+NEARLY_CERTAIN = 12.0
+"""Logits beyond which it shows in a binary cross-entropy that it was computed from rounded probabilities."""
 
 # Each function of this table takes the dtype's constructor and returns ``f(kind, a, b, q, o) -> (loss, gradient)`` for
 # one prediction (or logit) a, target b, column weight or quantile level q, and option o.
@@ -142,3 +147,32 @@ def _elementwise_rows(kind, z, t, sample_weight, column, mask, option, total, dz
         return loss
 
     return implementation
+
+
+@inlined
+def farthest(z):
+    """Return the largest magnitude; NaN does not count."""
+    largest = z.dtype.type(0.0)
+    for k in range(z.size):
+        a = abs(z[k])
+        largest = a if a > largest else largest
+    return largest
+
+
+@numba.njit(**JIT)
+def clipped_binary(z, t, sample_weight, total, eps, rows, c):
+    """Return a block's share of the binary cross-entropy of probabilities clipped to [eps, 1 - eps].
+
+    The logarithm of 1 - p, with all the rounding of 1 - p, is what scikit-learn reports. C's functions, for its digits.
+    """
+    loss = 0.0
+    for r in range(rows):
+        w = 1.0 if sample_weight.size == 0 else np.float64(sample_weight[r])
+        for k in range(r * c, (r + 1) * c):
+            p = 1.0 / (1.0 + math.exp(-np.float64(z[k])))
+            p = min(max(p, eps), 1.0 - eps)
+            y = np.float64(t[k])
+            each = y * math.log(p) if y != 0.0 else 0.0
+            each += (1.0 - y) * math.log(1.0 - p) if y != 1.0 else 0.0
+            loss -= w * each
+    return loss / total if total > 0.0 else loss

@@ -96,9 +96,10 @@ and WEIGHT_AT are offsets in the work buffer."""
 STEP, START, ROWS, FLOATS, FRAME_SIZE = range(5)
 """Places in a frame: the step's number; where its rows begin in the order; how many; the address of reals."""
 
-ALL_WEIGHT, OPTION, MAX_NORM = N_NUMBERS, N_NUMBERS + 1, N_NUMBERS + 2
-"""Places in the frame's reals, behind the numbers of the update: the normaliser of the loss; its option; clipping."""
-N_FLOATS = N_NUMBERS + 3
+ALL_WEIGHT, OPTION, MAX_NORM, CEILING = range(N_NUMBERS, N_NUMBERS + 4)
+"""Places in the frame's reals, behind the numbers of the update: the normaliser of the loss; its option; clipping; the
+loss of a row that is certainly wrong (see loss.py)."""
+N_FLOATS = N_NUMBERS + 4
 
 WHOLE = types.CPointer(types.int64)
 REALS = types.CPointer(types.float64)

@@ -49,13 +49,17 @@ def total_weight(rows, c, sample_weight, class_weight, mask, labels, dense):
 
 
 @inlined
-def plain_cross_entropy_rows(z, labels, sample_weight, total, dz, rows, c):
+def plain_cross_entropy_rows(z, labels, sample_weight, total, dz, rows, c, ceiling):
     """Write the gradient for class numbers without class weights, smoothing or mask; return the share of the loss.
 
     The common case: one exponential and one multiplication an element. ``sample_weight`` has size 0 where not given;
     ``total`` is the normaliser over all rows of the batch. Narrow rows are taken side by side.
+
+    ``ceiling`` is the most that a row's loss may be: infinite, or -log eps for the loss (not the gradient) of
+    probabilities that were clipped to [eps, 1 - eps], which is what scikit-learn reports.
     """
     real = z.dtype.type
+    certain, least = ceiling - math.log(c), 1.0 + math.exp(-ceiling)
     inverse_total = 1.0 / total if total > 0.0 else 1.0
     weighted, narrow = sample_weight.size > 0, c <= NARROW
     loss, product = 0.0, 1.0
@@ -68,12 +72,12 @@ def plain_cross_entropy_rows(z, labels, sample_weight, total, dz, rows, c):
         if narrow:
             side_by_side(block, columns, top, partition, n, c)
         else:
-            highest, summed = row_max(block), real(0.0)
+            highest, all_ = row_max(block), real(0.0)
             for j in range(c):
                 e = exp(block[j] - highest)
                 columns[j] = e
-                summed += e
-            top[0], partition[0] = highest, summed
+                all_ += e
+            top[0], partition[0] = highest, all_
         for r in range(n):
             i = start + r
             d = dz[i * c : (i + 1) * c]
@@ -87,11 +91,14 @@ def plain_cross_entropy_rows(z, labels, sample_weight, total, dz, rows, c):
             for j in range(c):
                 d[j] = columns[j * step + r] * factor
             d[labels[i]] -= share
-            loss += w * (np.float64(top[r]) - np.float64(block[r * c + labels[i]]))
-            if weighted:
-                loss += w * math.log(np.float64(partition[r]))
+            gap, summed = np.float64(top[r]) - np.float64(block[r * c + labels[i]]), np.float64(partition[r])
+            summed = least if summed < least else summed
+            if weighted or not gap <= certain:
+                each = gap + math.log(summed)
+                loss += w * (ceiling if each > ceiling else each)
                 continue
-            product *= np.float64(partition[r])  # one logarithm for many rows, taken before it can overflow
+            loss += gap
+            product *= summed  # one logarithm for many rows, taken before it can overflow
             if product > 1e200:
                 loss += math.log(product)
                 product = 1.0
@@ -162,7 +169,7 @@ def target_of(i, j, c, labels, dense, class_weight, mask, smoothing, allowed):
 @kernel
 def run_plain_cross_entropy(z, labels, sample_weight, total, dz, rows, c):
     """Compiled entry point of `plain_cross_entropy_rows`."""
-    return plain_cross_entropy_rows(z, labels, sample_weight, total, dz, rows, c)
+    return plain_cross_entropy_rows(z, labels, sample_weight, total, dz, rows, c, np.inf)
 
 
 @kernel

@@ -18,7 +18,7 @@ import numpy as np
 from mlpx_kernels.cpu import job as p
 from mlpx_kernels.cpu.barrier import wait
 from mlpx_kernels.cpu.compile import inlined, kernel
-from mlpx_kernels.updates import DECAY, L1, L2, LR, SCALE
+from mlpx_kernels.updates import DECAY, L1, L2, LR, SCALE, C
 from mlpx_kernels.updates import STEP as UPDATE_STEP
 
 
@@ -56,7 +56,11 @@ def frozen(reals, layer):
 
 @inlined
 def update_layer(table, reals, layer, job, frame, floats, first, last):
-    """Update output rows ``first`` to ``last`` of a layer; penalties and decay are for dense weights alone."""
+    """Update output rows ``first`` to ``last`` of a layer; penalties and decay are for dense weights alone.
+
+    Returns the sum of squares that those weights had before; 0 for other layers.
+    """
+    square = 0.0
     rate, l1, l2, decay = floats[LR], floats[L1], floats[L2], floats[DECAY]
     factor, bias_factor = reals[layer, p.FACTOR], reals[layer, p.BIAS_FACTOR]
     width = table[layer, p.N_IN]
@@ -66,12 +70,13 @@ def update_layer(table, reals, layer, job, frame, floats, first, last):
     w, b = table[layer, p.W], table[layer, p.B]
     if factor != 0.0:
         floats[LR] = rate * factor
-        call(job[p.UPDATE], table, reals, layer, job, frame, w + first * width, w + last * width)
+        square = call(job[p.UPDATE], table, reals, layer, job, frame, w + first * width, w + last * width)
     if b >= 0 and bias_factor != 0.0:
         floats[LR] = rate * bias_factor
         floats[L1] = floats[L2] = floats[DECAY] = 0.0
         call(job[p.UPDATE], table, reals, layer, job, frame, b + first, b + last)
     floats[LR], floats[L1], floats[L2], floats[DECAY] = rate, l1, l2, decay
+    return square if table[layer, p.DENSE] else 0.0
 
 
 @inlined
@@ -86,7 +91,7 @@ def squared_norm(table, reals, layer, job, frame, first, last):
 
 
 @kernel
-def train(thread, job, table, reals, numbers, rates, losses, partial, barrier, stats, stats_backup):
+def train(thread, job, table, reals, numbers, changing, losses, partial, barrier, stats, stats_backup):
     """Take the job's steps; return how many were taken before the loss was not finite (all, if it always was).
 
     Every thread calls this with its own number and the same arrays.
@@ -96,13 +101,14 @@ def train(thread, job, table, reals, numbers, rates, losses, partial, barrier, s
     job, table, reals : array
         See job.py. The work buffer begins with the batch's inputs, then its targets and row weights.
     numbers : array (N_FLOATS,), float64
-        The update's numbers, then the loss's option and the largest gradient norm (0: no clipping).
-    rates : array (steps,), float64
-        The learning rate of each step.
-    losses : array (steps,), float64
-        Written: the loss of each step, before its update.
+        The update's numbers, then a place for the loss's normaliser, its option, the largest gradient norm (0: no
+        clipping) and the ceiling of the loss.
+    changing : array (3, steps), float64
+        The numbers that each step has of its own: learning rate, l2 and the update's number C (Adam's eps).
+    losses : array (2, steps), float64
+        Written: the loss of each step, and its penalty ``l2 / 2 |w|^2``, both before the update.
     partial : array (blocks, 16), float64
-        Scratch: a loss and a sum of squares per block, on cache lines of their own.
+        Scratch: a loss and two sums of squares per block, on cache lines of their own.
     barrier : array (16,), int64
         Zeros.
     stats, stats_backup : array (bytes,), uint8
@@ -115,7 +121,8 @@ def train(thread, job, table, reals, numbers, rates, losses, partial, barrier, s
     floats = numbers.copy()
     frame[p.FLOATS] = floats.ctypes.data
     clipped = floats[p.MAX_NORM] > 0.0
-    for s in range(rates.size):
+    steps = changing.shape[1]
+    for s in range(steps):
         start = s * job[p.BATCH]
         n = min(job[p.BATCH], job[p.N_ROWS] - start)
         frame[p.STEP], frame[p.START], frame[p.ROWS] = job[p.FIRST_STEP] + s, start, n
@@ -139,14 +146,14 @@ def train(thread, job, table, reals, numbers, rates, losses, partial, barrier, s
         for block in range(row_blocks):
             loss += partial[block, 0]
         if thread == 0:
-            losses[s] = loss
+            losses[0, s] = loss
         if not math.isfinite(loss):
             return s
-        floats[LR] = rates[s]
+        floats[LR], floats[L2], floats[C] = changing[0, s], changing[1, s], changing[2, s]
         floats[SCALE] = 1.0
         floats[UPDATE_STEP] = job[p.UPDATES] + s + 1
         for block in range(thread, blocks, n_threads):
-            square = 0.0
+            square, weights = 0.0, 0.0
             for layer in range(last_layer, -1, -1):
                 first, last = output_rows(table, layer, block, blocks)
                 if table[layer, p.W] < 0 or first >= last or (frozen(reals, layer) and not clipped):
@@ -156,8 +163,8 @@ def train(thread, job, table, reals, numbers, rates, losses, partial, barrier, s
                 if clipped:
                     square += squared_norm(table, reals, layer, job, frame, first, last)
                 else:
-                    update_layer(table, reals, layer, job, frame, floats, first, last)
-            partial[block, 1] = square
+                    weights += update_layer(table, reals, layer, job, frame, floats, first, last)
+            partial[block, 1], partial[block, 2] = square, weights
         if clipped:
             wait(barrier, n_threads)
             square = 0.0
@@ -166,12 +173,19 @@ def train(thread, job, table, reals, numbers, rates, losses, partial, barrier, s
             norm = math.sqrt(square)
             floats[SCALE] = min(1.0, floats[p.MAX_NORM] / norm) if norm > 0.0 else 1.0
             for block in range(thread, blocks, n_threads):
+                weights = 0.0
                 for layer in range(n_layers):
                     first, last = output_rows(table, layer, block, blocks)
                     if table[layer, p.W] >= 0 and first < last and not frozen(reals, layer):
-                        update_layer(table, reals, layer, job, frame, floats, first, last)
+                        weights += update_layer(table, reals, layer, job, frame, floats, first, last)
+                partial[block, 2] = weights
         wait(barrier, n_threads)
-    return rates.size
+        if thread == 0:
+            weights = 0.0
+            for block in range(blocks):
+                weights += partial[block, 2]
+            losses[1, s] = 0.5 * floats[L2] * weights
+    return steps
 
 
 @kernel

@@ -1,15 +1,17 @@
 """The pieces of a step around the layers: gather, loss, update; and of a prediction: copy in, copy out."""
 
+import math
 from functools import cache
 
 import numpy as np
 
-from mlpx_kernels.cpu.element_loss import elementwise_rows
+from mlpx_kernels.cpu.element_loss import BINARY, NEARLY_CERTAIN, clipped_binary, elementwise_rows, farthest
 from mlpx_kernels.cpu.job import (
     ALL_WEIGHT,
     BACKUP,
     BATCH_LABELS,
     BATCH_MASK,
+    CEILING,
     COLUMN,
     FLOATS,
     GRADS,
@@ -113,18 +115,21 @@ def plain_cross_entropy(dtype):
     @piece
     def run(row, reals, job, frame, a, b):
         c = job[N_CLASSES]
-        all_weight = view(frame[FLOATS], ALL_WEIGHT, 1, np.float64)[0]
+        floats = view(frame[FLOATS], 0, N_FLOATS, np.float64)
         z, dz = work_of(job, row[Y], c, a, b, real), work_of(job, row[D], c, a, b, real)
         labels = view(job[BATCH_LABELS], a, b - a, np.int64)
         weights = view(job[WORK], job[WEIGHT_AT] + a, (b - a) * job[WEIGHTED], real)
-        return plain_cross_entropy_rows(z, labels, weights, all_weight, dz, b - a, c)
+        return plain_cross_entropy_rows(z, labels, weights, floats[ALL_WEIGHT], dz, b - a, c, floats[CEILING])
 
     return run
 
 
 @cache
 def loss_rows(loss, dtype):
-    """Write the loss's gradient for rows a to b and return their share of the loss."""
+    """Write the loss's gradient for rows a to b and return their share of the loss.
+
+    With a ceiling, the loss reported for a binary cross-entropy (without its options) is that of clipped probabilities.
+    """
     real = real_of(dtype)
 
     @piece
@@ -140,28 +145,38 @@ def loss_rows(loss, dtype):
         option, all_weight = floats[OPTION], floats[ALL_WEIGHT]
         if loss == CROSS_ENTROPY:
             return cross_entropy_rows(z, labels, targets, weights, column, mask, option, all_weight, dz, b - a, c)
-        return elementwise_rows(loss, z, targets, weights, column, mask, option, all_weight, dz, b - a, c)
+        smooth = elementwise_rows(loss, z, targets, weights, column, mask, option, all_weight, dz, b - a, c)
+        if loss == BINARY and floats[CEILING] < np.inf and farthest(z) > NEARLY_CERTAIN:
+            return clipped_binary(z, targets, weights, all_weight, math.exp(-floats[CEILING]), b - a, c)
+        return smooth
 
     return run
 
 
 @cache
 def update_span(kind, dtype):
-    """Keep elements a to b of the weights in the backup and update them, in pieces that fit in the nearest cache."""
+    """Keep elements a to b of the weights in the backup and update them, in pieces that fit in the nearest cache.
+
+    Returns the sum of squares of the weights as they were.
+    """
     real = real_of(dtype)
 
     @piece
     def run(row, reals, job, frame, a, b):
         numbers = view(frame[FLOATS], 0, N_NUMBERS, np.float64)
+        total = 0.0
         for first in range(a, b, 2048):
             n = min(2048, b - first)
             w, keep = view(job[PARAMS], first, n, real), view(job[BACKUP], first, n, real)
             s1 = view(job[S1] if job[N_STATES] > 0 else job[PARAMS], first, n, real)
             s2 = view(job[S2] if job[N_STATES] > 1 else job[PARAMS], first, n, real)
+            square = real(0.0)
             for k in range(n):
+                square += w[k] * w[k]
                 keep[k] = w[k]
+            total += np.float64(square)
             update(kind, w, view(job[GRADS], first, n, real), s1, s2, numbers)
-        return 0.0
+        return total
 
     return run
 

@@ -75,8 +75,32 @@ def pool(size: int) -> ThreadPoolExecutor:
     return _pools[size]
 
 
+_idle: dict[int, list[ThreadPoolExecutor]] = {}
+
+
+@contextmanager
+def helpers(size):
+    """Lend a pool of ``size`` threads for a ``with`` block, to nobody else meanwhile: they may wait for each other.
+
+    Starting threads takes longer than many a fit's epoch, so they are kept for whoever comes next.
+    """
+    idle = _idle.setdefault(size, [])
+    lent = idle.pop() if idle else ThreadPoolExecutor(size, thread_name_prefix="mlpx")
+    try:
+        yield lent
+    except BaseException:
+        lent.shutdown(wait=False)
+        raise
+    idle.append(lent)
+
+
+def _forget() -> None:
+    _pools.clear()
+    _idle.clear()
+
+
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_pools.clear)  # threads do not survive a fork
+    os.register_at_fork(after_in_child=_forget)  # threads do not survive a fork
 
 
 def _find_processor() -> Callable[[], int]:

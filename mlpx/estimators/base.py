@@ -1,6 +1,5 @@
 """What both estimators share: a network behind scikit-learn's attributes, and its training loop."""
 
-import math
 import warnings
 from typing import Any, Self
 
@@ -8,12 +7,12 @@ import numpy as np
 from sklearn.base import _fit_context, is_classifier
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
-from sklearn.utils import check_random_state, gen_batches
+from sklearn.utils import check_random_state
 from sklearn.utils.optimize import _check_optimize_result
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from mlpx import interrupt
-from mlpx.errors import check_count
+from mlpx.errors import DivergenceError, TrainingInterrupted, check_count
 from mlpx.estimators.explain import Explained
 from mlpx.estimators.minimise import Objective, lbfgs
 from mlpx.estimators.parameters import STOCHASTIC
@@ -191,34 +190,33 @@ class BaseMLP(Explained):
         batch_size = min(200 if self.batch_size == "auto" else self.batch_size, n)
         seed = int(self._random_state.randint(2**31 - 1)) if self.dropout else 0
         steps = Steps(net, x, target, weight, batch_size, self._optimizer, float(self.alpha), self.n_threads, seed)
-        with steps, interrupt.held_back() as pressed:
-            self._epochs(steps, n, batch_size, held_out, pressed, incremental)
+        with interrupt.held_back() as pressed:
+            self._epochs(steps, n, held_out, pressed, incremental)
         if self.early_stopping:
             self._watch.restore(net.buffers)
 
-    def _epochs(
-        self, steps: Steps, n: int, batch_size: int, held_out: Any, pressed: interrupt.Interrupt, incremental: bool
-    ) -> None:
+    def _epochs(self, steps: Steps, n: int, held_out: Any, pressed: interrupt.Interrupt, incremental: bool) -> None:
+        def stop_if_pressed(taken: int) -> None:
+            if pressed.requested:
+                raise TrainingInterrupted("Training interrupted by user.")
+
         order = np.arange(n)
-        batches = list(gen_batches(n, batch_size))
         self.n_iter_ = 0
         while self.n_iter_ < self.max_iter:
             if self.shuffle:
                 drawn = np.arange(n)  # as sklearn.utils.shuffle draws it, without its checks
                 self._random_state.shuffle(drawn)
                 order = order[drawn]
-            total = 0.0
-            for batch in batches:
-                loss = steps.take(order, batch.start, batch.stop, self._optimizer.lr)
-                total += loss * (batch.stop - batch.start)
-                if pressed.requested:
-                    warnings.warn("Training interrupted by user.", stacklevel=6)
-                    return
-            if not math.isfinite(total):
-                raise self._not_finite()
+            try:
+                stop_if_pressed(0)
+                self.loss_ = steps.epoch(order, self._optimizer.lr, stop_if_pressed)
+            except TrainingInterrupted as interruption:
+                warnings.warn(str(interruption), stacklevel=6)
+                return
+            except DivergenceError as error:
+                raise self._not_finite() from error
             self.n_iter_ += 1
             self.t_ += n
-            self.loss_ = total / n
             stop = self._after_epoch(held_out)
             for callback in self.callbacks or ():
                 stop = bool(callback(self)) or stop

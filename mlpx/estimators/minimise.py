@@ -1,10 +1,12 @@
 """The solver "lbfgs": SciPy's L-BFGS-B over all rows, with scikit-learn's loss, options and order of parameters."""
 
+import math
 from typing import Any
 
 import numpy as np
 from scipy.optimize import minimize
 
+from mlpx.errors import DivergenceError
 from mlpx.estimators.steps import Steps
 from mlpx.layers import Dense
 from mlpx.model import Sequential
@@ -46,7 +48,10 @@ class Objective:
     def __call__(self, vector: Array) -> tuple[float, Array]:
         """Return the penalised loss and its gradient at a vector."""
         self.set_weights(vector)
-        loss = self.steps.take(self.rows, 0, self.rows.size, 0.0)
+        try:
+            loss = self.steps.epoch(self.rows, 0.0, lambda taken: None)
+        except DivergenceError:
+            loss = math.nan
         gradient = np.concatenate([p.grad.T.ravel() for p in self.parameters]).astype(np.float64, copy=False)
         gradient[: self.n_weights] += self.alpha / self.total * vector[: self.n_weights]
         return loss, gradient
@@ -55,7 +60,6 @@ class Objective:
 def lbfgs(objective: Objective, *, max_iter: int, max_fun: int, tol: float) -> Any:
     """Minimise and leave the network at the minimum; return SciPy's result."""
     options = {"maxfun": max_fun, "maxiter": max_iter, "gtol": tol}
-    with objective.steps:
-        result = minimize(objective, objective.weights(), jac=True, method="L-BFGS-B", options=options)
+    result = minimize(objective, objective.weights(), jac=True, method="L-BFGS-B", options=options)
     objective.set_weights(result.x)
     return result

@@ -1,41 +1,35 @@
-"""Training steps with scikit-learn's arithmetic: its penalty, its reported loss, its Adam.
-
-Each step is one call of the compiled plan; a network that the plan declines runs layer by layer. One call per step
-and not per epoch, since the reported loss holds the penalty of the weights before every single update.
-"""
+"""Training steps with scikit-learn's arithmetic: its penalty, its reported loss, its Adam."""
 
 import math
-import time
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
 from scipy.special import expit, xlogy
 
-from mlpx import plan
 from mlpx.batch import Batch
+from mlpx.divergence import diagnose
 from mlpx.estimators.losses import constant
 from mlpx.layers import Context, Dropout
 from mlpx.losses import BinaryCrossEntropy, CrossEntropy, SquaredError
 from mlpx.network import Network
 from mlpx.optimizers import Adam, Optimizer
 from mlpx.plan_steps import PlanSteps
+from mlpx.steps import AfterSteps
 from mlpx.typing import Array
 from mlpx_kernels import Unsupported
 
-NEARLY_CERTAIN = 12.0
-"""Losses of a row, and logits, beyond which it shows that scikit-learn's loss is that of rounded probabilities."""
+DENSE_ELEMENTS = 1 << 22
+"""Elements of sparse rows that are dense at once."""
 
 
 class Steps:
-    """Steps over rows of given data.
+    """Steps over rows of given data: by the plan, or layer by layer where the plan declines.
 
     Parameters
     ----------
     net : Network
     x : array or sparse matrix (n, n_in)
-        Sparse rows are made dense batch by batch.
+        Sparse rows are made dense some batches at a time.
     target : array
         As the network's loss takes it.
     weight : array (n,), optional
@@ -64,186 +58,140 @@ class Steps:
         n_threads: int | None = None,
         seed: int = 0,
     ) -> None:
-        self.net, self.optimizer, self.alpha = net, optimizer, alpha
+        self.net, self.optimizer, self.alpha, self.batch_size = net, optimizer, alpha, batch_size
         self.all = Batch(x, target, None, weight)
-        self.sparse = not isinstance(x, np.ndarray)
-        self.decayed = slice(0, max((stop for _, stop, decay, _ in net.buffers.groups if decay), default=0))
+        self.unit = 1.0 / target.shape[1] if isinstance(net.loss, SquaredError) else 1.0
         self.constant = constant(net.loss, target)
-        self.adam = optimizer if isinstance(optimizer, Adam) else None
-        self.eps = 0.0 if self.adam is None else self.adam.eps
-        self.seed = seed
-        # What scikit-learn would report is known only for what it has, and worth its price only where digits agree.
-        dropped = any(isinstance(layer, Dropout) for layer in net.layers)
-        logarithmic = isinstance(net.loss, CrossEntropy | BinaryCrossEntropy) and not net.loss.label_smoothing
-        self.rounds = logarithmic and not dropped and net.dtype == "float64"
-        self.order, self.address = np.zeros(0, np.int64), 0
-        self.logits: Array = None
-        self.stack = ExitStack()
-        self.plan: PlanSteps | None = None
-        held = self._buffers(batch_size) if self.sparse else self.all
+        self.rows, self.held = x.shape[0], self.all  # rows that are dense at once, and where they are
+        if not isinstance(x, np.ndarray):
+            self.rows = max(1, DENSE_ELEMENTS // (x.shape[1] * batch_size)) * batch_size
+            self.held = self._buffers(min(self.rows, -(-x.shape[0] // batch_size) * batch_size))
+        ceiling = _ceiling(net)
         try:
-            self.plan = PlanSteps(
+            self.taker: PlanSteps | _LayerSteps = PlanSteps(
                 net,
-                held,
+                self.held,
                 batch_size,
                 optimizer,
                 seed=seed,
                 n_steps=1,
                 n_threads=n_threads,
                 deterministic=False,
+                ceiling=ceiling,
             )
         except Unsupported as reason:
             net.plan_declined = str(reason)
-        else:
-            self._prepare(self.plan, held)
+            self.taker = _LayerSteps(net, self.held, batch_size, optimizer, seed, ceiling)
 
     def _buffers(self, n: int) -> Batch:
-        """Return room for the dense rows of one batch."""
-        everything, dtype = self.all, self.net.dtype
-        target = np.zeros((n, *everything.target.shape[1:]), everything.target.dtype)
-        weight = None if everything.sample_weight is None else np.zeros(n, dtype)
-        return Batch(np.zeros((n, everything.x.shape[1]), dtype), target, None, weight)
+        """Return room for some dense rows."""
+        x, target, weight = self.all.x, self.all.target, self.all.sample_weight
+        room = None if weight is None else np.zeros(n, weight.dtype)
+        return Batch(np.zeros((n, x.shape[1]), x.dtype), np.zeros((n, *target.shape[1:]), target.dtype), None, room)
 
-    def _prepare(self, steps: PlanSteps, held: Batch) -> None:
-        self.held, self.job = held, steps.job
-        self.rates, self.losses = np.zeros(1), np.zeros(1)
-        self.barrier = np.zeros(16, np.int64)
-        self.shared = (
-            self.job,
-            steps.table.whole,
-            steps.table.reals,
-            steps.numbers,
-            self.rates,
-            self.losses,
-            np.zeros((steps.blocks, 16)),
-            self.barrier,
-            self.net.buffers.statistics.view(np.uint8),
-            steps.statistics.view(np.uint8),
-        )
-        update, job = plan.kernels("update"), plan.kernels("job")
-        self.l2_at, self.eps_at = update.L2, update.C
-        last = steps.table.whole[-1]
-        self.logits_at, self.n_out = int(last[job.Y]), int(last[job.N_OUT])
-        self.work = steps.held[job.WORK]
+    def epoch(self, order: Array, lr: float, after: AfterSteps) -> float:
+        """Take a step over each batch of the rows in ``order`` (int64); return the mean loss that scikit-learn reports.
 
-    def __enter__(self) -> "Steps":
-        if self.plan is not None:
-            self.stack.enter_context(self.plan.hold_blas())
-            if self.plan.threads > 1:
-                self.others = self.stack.enter_context(ThreadPoolExecutor(self.plan.threads - 1))
-        return self
+        Parameters
+        ----------
+        order : array (n,), int64
+        lr : float
+            Of 0: the weights stay, and the gradient in the network's buffer is that of the loss without the penalty.
+        after : callable
+            Called between steps now and then; may raise to end the epoch there.
 
-    def __exit__(self, *error: object) -> None:
-        self.stack.close()
-
-    def take(self, order: Array, start: int, stop: int, lr: float) -> float:
-        """Take one step over rows ``order[start:stop]`` (int64); return the loss as scikit-learn reports it.
-
-        A loss that is not finite leaves the weights as they were. ``lr`` of 0 leaves them anyway: only the gradient of
-        the loss, without the penalty, is then wanted.
+        Raises
+        ------
+        DivergenceError
+            For a loss that is not finite, with the last good weights in place.
         """
-        weight = None if self.all.sample_weight is None else self.all.sample_weight[order[start:stop]]
-        scale = float(stop - start if weight is None else weight.sum())
-        penalty = l2 = 0.0
-        if self.alpha and scale > 0:
-            w = self.net.parameters[self.decayed]
-            penalty = 0.5 * self.alpha * float(w @ w) / scale
-            l2 = self.alpha / scale if lr else 0.0
-        loss = (self._by_layer if self.plan is None else self._by_plan)(order, start, stop, lr, l2)
-        if not math.isfinite(loss):
-            return loss
-        return self._reported(loss, order[start:stop], weight) + penalty
+        parts = [order[start : start + self.rows] for start in range(0, order.size, self.rows)]
+        return sum(self._take(part, lr, after) for part in parts) / int(order.size)
 
-    def _by_plan(self, order: Array, start: int, stop: int, lr: float, l2: float) -> float:
-        steps, optimizer, job = self.plan, self.optimizer, self.job
-        assert steps is not None  # noqa: S101
-        if self.sparse:
-            self._gather(order[start:stop])
-            order, start, stop = np.arange(stop - start), 0, stop - start
-        if order is not self.order:  # asking for an address takes as long as a small step
-            self.order, self.address = order, order.ctypes.data
-        alone = steps.threads == 1
-        threads = 1 if alone else steps.choice.next()[0]
-        began = time.perf_counter()
-        entries = (self.address + 8 * start, stop - start, optimizer.steps, optimizer.steps, threads)
-        for place, entry in zip(steps.places, entries, strict=True):
-            job[place] = entry
-        steps.numbers[self.l2_at] = l2
-        if self.adam is not None:
-            steps.numbers[self.eps_at] = self._eps(self.adam)
-        self.rates[0] = lr
-        if alone:
-            taken = steps.run(0, *self.shared)
-        else:
-            self.barrier[:] = 0
-            started = [self.others.submit(steps.run, thread, *self.shared) for thread in range(1, threads)]
-            taken = steps.run(0, *self.shared)
-            for other in started:
-                other.result()
-            steps.choice.learn(threads, time.perf_counter() - began)
-        optimizer.steps += 1
-        return float(self.losses[0]) if taken else math.nan
-
-    def _gather(self, rows: Array) -> None:
-        """Copy the batch's rows, made dense, into the buffers that the plan reads."""
-        n, held, batch = rows.size, self.held, self.all
-        held.x[:n] = batch.x[rows].toarray()
-        held.target[:n] = batch.target[rows]
-        if batch.sample_weight is not None and held.sample_weight is not None:
-            held.sample_weight[:n] = batch.sample_weight[rows]
-
-    def _by_layer(self, order: Array, start: int, stop: int, lr: float, l2: float) -> float:
-        net, batch, optimizer, rows = self.net, self.all, self.optimizer, order[start:stop]
-        x = batch.x[rows].toarray() if self.sparse else batch.x[rows]
-        weight = None if batch.sample_weight is None else batch.sample_weight[rows]
-        part = Batch(x, batch.target[rows], None, weight)
-        loss = float(net.step(part, Context(True, self.seed, optimizer.steps, need_dx=False)))
-        if self.rounds:
-            self.logits = net.evaluate(part)[1]
-        if lr and math.isfinite(loss):
-            optimizer.l2 = l2
-            if self.adam is not None:
-                self.adam.eps = self._eps(self.adam)
-            optimizer.update(net, lr)
-            if self.adam is not None:
-                self.adam.eps = self.eps
-        return loss
-
-    def _eps(self, optimizer: Adam) -> float:
-        """Return the eps of the library's Adam that equals scikit-learn's, added before the bias is corrected."""
-        return float(self.eps / math.sqrt(1.0 - optimizer.beta2 ** (optimizer.steps + 1)))
-
-    def _reported(self, loss: float, rows: Array, weight: Array | None) -> float:
-        """Return the loss of a batch in scikit-learn's units."""
-        kind = self.net.loss
-        if isinstance(kind, SquaredError):
-            return loss / float(self.all.target.shape[1])
+    def _take(self, order: Array, lr: float, after: AfterSteps) -> float:
+        """Take steps over rows that can be dense at once; return the sum of their losses, each times its rows."""
+        starts = np.arange(0, order.size, self.batch_size)
+        rows = np.minimum(self.batch_size, order.size - starts)
+        weight = self.all.sample_weight
+        scale = rows if weight is None else np.add.reduceat(weight[order], starts, dtype=np.float64)
+        optimizer = self.optimizer
+        eps = None
+        if isinstance(optimizer, Adam):  # scikit-learn adds it before the bias is corrected
+            steps = np.arange(optimizer.steps + 1, optimizer.steps + 1 + rows.size)
+            eps = optimizer.eps / np.sqrt(1.0 - optimizer.beta2**steps)
+        l2 = np.divide(self.alpha, scale, out=np.zeros(rows.size), where=scale > 0)
+        losses = self.taker.take(self._dense(order), 0, optimizer.steps, np.full(rows.size, lr), after, l2=l2, eps=eps)
+        each = losses[0] * self.unit + losses[1]
         if self.constant is not None:
-            return loss + float(np.average(self.constant[rows], weights=weight))
-        # scikit-learn computes the loss from probabilities clipped to [eps, 1 - eps]. That shows only where a row's
-        # loss is large: not where the sum of them is small.
-        if not self.rounds or (weight is None and loss * rows.size < NEARLY_CERTAIN):
-            return loss
-        z = self._last_logits(rows.size)
-        eps = float(np.finfo(z.dtype).eps)
-        limit = -math.log(eps)
-        if isinstance(kind, CrossEntropy) and z.max() - z.min() > limit - math.log(z.shape[1]):
-            each = _surprise(z, self.all.target[rows])
-            return float(np.average(np.clip(each, -math.log1p(-eps), limit), weights=weight))
-        if isinstance(kind, BinaryCrossEntropy) and max(z.max(), -z.min()) > NEARLY_CERTAIN:
-            p, t = np.clip(expit(z), eps, 1.0 - eps), self.all.target[rows]
-            each = -(xlogy(t, p) + xlogy(1.0 - t, 1.0 - p))  # with the rounding of 1 - p, which is seen here
-            return float(np.average(each.sum(axis=1), weights=weight))
-        return loss
+            offset = self.constant[order] if weight is None else self.constant[order] * weight[order]
+            each += np.divide(np.add.reduceat(offset, starts), scale, out=np.zeros(rows.size), where=scale > 0)
+        return float(each @ rows)
 
-    def _last_logits(self, n: int) -> Array:
-        """Return the logits (n, n_outputs) that the last step computed its loss from."""
-        if self.plan is None:
-            return self.logits
-        return self.work[self.logits_at : self.logits_at + n * self.n_out].reshape(n, self.n_out)
+    def _dense(self, order: Array) -> Array:
+        """Return where the rows in ``order`` are in the data of the steps; sparse ones are made dense there first."""
+        held, everything, n = self.held, self.all, order.size
+        if held is everything:
+            return order
+        held.x[:n] = everything.x[order].toarray()
+        held.target[:n] = everything.target[order]
+        if everything.sample_weight is not None and held.sample_weight is not None:
+            held.sample_weight[:n] = everything.sample_weight[order]
+        return np.arange(n)
 
 
-def _surprise(z: Array, labels: Array) -> Array:
-    """Return -log softmax(z) of each row's label (n,)."""
-    shifted = z - z.max(axis=1, keepdims=True)
-    return np.log(np.exp(shifted).sum(axis=1)) - shifted[np.arange(labels.size), labels]
+def _ceiling(net: Network) -> float:
+    """Return the most that scikit-learn lets a row's cross-entropy be; infinite where it has no such loss.
+
+    It clips probabilities to [eps, 1 - eps]. In float32 no digits agree that far, so there nothing is clipped.
+    """
+    dropped = any(isinstance(layer, Dropout) for layer in net.layers)
+    logarithmic = isinstance(net.loss, CrossEntropy | BinaryCrossEntropy) and not net.loss.label_smoothing
+    return -math.log(np.finfo(net.dtype).eps) if logarithmic and not dropped and net.dtype == "float64" else math.inf
+
+
+class _LayerSteps:
+    """What `PlanSteps.take` does, layer by layer."""
+
+    def __init__(
+        self, net: Network, train: Batch, batch_size: int, optimizer: Optimizer, seed: int, ceiling: float
+    ) -> None:
+        self.net, self.train, self.optimizer = net, train, optimizer
+        self.batch_size, self.seed, self.ceiling = batch_size, seed, ceiling
+        self.penalised = [p for layer in net.all_layers() for p in layer.parameters.values() if p.decay]
+
+    def take(
+        self, order: Array, epoch: int, first: int, rates: Array, after: AfterSteps, *, l2: Array, eps: Array | None
+    ) -> Array:
+        """Take a step over each batch of the rows in ``order``."""
+        net, losses = self.net, np.zeros((2, rates.size))
+        for s, lr in enumerate(rates.tolist()):
+            batch = self.train.take(order[s * self.batch_size : (s + 1) * self.batch_size])
+            context = Context(True, self.seed, first + s, need_dx=False)
+            loss = float(net.step(batch, context))
+            if not math.isfinite(loss):
+                raise diagnose(net, batch, context, first + s, epoch)
+            losses[0, s] = loss if math.isinf(self.ceiling) else self._clipped(batch)
+            losses[1, s] = 0.5 * l2[s] * sum(float((p.value**2).sum()) for p in self.penalised)
+            if lr:
+                self._update(lr, {"l2": float(l2[s])} | ({} if eps is None else {"eps": float(eps[s])}))
+            after(1)
+        return losses
+
+    def _update(self, lr: float, numbers: dict[str, float]) -> None:
+        """Let the optimiser take a step with some numbers other than its own."""
+        own = {name: getattr(self.optimizer, name) for name in numbers}
+        vars(self.optimizer).update(numbers)
+        self.optimizer.update(self.net, lr)
+        vars(self.optimizer).update(own)
+
+    def _clipped(self, batch: Batch) -> float:
+        """Return the loss of probabilities that are clipped to [eps, 1 - eps]."""
+        z, target, weight = self.net.evaluate(batch)[1], batch.target, batch.sample_weight
+        least = math.exp(-self.ceiling)
+        if isinstance(self.net.loss, CrossEntropy):
+            shifted = z - z.max(axis=1, keepdims=True)
+            surprise = np.log(np.exp(shifted).sum(axis=1)) - shifted[np.arange(target.size), target]
+            return float(np.average(np.clip(surprise, least, self.ceiling), weights=weight))
+        p = np.clip(expit(z), least, 1.0 - least)
+        surprise = -(xlogy(target, p) + xlogy(1.0 - target, 1.0 - p))  # with the rounding of 1 - p, which is seen here
+        return float(np.average(surprise.sum(axis=1), weights=weight))

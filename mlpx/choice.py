@@ -1,0 +1,34 @@
+"""How many threads the next call of a fit takes."""
+
+
+class Choice:
+    """All threads or one, whichever is faster now: other work on the machine can make threads that meet slower.
+
+    Blocks, not threads, decide the result, so the choice changes no bit of it. After `SETTLED` calls one thread is
+    tried, for a tenth of a call; later the slower of the two is tried again, each `RETRIED` calls.
+    """
+
+    SETTLED = 4
+    RETRIED = 64
+    TRIAL = 0.1
+
+    def __init__(self, threads: int) -> None:
+        self.candidates = (threads, 1) if threads > 1 else (1,)
+        self.seconds: dict[int, float] = {}
+        self.calls = 0
+
+    def next(self) -> tuple[int, float]:
+        """Return the number of threads for the next call, and what share of a call's usual time it should take."""
+        if self.calls < self.SETTLED or len(self.candidates) == 1:
+            return self.candidates[0], 1.0
+        best = min(self.seconds, key=self.seconds.__getitem__)
+        other = next(n for n in self.candidates if n != best)
+        trial = other not in self.seconds or self.calls % self.RETRIED == 0
+        return (other, self.TRIAL) if trial else (best, 1.0)
+
+    def learn(self, threads: int, seconds_per_step: float) -> None:
+        """Take in what a call took; not the first one's, which finds everything cold."""
+        if self.calls:
+            before = self.seconds.get(threads, seconds_per_step)
+            self.seconds[threads] = 0.5 * before + 0.5 * seconds_per_step
+        self.calls += 1
