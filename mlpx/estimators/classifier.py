@@ -7,17 +7,17 @@ import numpy as np
 from sklearn.base import ClassifierMixin, _fit_context
 from sklearn.inspection import DecisionBoundaryDisplay
 from sklearn.metrics import ConfusionMatrixDisplay, accuracy_score
-from sklearn.preprocessing import LabelBinarizer
-from sklearn.utils import column_or_1d
 from sklearn.utils._param_validation import StrOptions
-from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_target, unique_labels
 
-from mlpx.estimators.base import BaseMLP, _has_steps
+from mlpx.estimators.base import _has_steps
+from mlpx.estimators.labels import Labelled
 from mlpx.estimators.losses import LossFunction, custom
 from mlpx.estimators.parameters import AT_LEAST_ZERO, CONSTRAINTS, ZERO_TO_ONE
+from mlpx.fullbatch import FullBatch
 from mlpx.losses import BinaryCrossEntropy, BinaryFocal, CrossEntropy, Focal, Hinge, Loss
+from mlpx.optimizers import Optimizer
+from mlpx.schedules import Schedule
 from mlpx.typing import Array
 
 
@@ -31,7 +31,7 @@ def _has_margins(estimator: Any) -> bool:
     return bool(estimator.loss == "hinge")
 
 
-class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
+class MLPClassifier(ClassifierMixin, Labelled):  # type: ignore[misc]
     """scikit-learn's ``MLPClassifier`` on mlpx: the same parameters, the same numbers, in less time.
 
     Parameters
@@ -40,16 +40,21 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         Width of each hidden layer.
     activation : str or sequence of str
         "identity", "logistic", "tanh", "relu" or any other of `mlpx.ops.activation`, for all hidden layers or one each.
-    solver : str
-        "adam", "sgd" or "lbfgs"; also "adamw", "rmsprop", "adagrad" or "adadelta", with their defaults in
-        `mlpx.optimizers` and ``learning_rate_init``.
+    solver : str, Optimizer or FullBatch
+        "adam", "sgd" or "lbfgs" as in scikit-learn; "momentum", "nesterov", "adamw", "rmsprop", "adagrad", "adadelta"
+        or "rprop" (steps on all rows, unless ``batch_size`` says otherwise), with ``learning_rate_init`` and else their
+        defaults in `mlpx.optimizers`; all rows at once: "conjugate_gradient", "scaled_conjugate_gradient" and, for
+        squared errors, "levenberg_marquardt". Objects of `mlpx.optimizers` and `mlpx.fullbatch` carry their options,
+        the learning rate among them; they are copied.
     alpha : float
         Penalty: ``alpha / 2`` times the squared norm of the weights, divided by the rows of the batch.
     batch_size : int or "auto"
         Rows per step; "auto" is 200, or all where there are fewer.
-    learning_rate : str
+    learning_rate : str or Schedule
         For "sgd": "constant", "invscaling" (``learning_rate_init / (t + 1) ** power_t`` after t rows) or "adaptive"
-        (a fifth after each ``n_iter_no_change`` epochs without improvement).
+        (a fifth after each ``n_iter_no_change`` epochs without improvement). For every solver that steps on
+        mini-batches: "cosine", "one_cycle", "step", "exponential", "inverse_scaling", "reduce_on_plateau" or "warm_up",
+        or an object of `mlpx.schedules`: it multiplies the learning rate, over ``max_iter`` epochs.
     learning_rate_init, power_t : float
     max_iter : int
         Most epochs; for "lbfgs" most iterations.
@@ -60,7 +65,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
     tol : float
         Improvements below it do not count.
     verbose : bool
-        Whether to print the loss of each epoch.
+        Whether to print the loss of each epoch, or iteration.
     warm_start : bool
         Whether ``fit`` goes on from the weights of the last one.
     momentum : float
@@ -95,8 +100,14 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         In [0, 1).
     clip_norm : float, optional
         The largest norm of a step's gradient over all weights, before the penalty.
+    warm_start_optimizer : bool
+        Whether a ``warm_start`` also goes on with the state of the optimiser, such as Adam's means and the learning
+        rate that "adaptive" has reached; else, as in scikit-learn, with the weights alone. Schedules start anew.
     callbacks : list, optional
-        Functions called with the estimator after each epoch; one that returns something true ends the fit.
+        Functions called with the estimator after each epoch, or iteration; one that returns something true ends the
+        fit. scikit-learn's own go to ``set_callbacks``, from its version 1.9 on.
+    progress_bar : bool or "auto"
+        Whether ``fit`` draws a progress bar on standard error; "auto" draws it on a terminal.
     n_threads : int, optional
         Threads to use; default: ``MLPX_NUM_THREADS``, else the cores this process may use. Small networks take one.
     dtype : str
@@ -113,7 +124,10 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         With a norm: for each hidden layer its arrays "gamma", "beta" and, for batch norms, the running "mean" and
         "var", each (n_units,); views likewise.
     loss_, best_loss_, best_validation_score_ : float
-    loss_curve_, validation_scores_ : list of float
+    loss_curve_, validation_loss_curve_, validation_scores_ : list of float
+        By epoch, or iteration: the training loss, and, with held-out rows, their loss without the penalty, and score.
+    stopped_ : bool
+        Whether early stopping has ended the training, with the best weights in place.
     n_iter_, t_, n_layers_, n_outputs_, n_features_in_ : int
         Epochs of the last fit; rows seen; layers with the input; outputs; features.
     feature_names_in_ : array of str
@@ -135,10 +149,10 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         hidden_layer_sizes: Any = (100,),
         activation: str | Sequence[str] = "relu",
         *,
-        solver: str = "adam",
+        solver: str | Optimizer | FullBatch = "adam",
         alpha: float = 0.0001,
         batch_size: int | str = "auto",
-        learning_rate: str = "constant",
+        learning_rate: str | Schedule = "constant",
         learning_rate_init: float = 0.001,
         power_t: float = 0.5,
         max_iter: int = 200,
@@ -164,7 +178,9 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         class_weight: Any = None,
         label_smoothing: float = 0.0,
         clip_norm: float | None = None,
+        warm_start_optimizer: bool = False,
         callbacks: Sequence[Callable[[Any], Any]] | None = None,
+        progress_bar: bool | str = False,
         n_threads: int | None = None,
         dtype: str = "auto",
     ) -> None:
@@ -190,54 +206,59 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
             return custom(self.loss)
         return (CrossEntropy if exclusive else BinaryCrossEntropy)(label_smoothing=self.label_smoothing)
 
-    def _row_weights(self, y: Any, sample_weight: Array | None, incremental: bool) -> Array | None:
-        if self.class_weight is None:
-            return sample_weight
-        if incremental and self.class_weight == "balanced":
-            raise ValueError("class_weight='balanced' needs all rows at once; pass partial_fit a dict.")
-        by_class: Array = compute_sample_weight(self.class_weight, y)
-        return by_class if sample_weight is None else by_class * sample_weight
-
-    def _encode(self, y: Any, incremental: bool) -> tuple[Array, Any, Array | None]:
-        """Return targets for the network, the labels, and what to stratify held-out rows by."""
-        if y.ndim == 2 and y.shape[1] == 1:
-            y = column_or_1d(y, warn=True)
-        if not hasattr(self, "classes_") or not (self.warm_start or incremental):
-            self._label_binarizer = LabelBinarizer().fit(y)
-            self.classes_ = self._label_binarizer.classes_
-        else:
-            self._check_classes(unique_labels(y))
-        indicator = self._label_binarizer.transform(y)
-        self.n_outputs_ = indicator.shape[1]
-        numbered = self._out_activation() == "softmax" and not callable(self.loss)
-        target = indicator.argmax(axis=1) if numbered else indicator.astype(np.float64)
-        return target, y, indicator.astype(bool) if self.n_outputs_ == 1 else None
-
-    def _check_classes(self, classes: Array) -> None:
-        """Raise ValueError for labels that an earlier call has not announced."""
-        if self.warm_start and set(classes) != set(self.classes_):
-            raise ValueError(
-                "warm_start can only be used where `y` has the same classes as in the previous call to fit. Previously "
-                f"got {self.classes_}, `y` has {classes}"
-            )
-        if np.setdiff1d(classes, self.classes_).size:
-            raise ValueError(
-                f"`y` has classes not in `self.classes_`. `self.classes_` has {self.classes_}. 'y' has {classes}."
-            )
-
-    def _first_call(self, y: Any, classes: Any) -> None:
-        if _check_partial_fit_first_call(self, classes):
-            multilabel = type_of_target(y).startswith("multilabel")
-            self._label_binarizer = LabelBinarizer().fit(y if multilabel else classes)
-
-    @available_if(_has_steps)  # type: ignore[untyped-decorator]
     @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
-    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> Self:
-        """Take one epoch over the given rows, from where the last call left.
+    def fit(self, X: Any, y: Any, sample_weight: Any = None, validation_data: Any = None, mask: Any = None) -> Self:
+        """Train from new weights, or with ``warm_start`` from those of the last fit.
 
         Parameters
         ----------
-        X, y, sample_weight
+        X : array or sparse matrix (n, n_features)
+        y : array (n,) or (n, n_outputs)
+            Classes, or an indicator matrix of labels.
+        sample_weight : array (n,), optional
+            At least 0.
+        validation_data : tuple (X, y[, sample_weight[, mask]]), optional
+            Rows to score after each epoch, in ``validation_scores_`` and ``validation_loss_curve_``;
+            ``early_stopping`` then goes by them and holds nothing out.
+        mask : array (n, n_classes), bool, optional
+            True where a class is possible, in the order of ``classes_``; each row's own must be. Impossible ones get
+            probability 0 and no gradient. For "log_loss" and "focal".
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            For data or parameters that cannot work; the estimator is then as it was.
+        """
+        return self._fit(X, y, sample_weight, validation_data, mask)
+
+    @available_if(_has_steps)  # type: ignore[untyped-decorator]
+    @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
+    def partial_fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        classes: Any = None,
+        validation_data: Any = None,
+        mask: Any = None,
+    ) -> Self:
+        """Take one epoch over the given rows, from where the last call left.
+
+        With ``early_stopping`` each call ends with a score: of ``validation_data``, or of a ``validation_fraction`` of
+        the call's rows, held out before its epoch. The weights of the best score so far are kept aside while training
+        goes on from the newest. After ``n_iter_no_change`` calls without an improvement of ``tol`` the best ones are
+        put back, ``stopped_`` is True, and further calls change nothing, so that a loop of calls ends where ``fit``
+        would; `restore_best` puts them back earlier. Scores compare only on the same rows: give ``validation_data``
+        where each call brings others, and, where the same rows come again, an int ``random_state`` holds the same ones
+        out each time.
+
+        Parameters
+        ----------
+        X, y, sample_weight, validation_data, mask
             As in ``fit``.
         classes : array, optional
             All classes that will ever come; needed at the first call.
@@ -246,19 +267,23 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         -------
         self
         """
-        return self._fit(X, y, sample_weight, incremental=True, classes=classes)
+        return self._fit(X, y, sample_weight, validation_data, mask, incremental=True, classes=classes)
 
-    def _labels(self, output: Array) -> Array:
-        output = output.ravel() if self.n_outputs_ == 1 else output
-        return self._label_binarizer.inverse_transform(output, threshold=0.0 if self.loss == "hinge" else None)
+    def predict(self, X: Any, mask: Any = None) -> Array:
+        """Return the most probable class of each row (n,), or an indicator matrix of labels (n, n_outputs).
 
-    def _score(self, x: Any, y: Any, weight: Array | None) -> float:
-        output = self._output_of(x, self._net)
-        return float(accuracy_score(y, self._labels(output), sample_weight=weight)) if _finite(output) else np.nan
-
-    def predict(self, X: Any) -> Array:
-        """Return the most probable class of each row (n,), or an indicator matrix of labels (n, n_outputs)."""
-        return self._labels(self._output(X))
+        Parameters
+        ----------
+        X : array or sparse matrix (n, n_features)
+            It may be larger than memory, such as a `numpy.memmap`: rows are taken block by block.
+        mask : array (n, n_classes), bool, optional
+            True where a class is possible, at least one in each row.
+        """
+        output = self._output(X, mask)
+        if mask is not None and not np.asarray(mask).any(axis=1).all():
+            row = int(np.flatnonzero(~np.asarray(mask).any(axis=1))[0])
+            raise ValueError(f"mask: row {row} allows no class; there is none to predict.")
+        return self._labels(output)
 
     @available_if(_has_margins)  # type: ignore[untyped-decorator]
     def decision_function(self, X: Any) -> Array:
@@ -273,16 +298,30 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         return output.ravel() if self.n_outputs_ == 1 else output
 
     @available_if(_has_probabilities)  # type: ignore[untyped-decorator]
-    def predict_proba(self, X: Any) -> Array:
-        """Return the probability of each class (n, n_classes), in the order of ``classes_``; not for "hinge"."""
-        output = self._output(X)
-        return np.concatenate([1 - output, output], axis=1) if self.n_outputs_ == 1 else output
+    def predict_proba(self, X: Any, mask: Any = None) -> Array:
+        """Return the probability of each class (n, n_classes), in the order of ``classes_``; not for "hinge".
+
+        With a ``mask`` (n, n_classes), True where a class is possible, the others are exactly 0 and the possible ones
+        sum to 1; rows without any are all 0. It works whether or not the estimator was trained with masks. ``X`` may
+        be larger than memory, as in `predict`.
+        """
+        output = self._output(X, mask)
+        if self.n_outputs_ > 1:
+            return output
+        first = 1 - output
+        if mask is not None:
+            first *= np.asarray(mask)[:, :1]
+        return np.concatenate([first, output], axis=1)
 
     @available_if(_has_probabilities)  # type: ignore[untyped-decorator]
-    def predict_log_proba(self, X: Any) -> Array:
+    def predict_log_proba(self, X: Any, mask: Any = None) -> Array:
         """Return the logarithm of ``predict_proba``, in nats."""
         with np.errstate(divide="ignore"):
-            return np.log(self.predict_proba(X))
+            return np.log(self.predict_proba(X, mask))
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None, mask: Any = None) -> float:
+        """Return the accuracy of ``predict``: the share of rows, or of their weight, that is right."""
+        return float(accuracy_score(y, self.predict(X, mask), sample_weight=sample_weight))
 
     def plot_confusion(self, X: Any, y: Any, ax: Any = None) -> Any:
         """Draw how often each class is taken for each other; return scikit-learn's ``ConfusionMatrixDisplay``."""
@@ -302,7 +341,3 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
         tags = super().__sklearn_tags__()
         tags.classifier_tags.multi_label = True
         return tags
-
-
-def _finite(output: Array) -> bool:
-    return bool(np.isfinite(output).all())

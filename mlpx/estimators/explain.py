@@ -6,11 +6,12 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from mlpx.errors import check_count
-from mlpx.estimators.weights import Weights
+from mlpx.estimators.prediction import Predicting
+from mlpx.layers import Context
 from mlpx.typing import Array
 
 
-class Explained(Weights):
+class Explained(Predicting):
     """The parts of an estimator that explain it."""
 
     def gradients(self, X: Any) -> Array:
@@ -32,7 +33,8 @@ class Explained(Weights):
     def _gradients(self, x: Array) -> Array:
         net = self._network()
         x = np.ascontiguousarray(x, net.dtype)
-        y, backprop = net.forward(x)
+        mask = np.ones((x.shape[0], self.n_outputs_), bool) if self._masked else None
+        y, backprop = net.forward(x, Context(mask=mask))
         result = np.empty((*y.shape, x.shape[1]), x.dtype)
         for output in range(y.shape[1]):
             dy = np.zeros_like(y)
@@ -65,7 +67,7 @@ class Explained(Weights):
         return mean * (way[:, None, :] if mean.ndim == 3 else way)
 
     def plot_loss(self, ax: Any = None) -> Any:
-        """Draw the training loss, and the validation scores where there are any, against the epochs.
+        """Draw the training loss, and validation losses and scores where there are any, against the epochs.
 
         Parameters
         ----------
@@ -77,15 +79,17 @@ class Explained(Weights):
         ax : matplotlib Axes
         """
         check_is_fitted(self)
-        if not getattr(self, "loss_curve_", None):
-            raise ValueError(f"plot_loss: solver={self.solver!r} keeps no loss curve; use 'adam' or 'sgd'.")
         if ax is None:
             import matplotlib.pyplot as plt
 
             _, ax = plt.subplots(layout="constrained")
         ax.plot(np.arange(1, len(self.loss_curve_) + 1), self.loss_curve_, label="training loss")
-        ax.set(xlabel="epoch", ylabel="training loss")
-        if self.validation_scores_:
+        ax.set(xlabel="epoch", ylabel="loss")
+        if getattr(self, "validation_loss_curve_", None):
+            curve = self.validation_loss_curve_
+            ax.plot(np.arange(1, len(curve) + 1), curve, "C2", label="validation loss")
+            ax.legend()
+        if getattr(self, "validation_scores_", None):
             right = ax.twinx()
             right.plot(np.arange(1, len(self.validation_scores_) + 1), self.validation_scores_, "C1")
             right.set_ylabel("validation score", color="C1")

@@ -1,14 +1,24 @@
-"""The solver "lbfgs": SciPy's L-BFGS-B over all rows, with scikit-learn's loss, options and order of parameters."""
+"""Solvers that look at all rows at once: scikit-learn's "lbfgs", and the library's full-batch optimisers."""
 
+import copy
 import math
+import warnings
 from typing import Any
 
 import numpy as np
 from scipy.optimize import minimize
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils.optimize import _check_optimize_result
 
+from mlpx import fullbatch, interrupt
+from mlpx.batch import Batch
 from mlpx.errors import DivergenceError
+from mlpx.estimators.losses import reported
+from mlpx.estimators.observers import Observers
+from mlpx.estimators.rows import Rows
 from mlpx.estimators.steps import Steps
-from mlpx.layers import Dense
+from mlpx.fullbatch import FullBatch
+from mlpx.layers import Context, Dense
 from mlpx.model import Sequential
 from mlpx.optimizers import SGD
 from mlpx.typing import Array
@@ -16,23 +26,22 @@ from mlpx.typing import Array
 
 class Objective:
     """The loss and its gradient as functions of one vector: the coefs, then the intercepts, layer by layer; then what
-    norms there are.
+    norms there are. In scikit-learn's units, and in float64.
     """
 
-    def __init__(
-        self, net: Sequential, x: Any, target: Array, weight: Array | None, alpha: float, n_threads: int | None
-    ) -> None:
+    def __init__(self, net: Sequential, rows: Rows, alpha: float, n_threads: int | None) -> None:
         self.net, self.alpha = net, alpha
         dense = [layer for layer in net.all_layers() if isinstance(layer, Dense)]
         self.parameters = [layer.parameters[name] for name in ("w", "b") for layer in dense]
         others = [layer for layer in net.all_layers() if not isinstance(layer, Dense)]
         self.parameters += [p for layer in others for p in layer.parameters.values()]
         self.n_weights = sum(p.size for p in self.parameters if p.decay)
-        self.rows = np.arange(x.shape[0])
-        self.total = float(x.shape[0] if weight is None else weight.sum())
+        self.order = np.arange(rows.n)
+        self.total = float(rows.n if rows.weight is None else rows.weight.sum())
         still = SGD()
         still.start(net)
-        self.steps = Steps(net, x, target, weight, x.shape[0], still, alpha, n_threads)
+        x = rows.x if isinstance(rows.x, np.ndarray) else rows.x.toarray()
+        self.steps = Steps(net, x, rows.target, rows.weight, rows.n, still, alpha, n_threads, mask=rows.mask)
 
     def weights(self) -> Array:
         """Return the network's parameters as one vector."""
@@ -49,7 +58,7 @@ class Objective:
         """Return the penalised loss and its gradient at a vector."""
         self.set_weights(vector)
         try:
-            loss = self.steps.epoch(self.rows, 0.0, lambda taken: None)
+            loss = self.steps.epoch(self.order, 0.0, lambda taken: None)
         except DivergenceError:
             loss = math.nan
         gradient = np.concatenate([p.grad.T.ravel() for p in self.parameters]).astype(np.float64, copy=False)
@@ -57,9 +66,75 @@ class Objective:
         return loss, gradient
 
 
-def lbfgs(objective: Objective, *, max_iter: int, max_fun: int, tol: float) -> Any:
-    """Minimise and leave the network at the minimum; return SciPy's result."""
-    options = {"maxfun": max_fun, "maxiter": max_iter, "gtol": tol}
-    result = minimize(objective, objective.weights(), jac=True, method="L-BFGS-B", options=options)
+class Iterations:
+    """The iterations of a fit, as observers see them."""
+
+    def __init__(self, estimator: Any, observers: Observers, pressed: interrupt.Interrupt) -> None:
+        self.estimator, self.observers, self.pressed = estimator, observers, pressed
+        self.ended = False
+        observers.begin_epoch()
+
+    def after(self, loss: float) -> bool:
+        """Take in an iteration that ends with this loss, its weights in place; return whether to stop."""
+        e = self.estimator
+        e.n_iter_ += 1
+        e.loss_ = loss
+        e._watch.losses.append(loss)
+        e._say(f"Iteration {e.n_iter_}, loss = {loss:.8f}")
+        self.ended = self.observers.end_epoch()
+        if self.pressed.requested:
+            self.ended = True
+            warnings.warn("Training interrupted by user.", stacklevel=2)
+        if not self.ended and e.n_iter_ < e.max_iter:
+            self.observers.begin_epoch()
+        return self.ended
+
+
+def fit_lbfgs(estimator: Any, net: Sequential, rows: Rows, observers: Observers) -> None:
+    """Minimise by SciPy's L-BFGS-B with scikit-learn's loss, options and order of parameters."""
+    e = estimator
+    objective = Objective(net, rows, float(e.alpha), e.n_threads)
+    options = {"maxfun": e.max_fun, "maxiter": e.max_iter, "gtol": e.tol}
+    with interrupt.held_back() as pressed:
+        iterations = Iterations(e, observers, pressed)
+
+        def callback(intermediate_result: Any) -> None:
+            objective.set_weights(intermediate_result.x)
+            if iterations.after(float(intermediate_result.fun)):
+                raise StopIteration
+
+        start = objective.weights()
+        result = minimize(objective, start, jac=True, method="L-BFGS-B", options=options, callback=callback)
     objective.set_weights(result.x)
-    return result
+    if not iterations.ended:
+        e.n_iter_ = _check_optimize_result("lbfgs", result, e.max_iter)
+    e.loss_ = float(result.fun)
+
+
+def fit_full_batch(estimator: Any, net: Sequential, rows: Rows, observers: Observers, solver: str | FullBatch) -> None:
+    """Minimise by an optimiser of `mlpx.fullbatch`; the penalty is ``alpha / 2`` times the squared norm by the rows."""
+    e = estimator
+    optimizer = fullbatch.find(solver) if isinstance(solver, str) else copy.copy(solver)
+    optimizer.check(net)
+    total = float(rows.n if rows.weight is None else rows.weight.sum())
+    optimizer.l2 += float(e.alpha) / total
+    x = rows.x if isinstance(rows.x, np.ndarray) else rows.x.toarray()
+    batch = Batch(x, rows.target, rows.mask, rows.weight)
+    objective = fullbatch.Objective(net, batch, Context(True, mask=rows.mask, need_dx=False), optimizer.l2)
+    with interrupt.held_back() as pressed:
+        iterations = Iterations(e, observers, pressed)
+
+        def report(w: Array) -> bool:
+            objective.set_weights(w)
+            penalty = 0.5 * optimizer.l2 * float(np.sum(w[objective.decayed] ** 2))
+            value = reported(net.loss, objective.loss, rows.target, rows.weight) + penalty
+            return iterations.after(value) or e.n_iter_ >= e.max_iter
+
+        objective.set_weights(optimizer.run(objective, e.max_iter, report))
+    if e.n_iter_ >= e.max_iter and not iterations.ended:
+        warnings.warn(
+            f"solver={solver!r}: {e.max_iter} iterations reached and the optimization hasn't converged yet. Increase "
+            "max_iter or scale the data.",
+            ConvergenceWarning,
+            stacklevel=7,
+        )

@@ -6,13 +6,12 @@ from typing import Any
 import numpy as np
 from sklearn.utils._param_validation import Interval, Options, StrOptions
 
+from mlpx.estimators.solvers import KINDS, NAMES, RATES
 from mlpx.ops.activation import TABLE
+from mlpx.schedules import Schedule
 
 ACTIVATIONS = {name: name for name in TABLE} | {"logistic": "sigmoid"}
 """Name of a hidden activation to the library's; scikit-learn calls the sigmoid logistic."""
-STOCHASTIC = ("sgd", "adam", "adamw", "rmsprop", "adagrad", "adadelta")
-"""Solvers that step on mini-batches; the first two are scikit-learn's."""
-
 AT_LEAST_ONE = Interval(Integral, 1, None, closed="left")
 AT_LEAST_ZERO = Interval(Real, 0, None, closed="left")
 ABOVE_ZERO = Interval(Real, 0, None, closed="neither")
@@ -21,10 +20,10 @@ ZERO_TO_ONE = Interval(Real, 0, 1, closed="left")
 CONSTRAINTS: dict[str, Any] = {
     "hidden_layer_sizes": ["array-like", AT_LEAST_ONE],
     "activation": [StrOptions(set(ACTIVATIONS)), list, tuple],
-    "solver": [StrOptions({"lbfgs", *STOCHASTIC})],
+    "solver": [StrOptions(NAMES), *KINDS],
     "alpha": [AT_LEAST_ZERO],
     "batch_size": [StrOptions({"auto"}), AT_LEAST_ONE],
-    "learning_rate": [StrOptions({"constant", "invscaling", "adaptive"})],
+    "learning_rate": [StrOptions(RATES), Schedule],
     "learning_rate_init": [ABOVE_ZERO],
     "power_t": [AT_LEAST_ZERO],
     "max_iter": [AT_LEAST_ONE],
@@ -42,7 +41,9 @@ CONSTRAINTS: dict[str, Any] = {
     "epsilon": [ABOVE_ZERO],
     "n_iter_no_change": [AT_LEAST_ONE, Options(Real, {np.inf})],
     "max_fun": [AT_LEAST_ONE],
+    "warm_start_optimizer": ["boolean"],
     "callbacks": [list, tuple, None],
+    "progress_bar": ["boolean", StrOptions({"auto"})],
     "dtype": [StrOptions({"auto", "float32", "float64"})],
     "dropout": [ZERO_TO_ONE],
     "batch_norm": ["boolean"],

@@ -13,7 +13,11 @@ from sklearn.utils.metaestimators import available_if
 from mlpx.estimators.base import BaseMLP, _has_steps
 from mlpx.estimators.losses import LossFunction, custom
 from mlpx.estimators.parameters import ABOVE_ZERO, CONSTRAINTS
+from mlpx.estimators.rows import Rows
+from mlpx.fullbatch import FullBatch
 from mlpx.losses import Huber, Loss, Quantile, find
+from mlpx.optimizers import Optimizer
+from mlpx.schedules import Schedule
 from mlpx.typing import Array
 
 
@@ -54,10 +58,10 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
         hidden_layer_sizes: Any = (100,),
         activation: str | Sequence[str] = "relu",
         *,
-        solver: str = "adam",
+        solver: str | Optimizer | FullBatch = "adam",
         alpha: float = 0.0001,
         batch_size: int | str = "auto",
-        learning_rate: str = "constant",
+        learning_rate: str | Schedule = "constant",
         learning_rate_init: float = 0.001,
         power_t: float = 0.5,
         max_iter: int = 200,
@@ -81,7 +85,9 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
         batch_norm: bool = False,
         layer_norm: bool = False,
         clip_norm: float | None = None,
+        warm_start_optimizer: bool = False,
         callbacks: Sequence[Callable[[Any], Any]] | None = None,
+        progress_bar: bool | str = False,
         n_threads: int | None = None,
         dtype: str = "auto",
     ) -> None:
@@ -100,10 +106,18 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
             return Huber(float(self.delta))
         return Quantile(tuple(self.quantiles)) if self.loss == "quantile" else find(self.loss)
 
-    def _encode(self, y: Any, incremental: bool) -> tuple[Array, Any, None]:
-        """Return targets (n, n_outputs) for the network, and the numbers as they came."""
-        if y.ndim == 2 and y.shape[1] == 1:
-            y = column_or_1d(y, warn=True)
+    def _learn_targets(self, y: Any, incremental: bool) -> Any:
+        """Learn the number of outputs; return the numbers as they came."""
+        y = self._known(y)
+        self.n_outputs_ = self._targets(y).shape[1]
+        return y
+
+    def _known(self, y: Any) -> Any:
+        """Return numbers (n,) where they came as one column."""
+        return column_or_1d(y, warn=True) if y.ndim == 2 and y.shape[1] == 1 else y
+
+    def _targets(self, y: Any) -> Array:
+        """Return targets (n, n_outputs) for the network."""
         if self.loss == "poisson" and y.min() < 0:
             raise ValueError(f"y: holds {y.min():g}; loss='poisson' takes counts and rates of at least 0.")
         if self.loss == "gamma" and y.min() <= 0:
@@ -113,14 +127,44 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
             if target.shape[1] > 1:
                 raise ValueError(f"y: has {target.shape[1]} columns; loss='quantile' takes one number per row.")
             target = np.repeat(target, len(self.quantiles), axis=1)
-        self.n_outputs_ = target.shape[1]
-        return target.astype(np.float64), y, None
+        return np.asarray(target, np.float64)
+
+    def _stratify_by(self, rows: Rows) -> None:
+        """Return nothing: numbers have no shares."""
+
+    @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
+    def fit(self, X: Any, y: Any, sample_weight: Any = None, validation_data: Any = None) -> Self:
+        """Train from new weights, or with ``warm_start`` from those of the last fit.
+
+        Parameters
+        ----------
+        X : array or sparse matrix (n, n_features)
+        y : array (n,) or (n, n_outputs)
+        sample_weight : array (n,), optional
+            At least 0.
+        validation_data : tuple (X, y[, sample_weight]), optional
+            Rows to score after each epoch, in ``validation_scores_`` and ``validation_loss_curve_``;
+            ``early_stopping`` then goes by them and holds nothing out.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            For data or parameters that cannot work; the estimator is then as it was.
+        """
+        return self._fit(X, y, sample_weight, validation_data)
 
     @available_if(_has_steps)  # type: ignore[untyped-decorator]
     @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
-    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
-        """Take one epoch over the given rows, from where the last call left; parameters as in ``fit``."""
-        return self._fit(X, y, sample_weight, incremental=True)
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, validation_data: Any = None) -> Self:
+        """Take one epoch over the given rows, from where the last call left; parameters as in ``fit``.
+
+        With ``early_stopping`` as `MLPClassifier.partial_fit` says.
+        """
+        return self._fit(X, y, sample_weight, validation_data, incremental=True)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Return the coefficient of determination R^2; for quantiles, its counterpart for the pinball loss."""
@@ -132,13 +176,16 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
         levels = enumerate(self.quantiles)
         return float(np.mean([d2_pinball_score(y, output[:, i], sample_weight=weight, alpha=q) for i, q in levels]))
 
-    def _score(self, x: Any, y: Any, weight: Array | None) -> float:
-        output = self._output_of(x, self._net)
-        return self._agreement(y, output, weight) if np.isfinite(output).all() else np.nan
+    def _score_of(self, rows: Rows, output: Array) -> float:
+        """Return the score of an output for held-out rows."""
+        return self._agreement(rows.y, output, rows.weight)
 
     def _numbers(self, output: Array) -> Array:
         return output.ravel() if output.shape[1] == 1 else output
 
     def predict(self, X: Any) -> Array:
-        """Return the prediction of each row: (n,), or (n, n_outputs) for several outputs."""
+        """Return the prediction of each row: (n,), or (n, n_outputs) for several outputs.
+
+        ``X`` may be larger than memory, such as a `numpy.memmap`: rows are taken block by block.
+        """
         return self._numbers(self._output(X))

@@ -44,6 +44,8 @@ class Steps:
     n_threads : int, optional
     seed : int
         Chooses dropout masks, together with the optimiser's count of steps.
+    mask : array (n, n_outputs), bool, optional
+        For a network that ends in a masked softmax.
     """
 
     def __init__(
@@ -57,9 +59,10 @@ class Steps:
         alpha: float,
         n_threads: int | None = None,
         seed: int = 0,
+        mask: Array | None = None,
     ) -> None:
         self.net, self.optimizer, self.alpha, self.batch_size = net, optimizer, alpha, batch_size
-        self.all = Batch(x, target, None, weight)
+        self.all = Batch(x, target, mask, weight)
         self.unit = 1.0 / target.shape[1] if isinstance(net.loss, SquaredError) else 1.0
         self.constant = constant(net.loss, target)
         self.rows, self.held = x.shape[0], self.all  # rows that are dense at once, and where they are
@@ -85,18 +88,19 @@ class Steps:
 
     def _buffers(self, n: int) -> Batch:
         """Return room for some dense rows."""
-        x, target, weight = self.all.x, self.all.target, self.all.sample_weight
-        room = None if weight is None else np.zeros(n, weight.dtype)
-        return Batch(np.zeros((n, x.shape[1]), x.dtype), np.zeros((n, *target.shape[1:]), target.dtype), None, room)
+        everything = self.all
+        given = (everything.x, everything.target, everything.mask, everything.sample_weight)
+        return Batch(*(None if part is None else np.zeros((n, *part.shape[1:]), part.dtype) for part in given))
 
-    def epoch(self, order: Array, lr: float, after: AfterSteps) -> float:
+    def epoch(self, order: Array, lr: float | Array, after: AfterSteps) -> float:
         """Take a step over each batch of the rows in ``order`` (int64); return the mean loss that scikit-learn reports.
 
         Parameters
         ----------
         order : array (n,), int64
-        lr : float
-            Of 0: the weights stay, and the gradient in the network's buffer is that of the loss without the penalty.
+        lr : float or array (steps,)
+            Learning rate, of all steps or of each. Of 0: the weights stay, and the gradient in the network's buffer is
+            that of the loss without the penalty.
         after : callable
             Called between steps now and then; may raise to end the epoch there.
 
@@ -105,10 +109,14 @@ class Steps:
         DivergenceError
             For a loss that is not finite, with the last good weights in place.
         """
-        parts = [order[start : start + self.rows] for start in range(0, order.size, self.rows)]
-        return sum(self._take(part, lr, after) for part in parts) / int(order.size)
+        rates = np.broadcast_to(lr, -(-order.size // self.batch_size)).astype(np.float64)
+        per_part, total = self.rows // self.batch_size if self.held is not self.all else rates.size, 0.0
+        for start in range(0, rates.size, per_part):
+            rows = order[start * self.batch_size : (start + per_part) * self.batch_size]
+            total += self._take(rows, rates[start : start + per_part], after)
+        return total / int(order.size)
 
-    def _take(self, order: Array, lr: float, after: AfterSteps) -> float:
+    def _take(self, order: Array, rates: Array, after: AfterSteps) -> float:
         """Take steps over rows that can be dense at once; return the sum of their losses, each times its rows."""
         starts = np.arange(0, order.size, self.batch_size)
         rows = np.minimum(self.batch_size, order.size - starts)
@@ -119,8 +127,8 @@ class Steps:
         if isinstance(optimizer, Adam):  # scikit-learn adds it before the bias is corrected
             steps = np.arange(optimizer.steps + 1, optimizer.steps + 1 + rows.size)
             eps = optimizer.eps / np.sqrt(1.0 - optimizer.beta2**steps)
-        l2 = np.divide(self.alpha, scale, out=np.zeros(rows.size), where=scale > 0)
-        losses = self.taker.take(self._dense(order), 0, optimizer.steps, np.full(rows.size, lr), after, l2=l2, eps=eps)
+        l2 = optimizer.l2 + np.divide(self.alpha, scale, out=np.zeros(rows.size), where=scale > 0)
+        losses = self.taker.take(self._dense(order), 0, optimizer.steps, rates, after, l2=l2, eps=eps)
         each = losses[0] * self.unit + losses[1]
         if self.constant is not None:
             offset = self.constant[order] if weight is None else self.constant[order] * weight[order]
@@ -134,6 +142,8 @@ class Steps:
             return order
         held.x[:n] = everything.x[order].toarray()
         held.target[:n] = everything.target[order]
+        if everything.mask is not None and held.mask is not None:
+            held.mask[:n] = everything.mask[order]
         if everything.sample_weight is not None and held.sample_weight is not None:
             held.sample_weight[:n] = everything.sample_weight[order]
         return np.arange(n)
@@ -144,9 +154,9 @@ def _ceiling(net: Network) -> float:
 
     It clips probabilities to [eps, 1 - eps]. In float32 no digits agree that far, so there nothing is clipped.
     """
-    dropped = any(isinstance(layer, Dropout) for layer in net.layers)
+    plain = not net.layers[-1].uses_mask and not any(isinstance(layer, Dropout) for layer in net.layers)
     logarithmic = isinstance(net.loss, CrossEntropy | BinaryCrossEntropy) and not net.loss.label_smoothing
-    return -math.log(np.finfo(net.dtype).eps) if logarithmic and not dropped and net.dtype == "float64" else math.inf
+    return -math.log(np.finfo(net.dtype).eps) if logarithmic and plain and net.dtype == "float64" else math.inf
 
 
 class _LayerSteps:
@@ -166,7 +176,7 @@ class _LayerSteps:
         net, losses = self.net, np.zeros((2, rates.size))
         for s, lr in enumerate(rates.tolist()):
             batch = self.train.take(order[s * self.batch_size : (s + 1) * self.batch_size])
-            context = Context(True, self.seed, first + s, need_dx=False)
+            context = Context(True, self.seed, first + s, batch.mask, need_dx=False)
             loss = float(net.step(batch, context))
             if not math.isfinite(loss):
                 raise diagnose(net, batch, context, first + s, epoch)

@@ -10,25 +10,29 @@ from mlpx.typing import Array
 
 @dataclass
 class Watch:
-    """What a fit remembers from epoch to epoch.
+    """What a fit remembers from epoch to epoch, and `partial_fit` from call to call.
 
     Attributes
     ----------
-    scores : list of float
-        Validation scores.
+    losses, validation_losses, scores : list of float
+        Training losses; losses and scores of held-out rows.
     best_loss, best_score : float
     idle : int
         Epochs in a row without an improvement of at least ``tol``.
     best : tuple of array, optional
         The parameters and running statistics of the best score.
+    over : bool
+        Whether early stopping has ended the training.
     """
 
     losses: list[float] = field(default_factory=list)
+    validation_losses: list[float] = field(default_factory=list)
     scores: list[float] = field(default_factory=list)
     best_loss: float = np.inf
     best_score: float = -np.inf
     idle: int = 0
     best: tuple[Array, Array] | None = None
+    over: bool = False
 
     def see_loss(self, loss: float, tol: float) -> None:
         """Take in an epoch's training loss."""

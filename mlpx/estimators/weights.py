@@ -1,37 +1,29 @@
-"""A network behind scikit-learn's attributes: initial weights, views of them, copies, predictions."""
+"""A network behind scikit-learn's attributes: initial weights, views of them, copies."""
 
 import itertools
-import math
 from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator
-from sklearn.utils.validation import check_is_fitted, validate_data
 
 from mlpx.backend import using_backend
 from mlpx.errors import unknown
 from mlpx.estimators.parameters import ACTIVATIONS, CONSTRAINTS
 from mlpx.estimators.stopping import Watch
-from mlpx.layers import Activation, BatchNorm, Dense, Dropout, Layer, LayerNorm, Softmax
+from mlpx.layers import Activation, BatchNorm, Dense, Dropout, Layer, LayerNorm, MaskedSoftmax, Softmax
 from mlpx.model import Sequential
 from mlpx.typing import Array
 
 HEADS = {"logistic": "sigmoid", "exp": "exp"}
 """scikit-learn's name of an output activation to the library's."""
-DENSE_ROWS = 4096
-"""Sparse rows that a prediction makes dense at once."""
-
-
-def _finite_sum(x: Array) -> bool:
-    """Return whether the sum is finite; where it is, every element is."""
-    with np.errstate(invalid="ignore", over="ignore"):
-        return math.isfinite(x.sum())
 
 
 class Weights(BaseEstimator):  # type: ignore[misc]
-    """The weights of an estimator, and what it predicts with them."""
+    """The weights of an estimator."""
 
     _parameter_constraints: dict[str, Any] = CONSTRAINTS
+    _masked = False
+    """Whether the network was trained with a mask: it then ends in a masked softmax."""
 
     def _build(self, sizes: list[int], dtype: str) -> Sequential:
         """Return a network of all zeros."""
@@ -48,7 +40,9 @@ class Weights(BaseEstimator):  # type: ignore[misc]
             if kind is not None and self.dropout:
                 layers.append(Dropout(self.dropout))
         if self.out_activation_ != "identity":
-            layers.append(Softmax() if self.out_activation_ == "softmax" else Activation(HEADS[self.out_activation_]))
+            softmax = MaskedSoftmax if self._masked else Softmax
+            head = softmax() if self.out_activation_ == "softmax" else Activation(HEADS[self.out_activation_])
+            layers.append(head)
         with using_backend("numpy"):
             return Sequential(*layers, loss=self._loss(), dtype=dtype)
 
@@ -105,7 +99,8 @@ class Weights(BaseEstimator):  # type: ignore[misc]
         """Return what a network is built from beside its widths."""
         given = self.activation
         kinds = given if isinstance(given, str) else tuple(given)
-        return kinds, self.out_activation_, self.dropout, self.batch_norm, self.layer_norm, self._loss_options()
+        layers = kinds, self.out_activation_, self.dropout, self.batch_norm, self.layer_norm, self._masked
+        return *layers, *self._loss_options()
 
     def _network(self) -> Sequential:
         """Return the network, with whatever arrays its user has put into the attributes."""
@@ -124,41 +119,15 @@ class Weights(BaseEstimator):  # type: ignore[misc]
         net: Sequential = self._net
         return net
 
+    def _frozen(self) -> dict[str, Any]:
+        """Return copies of the arrays that a network is made of, by the names of the attributes."""
+        state: dict[str, Any] = {name: [w.copy() for w in getattr(self, name)] for name in ("coefs_", "intercepts_")}
+        if hasattr(self, "norms_"):
+            state["norms_"] = [{name: array.copy() for name, array in norm.items()} for norm in self.norms_]
+        return state
+
     def __getstate__(self) -> dict[str, Any]:
         state = dict(super().__getstate__())
         for name in ("_net", "_shown", "_built_for"):
             state.pop(name, None)
         return state
-
-    # --- prediction -----------------------------------------------------------------------------------------------
-
-    def _output(self, X: Any) -> Array:
-        """Return the network's output (n, n_outputs) for checked or unchecked rows."""
-        check_is_fitted(self)
-        net = self._network()
-        if not self._plainly_fine(X, net):
-            X = validate_data(self, X, accept_sparse="csr", reset=False)
-        return self._output_of(X, net)
-
-    def _plainly_fine(self, X: Any, net: Sequential) -> bool:
-        """Return whether ``X`` needs no further check: scikit-learn's checks take longer than a small prediction."""
-        return (
-            type(X) is np.ndarray
-            and X.dtype == net.dtype
-            and X.ndim == 2
-            and X.shape[1] == self.n_features_in_
-            and X.shape[0] > 0
-            and not hasattr(self, "feature_names_in_")
-            and _finite_sum(X)
-        )
-
-    def _output_of(self, X: Any, net: Sequential) -> Array:
-        if isinstance(X, np.ndarray):
-            return net.predict(X)
-        blocks = [net.predict(X[i : i + DENSE_ROWS].toarray()) for i in range(0, X.shape[0], DENSE_ROWS)]
-        return np.concatenate(blocks)
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.sparse = True
-        return tags

@@ -1,0 +1,164 @@
+"""Epochs of mini-batches: scikit-learn's order, loss and ways of ending, on the library's steps."""
+
+import warnings
+from typing import Any
+
+import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+
+from mlpx import interrupt
+from mlpx.errors import DivergenceError, TrainingInterrupted
+from mlpx.estimators.observers import Observers
+from mlpx.estimators.rows import Rows
+from mlpx.estimators.solvers import fits, optimizer_of
+from mlpx.estimators.steps import Steps
+from mlpx.estimators.stopping import next_rate
+from mlpx.estimators.validation import evaluate
+from mlpx.optimizers import Rprop
+from mlpx.schedules import Constant, Schedule
+from mlpx.typing import Array
+
+
+class Epochs:
+    """The epochs of one call of ``fit`` or ``partial_fit``; what they reach is set on the estimator.
+
+    Parameters
+    ----------
+    estimator : BaseMLP
+    rows : Rows
+        To train on.
+    held_out : Rows, optional
+        To score after each epoch.
+    incremental : bool
+        One epoch, from where the last call left.
+    observers : Observers
+    """
+
+    def __init__(
+        self, estimator: Any, rows: Rows, held_out: Rows | None, incremental: bool, observers: Observers
+    ) -> None:
+        self.estimator, self.net, self.incremental = estimator, estimator._network(), incremental
+        self.rows, self.held_out, self.observers = rows, held_out, observers
+        self._take_up()
+        given, n = estimator.batch_size, rows.n
+        if given != "auto" and given > n:
+            warnings.warn(f"batch_size={given} is larger than the {n} rows and is clipped.", stacklevel=7)
+        automatic = n if isinstance(self.optimizer, Rprop) else 200
+        self.batch_size = min(automatic if given == "auto" else given, n)
+
+    def _take_up(self) -> None:
+        """Take up the optimiser where an earlier call left it, or start one."""
+        e = self.estimator
+        goes_on = self.incremental or (e.warm_start and e.warm_start_optimizer)
+        if not (goes_on and hasattr(e, "_optimizer") and fits(e._optimizer, self.net)):
+            e._optimizer = optimizer_of(e)
+            e._optimizer.start(self.net)
+            e._progress = (0, 0)
+        self.optimizer = e._optimizer
+        if not self.incremental:
+            e._progress = (0, 0)
+            self.schedule.start()
+
+    @property
+    def schedule(self) -> Schedule:
+        """The optimiser's schedule."""
+        schedule = self.optimizer.schedule
+        assert isinstance(schedule, Schedule)  # noqa: S101  (a name was replaced by its object)
+        return schedule
+
+    def run(self) -> None:
+        """Take the epochs."""
+        e, rows = self.estimator, self.rows
+        seed = int(e._random_state.randint(2**31 - 1)) if e.dropout else 0
+        steps = Steps(
+            self.net,
+            rows.x,
+            rows.target,
+            rows.weight,
+            self.batch_size,
+            self.optimizer,
+            float(e.alpha),
+            e.n_threads,
+            seed,
+            rows.mask,
+        )
+        with interrupt.held_back() as pressed:
+            self._run(steps, pressed)
+        if e.early_stopping and (e._watch.over or not self.incremental):
+            e._watch.restore(self.net.buffers)
+
+    def _run(self, steps: Steps, pressed: interrupt.Interrupt) -> None:
+        def stop_if_pressed(taken: int) -> None:
+            if pressed.requested:
+                raise TrainingInterrupted("Training interrupted by user.")
+
+        e, n = self.estimator, self.rows.n
+        order = np.arange(n)
+        e.n_iter_ = 0
+        while e.n_iter_ < e.max_iter:
+            if e.shuffle:
+                drawn = np.arange(n)  # as sklearn.utils.shuffle draws it, without its checks
+                e._random_state.shuffle(drawn)
+                order = order[drawn]
+            self.observers.begin_epoch()
+            try:
+                stop_if_pressed(0)
+                e.loss_ = steps.epoch(order, self._rates(), stop_if_pressed)
+            except TrainingInterrupted as interruption:
+                warnings.warn(str(interruption), stacklevel=8)
+                return
+            except DivergenceError as error:
+                raise e._not_finite() from error
+            e._progress = (e._progress[0] + -(-n // self.batch_size), e._progress[1] + 1)
+            e.n_iter_ += 1
+            e.t_ += n
+            stop = self._after_epoch()
+            stop = self.observers.end_epoch() or stop
+            if stop or self.incremental:
+                return
+        warnings.warn(
+            f"Stochastic Optimizer: Maximum iterations ({e.max_iter}) reached and the optimization hasn't "
+            "converged yet.",
+            ConvergenceWarning,
+            stacklevel=8,
+        )
+
+    def _rates(self) -> float | Array:
+        """Return the learning rate of the epoch's steps: one for all, or each its own."""
+        optimizer, n_steps = self.optimizer, -(-self.rows.n // self.batch_size)
+        if isinstance(self.schedule, Constant):
+            return optimizer.lr
+        first, epoch = self.estimator._progress
+        whole = n_steps * self.estimator.max_iter
+        return optimizer.lr * np.array([self.schedule.factor(first + s, whole, epoch) for s in range(n_steps)])
+
+    def _after_epoch(self) -> bool:
+        """Look at the epoch's loss or score, adapt the learning rate, and return whether to stop."""
+        e, watch, optimizer = self.estimator, self.estimator._watch, self.optimizer
+        watch.losses.append(e.loss_)
+        e._say(f"Iteration {e.n_iter_}, loss = {e.loss_:.8f}")
+        if self.held_out is not None:
+            loss, output = evaluate(self.net, self.held_out)
+            watch.validation_losses.append(loss)
+            watch.scores.append(e._score_of(self.held_out, output) if np.isfinite(output).all() else np.nan)
+            e._say(f"Validation score: {watch.scores[-1]:f}")
+        if e.early_stopping:
+            watch.see_score(watch.scores[-1], e.tol, self.net.buffers)
+        else:
+            watch.see_loss(e.loss_, e.tol)
+        what = "Validation score did not improve" if e.early_stopping else "Training loss did not improve"
+        self.schedule.observe(watch.validation_losses[-1] if self.held_out is not None else e.loss_)
+        e._publish()
+        policy = e.learning_rate if e.solver == "sgd" else "constant"
+        if policy == "invscaling":
+            optimizer.lr = float(e.learning_rate_init) / (e.t_ + 1) ** e.power_t
+        if watch.idle <= e.n_iter_no_change:
+            return False
+        message = f"{what} more than tol={e.tol:f} for {e.n_iter_no_change} consecutive epochs."
+        lr, message = next_rate(policy, optimizer.lr, message)
+        e._say(message)
+        if lr is None:
+            watch.over = e.early_stopping
+            return True
+        optimizer.lr, watch.idle = lr, 0
+        return False

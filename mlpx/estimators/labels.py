@@ -1,0 +1,111 @@
+"""What a classifier makes of classes: targets, weights and masks of rows, and classes from outputs."""
+
+from typing import Any
+
+import numpy as np
+from sklearn.metrics import accuracy_score
+from sklearn.preprocessing import LabelBinarizer
+from sklearn.utils import column_or_1d
+from sklearn.utils.class_weight import compute_sample_weight
+from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_target, unique_labels
+
+from mlpx.estimators.base import BaseMLP
+from mlpx.estimators.rows import Rows
+from mlpx.typing import Array
+
+
+def _ravelled(y: Any) -> Any:
+    return column_or_1d(y, warn=True) if y.ndim == 2 and y.shape[1] == 1 else y
+
+
+class Labelled(BaseMLP):
+    """The parts of a classifier that know its classes."""
+
+    def _learn_targets(self, y: Any, incremental: bool) -> Any:
+        """Learn the classes, or check that they are those of earlier calls; return the labels."""
+        y = _ravelled(y)
+        if not hasattr(self, "classes_") or not (self.warm_start or incremental):
+            self._label_binarizer = LabelBinarizer().fit(y)
+            self.classes_ = self._label_binarizer.classes_
+        else:
+            self._check_classes(unique_labels(y))
+        self.n_outputs_ = 1 if self._label_binarizer.y_type_ == "binary" else len(self.classes_)
+        return y
+
+    def _check_classes(self, classes: Array) -> None:
+        """Raise ValueError for labels that an earlier call has not announced."""
+        if self.warm_start and set(classes) != set(self.classes_):
+            raise ValueError(
+                "warm_start can only be used where `y` has the same classes as in the previous call to fit. Previously "
+                f"got {self.classes_}, `y` has {classes}"
+            )
+        if np.setdiff1d(classes, self.classes_).size:
+            raise ValueError(
+                f"`y` has classes not in `self.classes_`. `self.classes_` has {self.classes_}. 'y' has {classes}."
+            )
+
+    def _first_call(self, y: Any, classes: Any) -> None:
+        if _check_partial_fit_first_call(self, classes):
+            multilabel = type_of_target(y).startswith("multilabel")
+            self._label_binarizer = LabelBinarizer().fit(y if multilabel else classes)
+
+    def _known(self, y: Any) -> Any:
+        """Return the labels of validation data, all of which training has seen."""
+        y = _ravelled(y)
+        if np.setdiff1d(unique_labels(y), self.classes_).size:
+            raise ValueError(f"validation_data: y has classes that training has not; it has {self.classes_}.")
+        return y
+
+    def _targets(self, y: Any) -> Array:
+        """Return targets for the network: class numbers, or a column of 0 and 1 for each output."""
+        indicator = self._label_binarizer.transform(y)
+        numbered = self._out_activation() == "softmax" and not callable(self.loss)
+        return np.asarray(indicator.argmax(axis=1) if numbered else indicator.astype(np.float64))
+
+    def _stratify_by(self, rows: Rows) -> Array | None:
+        """Return what a split keeps the shares of, as in scikit-learn: two classes."""
+        return rows.target.astype(bool) if self.n_outputs_ == 1 else None
+
+    def _row_weights(self, y: Any, sample_weight: Array | None, incremental: bool) -> Array | None:
+        if self.class_weight is None:
+            return sample_weight
+        if incremental and self.class_weight == "balanced":
+            raise ValueError("class_weight='balanced' needs all rows at once; pass partial_fit a dict.")
+        by_class: Array = compute_sample_weight(self.class_weight, y)
+        return by_class if sample_weight is None else by_class * sample_weight
+
+    def _checked_mask(self, mask: Any, n: int) -> Array:
+        """Return a mask as bools (n, n_classes)."""
+        if self._label_binarizer.y_type_.startswith("multilabel"):
+            raise ValueError("mask: is for classes of which a row has one; these are independent labels.")
+        if self.loss not in ("log_loss", "focal"):
+            raise ValueError(f"mask: loss={self.loss!r} takes none; 'log_loss' and 'focal' do.")
+        flags, shape = np.asarray(mask), (n, len(self.classes_))
+        if flags.shape != shape:
+            raise ValueError(f"mask: has shape {flags.shape}; expected {shape}, a row and a class each.")
+        if flags.dtype != bool and not ((flags == 0) | (flags == 1)).all():
+            raise ValueError("mask: holds values other than True and False.")
+        return flags.astype(bool, copy=False)
+
+    def _with_mask(self, rows: Rows, mask: Array) -> Rows:
+        """Return rows with a mask. Of two classes, a row that allows one of them has nothing to teach: weight 0."""
+        number = rows.target[:, 0].astype(int) if self.n_outputs_ == 1 else rows.target
+        forbidden = np.flatnonzero(~mask[np.arange(rows.n), number])
+        if forbidden.size:
+            raise ValueError(f"y: the class of row {forbidden[0]} is one that its mask forbids.")
+        rows.mask = mask
+        if self.n_outputs_ == 1:
+            free = mask.all(axis=1)
+            if not free.any():
+                raise ValueError("mask: leaves no row a choice; there is nothing to learn.")
+            rows.weight = free.astype(self._net.dtype) if rows.weight is None else rows.weight * free
+        return rows
+
+    def _labels(self, output: Array) -> Array:
+        output = output.ravel() if self.n_outputs_ == 1 else output
+        return self._label_binarizer.inverse_transform(output, threshold=0.0 if self.loss == "hinge" else None)
+
+    def _score_of(self, rows: Rows, output: Array) -> float:
+        """Return the accuracy of an output for held-out rows."""
+        output = self._forced(output, rows.mask) if self.n_outputs_ == 1 else output
+        return float(accuracy_score(rows.y, self._labels(output), sample_weight=rows.weight))

@@ -1,0 +1,52 @@
+"""Checked rows of one fit, and how some of them are held out."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from sklearn.model_selection import train_test_split
+
+from mlpx.typing import Array
+
+
+@dataclass
+class Rows:
+    """Rows as a fit takes them.
+
+    Attributes
+    ----------
+    x : array or sparse matrix (n, n_features), the network's dtype
+    y : array
+        Classes, labels or numbers as they came; scores compare with them.
+    target : array
+        What the network's loss takes.
+    weight : array (n,), optional
+    mask : array (n, n_outputs), bool, optional
+    """
+
+    x: Any
+    y: Any
+    target: Array
+    weight: Array | None = None
+    mask: Array | None = None
+
+    @property
+    def n(self) -> int:
+        """The number of rows."""
+        return int(self.x.shape[0])
+
+    def take(self, rows: Array | slice) -> "Rows":
+        """Return some of the rows."""
+        parts = (self.x, self.y, self.target, self.weight, self.mask)
+        return Rows(*(None if part is None else part[rows] for part in parts))
+
+    def split(self, share: float, random_state: Any, stratify: Any) -> tuple["Rows", "Rows"]:
+        """Return the rows to train on and the share held out, as scikit-learn draws them."""
+        kept, held_out = train_test_split(
+            np.arange(self.n), random_state=random_state, test_size=share, stratify=stratify
+        )
+        if held_out.size < 2:
+            raise ValueError(
+                "The validation set is too small. Increase 'validation_fraction' or the size of your dataset."
+            )
+        return self.take(kept), self.take(held_out)

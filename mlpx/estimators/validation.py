@@ -1,0 +1,37 @@
+"""What held-out rows say of a network: its loss on them, and what it predicts."""
+
+from typing import Any
+
+import numpy as np
+
+from mlpx.batch import Batch
+from mlpx.estimators.losses import reported
+from mlpx.estimators.rows import Rows
+from mlpx.layers import Context
+from mlpx.network import Network
+from mlpx.typing import Array
+
+SPARSE_ROWS = 4096
+"""Sparse rows that are made dense at once."""
+
+
+def evaluate(net: Network, rows: Rows) -> tuple[float, Array]:
+    """Return the loss over rows in scikit-learn's units, without a penalty, and the output (n, n_outputs)."""
+    if isinstance(rows.x, np.ndarray):
+        return _dense(net, rows, rows.x)
+    losses, counts, outputs = [], [], []
+    for start in range(0, rows.n, SPARSE_ROWS):
+        part = rows.take(slice(start, start + SPARSE_ROWS))
+        loss, output = _dense(net, part, part.x.toarray())
+        losses.append(loss)
+        counts.append(part.n if part.weight is None else float(part.weight.sum()))
+        outputs.append(output)
+    return float(np.average(losses, weights=counts if any(counts) else None)), np.concatenate(outputs)
+
+
+def _dense(net: Network, rows: Rows, x: Any) -> tuple[float, Array]:
+    with np.errstate(all="ignore"):  # weights on their way to infinity: the score tells
+        loss, z = net.evaluate(Batch(x, rows.target, rows.mask, rows.weight))
+        head = net.layers[len(net.body()) :]
+        output = head[0].forward(z, Context(mask=rows.mask))[0] if head else z
+        return reported(net.loss, loss, rows.target, rows.weight), output
