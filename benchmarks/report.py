@@ -22,6 +22,7 @@ SUITES = {
     "cold": "Cold start, whole processes",
     "memory": "Training on a mapped file, us of an epoch",
     "scaling": "Time against rows, width and depth",
+    "gpu": "On a GPU",
 }
 TARGETS = ["suite", "case", "wanted", "measured", ""]
 BOUNDS = ("gemm", "copy")
@@ -132,15 +133,19 @@ def left_out(cases: Iterable[dict[str, Any]]) -> list[str]:
     return sorted({f"{name}: {reason}" for case in cases for name, reason in case["skipped"].items()})
 
 
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a table in markdown."""
+    lines = [f"| {' | '.join(header)} |", f"|{'---|' * len(header)}"]
+    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)])
+
+
 def markdown(cases: list[dict[str, Any]], environment: dict[str, Any]) -> str:
     """Return the report in markdown."""
     parts = [circumstances(environment)]
     tables = [(SUITES.get(suite, suite), *table(some)) for suite, some in by_suite(cases).items()]
     tables.append(("Targets", TARGETS, judged(cases, environment["mode"] == "full")))
     for title, header, rows in tables:
-        lines = [f"| {' | '.join(header)} |", f"|{'---|' * len(header)}"]
-        lines += [f"| {' | '.join(row)} |" for row in rows]
-        parts.append(f"### {title}\n\n" + "\n".join(lines))
+        parts.append(f"### {title}\n\n{markdown_table(header, rows)}")
     return "\n\n".join(parts) + "\n"
 
 

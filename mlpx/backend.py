@@ -263,17 +263,17 @@ def as_float_array(argument: str, x: ArrayLike, dtype: str, backend: Backend) ->
         If nested sequences have ragged lengths.
     """
     name = backend_name(x)
-    if name is not None and name != backend.name:
-        raise TypeError(
-            f"{argument}: lies on the backend {name}, the network on {backend.name}. Move it with mlpx.asarray(x) or "
-            "mlpx.to_numpy(x), or move the network with net.to(...)."
-        )
     if name is None:
         x = to_numpy(x)
     if isinstance(x, np.ndarray) and x.dtype.kind not in "fiub":
         raise TypeError(
             f"{argument}: expected real numbers (floats, integers or bools), got dtype {x.dtype}. Convert first, "
             f"for example with numpy.asarray({argument}, dtype={dtype!r})."
+        )
+    if name is not None and name != backend.name:
+        raise TypeError(
+            f"{argument}: lies on the backend {name}, the network on {backend.name}. Move it with mlpx.asarray(x) or "
+            "mlpx.to_numpy(x), or move the network with net.to(...)."
         )
     # A number beyond the dtype becomes infinite there; fit refuses it by its place, so a warning would only add noise.
     with np.errstate(over="ignore"):

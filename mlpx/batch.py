@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mlpx.backend import backend_name, backend_of, to_numpy
+from mlpx.host_rows import HostRows
 from mlpx.typing import Array, ArrayLike
 
 BLOCK = 4096
@@ -26,8 +27,17 @@ class Batch:
         parts = (self.x, self.target, self.mask, self.sample_weight, self.valid)
         return Batch(*(None if part is None else _rows(part, rows) for part in parts))
 
+    def subset(self, rows: Array) -> "Batch":
+        """Return the batch of many rows; inputs that stay on the host stay there."""
+        if not isinstance(self.x, HostRows):
+            return self.take(rows)
+        others = (self.target, self.mask, self.sample_weight, self.valid)
+        return Batch(self.x.subset(rows), *(None if part is None else _rows(part, rows) for part in others))
+
 
 def _rows(part: Array, rows: Array | slice) -> Array:
+    if isinstance(part, HostRows):
+        return part.take(rows)
     if isinstance(rows, slice):
         return part[rows, ...]
     return backend_of(part).xp.take(part, rows, axis=0)

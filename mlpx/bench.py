@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import mlpx
+from mlpx import bench_gpu
 
 SUITES = ("forward", "ops", "training", "latency", "threads", "cold", "memory", "scaling")
 
@@ -17,6 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``mlpx bench``."""
     parser.add_argument("--quick", action="store_true", help="small sizes: shows that everything works, in a minute")
     parser.add_argument("--suite", choices=SUITES, action="append", help="one suite alone; may be given again")
+    parser.add_argument("--gpu", action="store_true", help="tests, self-check and benchmarks of a GPU, in 8 minutes")
     parser.add_argument("--output", type=Path, help="keep the results in this JSON file, with a chart .png beside it")
     parser.add_argument("--markdown", action="store_true", help="print markdown instead of tables for a terminal")
 
@@ -35,6 +37,8 @@ def run(given: argparse.Namespace) -> int:
     if missing:
         print(f"mlpx bench: {' and '.join(missing)} missing. Run: pip install 'mlpx[bench]'", file=sys.stderr)
         return 2
+    if given.gpu:
+        return bench_gpu.run(folder, given.output, markdown=given.markdown)
     with tempfile.TemporaryDirectory() as scratch:
         file = (given.output or Path(scratch) / "result.json").absolute()
         code = measure(folder, file, given.suite or SUITES, quick=given.quick)

@@ -46,7 +46,8 @@ def _parser() -> argparse.ArgumentParser:
     digits.add_argument("--layers", type=_widths, help="widths of the hidden layers, such as 128,64")
     demo.set_defaults(run=_demo)
 
-    doctor = commands.add_parser("doctor", help="print versions, threads, BLAS and which kernels are active")
+    doctor = commands.add_parser("doctor", help="print versions, threads, BLAS, which kernels are active; check a GPU")
+    doctor.add_argument("--json", metavar="FILE", help="write the findings there too")
     doctor.set_defaults(run=_doctor)
 
     warmup = commands.add_parser("warmup", help="compile every CPU kernel ahead of its first use")
@@ -93,7 +94,7 @@ def _demo(given: argparse.Namespace) -> int:
 def _doctor(given: argparse.Namespace) -> int:
     from mlpx import doctor
 
-    return doctor.main()
+    return doctor.main(given.json)
 
 
 def _warmup(given: argparse.Namespace) -> int:

@@ -2,6 +2,8 @@
 
 import math
 
+import numpy as np
+
 from mlpx.batch import Batch
 from mlpx.errors import DivergenceError
 from mlpx.layers import Context
@@ -52,3 +54,45 @@ def diagnose(net: Network, batch: Batch, context: Context, step: int, epoch: int
         layer=culprit,
         largest=largest,
     )
+
+
+def trace(
+    net: Network,
+    good: tuple[Array, Array],
+    bad: tuple[Array, Array],
+    before: tuple[Batch, Context] | None,
+    now: tuple[Batch, Context],
+    epoch: int,
+) -> DivergenceError:
+    """Return the error for steps that were only seen to fail afterwards, and leave the good weights in place.
+
+    A gradient that is not finite spoils the weights, and shows in the next step's loss; so the step before is tried
+    again first, at the good weights.
+
+    Parameters
+    ----------
+    good, bad : (parameters, statistics)
+        Of before and after the last update. Copies, not the network's own buffers.
+    before : (batch, context), optional
+        The step that led from good to bad; None where there is none in this epoch.
+    now : (batch, context)
+        The step whose loss was not finite at the bad weights.
+    """
+    buffers = net.buffers
+
+    def use(state: tuple[Array, Array]) -> None:
+        buffers.parameters[...], buffers.statistics[...] = state
+
+    error = None
+    with np.errstate(all="ignore"):
+        if before is not None:
+            use(good)
+            net.step(*before)
+            if not bool(net.backend.xp.isfinite(net.backend.xp.sum(buffers.gradient))):
+                error = diagnose(net, *before, before[1].step, epoch)
+        if error is None:
+            use(bad)
+            net.step(*now)
+            error = diagnose(net, *now, now[1].step, epoch)
+    use(good)
+    return error

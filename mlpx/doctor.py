@@ -1,17 +1,23 @@
 """What runs on this machine, and what does not and why."""
 
+import json
 import os
 import platform
 from collections.abc import Callable
+from dataclasses import asdict
 from importlib import metadata
 from importlib.util import find_spec
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from mlpx import ops
 from mlpx.backend import get_backend, gpu_problem
 from mlpx.errors import BackendError
 from mlpx.op import Op, fused_mode
 from mlpx_kernels import Unsupported
+
+if TYPE_CHECKING:
+    from mlpx.gpu.check import Finding
 
 PACKAGES = ("mlpx", "numpy", "scipy", "numba", "llvmlite", "scikit-learn", "safetensors", "threadpoolctl", "rich")
 OPTIONAL = ("matplotlib", "cupy-cuda12x", "cupy-cuda13x", "mkl")
@@ -105,10 +111,27 @@ def _kernel(op: Op[..., Any], backend: str) -> tuple[str, str]:
     return ACTIVE, ""
 
 
-def main() -> int:
-    """Print the report; return 1 for a setting that cannot be had, or a CPU kernel that does not load, else 0.
+def examine_gpu(console: Any) -> "list[Finding]":
+    """Run the self-check of the GPU, printing each finding as it comes; return them all. Nothing without a GPU."""
+    from rich.markup import escape
 
-    A machine without a GPU is no problem; without Numba, neither are kernels that do not load.
+    if gpu_problem():
+        return []
+    from mlpx.gpu import check
+
+    console.print("GPU: kernels against their references on the device, at 4096 x 1000 and at odd sizes")
+    found = []
+    for finding in check.findings():
+        found.append(finding)
+        console.print(escape(finding.line()), highlight=False)
+    return found
+
+
+def main(json_file: str | None = None) -> int:
+    """Print the report; return 1 for a setting that cannot be had, or a kernel that does not load or is wrong, else 0.
+
+    With a GPU its self-check is part of the report; with ``json_file`` everything is written there as well. A machine
+    without a GPU is no problem; without Numba, neither are kernels that do not load.
     """
     from rich.console import Console
     from rich.markup import escape
@@ -134,6 +157,12 @@ def main() -> int:
     broken = [name for name, states in found["kernels"].items() if states["numpy"][0] == BROKEN]
     if broken and find_spec("numba") is not None:
         problems.append(f"{PROBLEM}: these CPU kernels do not load: {', '.join(broken)}")
+    examined = examine_gpu(console)
+    if any(not finding.passed for finding in examined):
+        problems.append(f"{PROBLEM}: the GPU fails {', '.join(f.name for f in examined if not f.passed)}")
     for problem in problems:
         console.print(escape(problem))
+    if json_file is not None:
+        data = found | {"gpu": [asdict(finding) for finding in examined], "problems": problems}
+        Path(json_file).write_text(json.dumps(data, indent=1), encoding="utf-8")
     return 1 if problems else 0

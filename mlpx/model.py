@@ -16,6 +16,7 @@ from mlpx.layers import Activation, BatchNorm, Dense, Dropout, Layer, LayerNorm,
 from mlpx.losses import Loss
 from mlpx.network import Network
 from mlpx.optimizers import Optimizer
+from mlpx.steps import GradientHook
 from mlpx.typing import Array, ArrayLike
 
 OUTPUTS = ("softmax", "sigmoid", "linear", "masked_softmax", "exp")
@@ -63,6 +64,7 @@ class Sequential(Network):
         seed: int = 0,
         n_threads: int | None = None,
         deterministic: bool = False,
+        gradient_hook: GradientHook | None = None,
     ) -> History:
         """Train the network in place.
 
@@ -104,6 +106,10 @@ class Sequential(Network):
         deterministic : bool
             True makes the result independent of the number of threads, bit for bit, by cutting the work into a fixed
             number of blocks.
+        gradient_hook : callable, optional
+            Called with the flat gradient (k,), an array of the network's backend, between every backward pass and its
+            update; what it changes in place is what the update sees. The seam for averaging gradients over several
+            processes or GPUs: ``lambda g: communicator.allReduce(...)``. Not for full-batch optimisers.
 
         Returns
         -------
@@ -135,6 +141,7 @@ class Sequential(Network):
             seed=seed,
             n_threads=n_threads,
             deterministic=deterministic,
+            gradient_hook=gradient_hook,
         )
 
     def save(self, path: str | os.PathLike[str]) -> None:

@@ -7,6 +7,7 @@ from mlpx.backend import FLOATS, Backend, as_float_array, current_backend
 from mlpx.batch import Batch as Batch
 from mlpx.batch import blocks, lone, without_padding
 from mlpx.errors import check_count, unknown
+from mlpx.host_rows import HostRows
 from mlpx.layers import INFERENCE, Backprop, Context, Layer, MaskedSoftmax, bind, owners
 from mlpx.losses import Loss, default_for, find
 from mlpx.op import fused_mode
@@ -240,7 +241,8 @@ class Network:
     # --- inputs -----------------------------------------------------------------------------------------------
 
     def _input(self, x: ArrayLike) -> Array:
-        x = as_float_array("x", x, self.dtype, self.backend)
+        if not isinstance(x, HostRows):
+            x = as_float_array("x", x, self.dtype, self.backend)
         if x.ndim == 0 or (self.n_in is not None and x.shape[-1] != self.n_in):
             raise ValueError(
                 f"x: has shape {tuple(x.shape)}; expected (n, {self.n_in}), rows of {self.n_in} features."

@@ -6,6 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from mlpx import ops, schedules
 from mlpx.errors import check_number, unknown
 from mlpx.network import Network
@@ -80,6 +83,13 @@ class Optimizer(ABC):
     def forget(self) -> None:
         """Start afresh at the next fit."""
         self.state, self.steps, self._owner = [], 0, None
+
+    def rates(self, first: int, count: int, n_steps: int, epoch: int) -> NDArray[np.float64]:
+        """Return the learning rates of ``count`` steps from step ``first`` of ``n_steps`` on."""
+        schedule = schedules.find(self.schedule)
+        if isinstance(schedule, schedules.Constant):
+            return np.full(count, self.lr)
+        return np.array([self.lr * schedule.factor(step, n_steps, epoch) for step in range(first, first + count)])
 
     def scale(self, net: Network) -> float:
         """Return the factor that brings the gradient's norm down to ``clip_norm``."""

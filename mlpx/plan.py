@@ -25,8 +25,8 @@ BLOCK_ELEMENTS = 1 << 17
 """Activations of one block of a prediction: they stay in a core's second-level cache."""
 
 
-def kernels(module: str) -> Any:
-    """Return a module of the CPU kernels.
+def kernels(module: str, device: str = "cpu") -> Any:
+    """Return a module of the kernels for a device: "cpu" or "cuda".
 
     Raises
     ------
@@ -36,9 +36,9 @@ def kernels(module: str) -> Any:
     if fused_mode() == "off":
         raise Unsupported("fused kernels are switched off (MLPX_FUSED=off)")
     try:
-        return import_module(f"mlpx_kernels.cpu.{module}")
+        return import_module(f"mlpx_kernels.{device}.{module}")
     except ImportError as error:
-        raise Unsupported(f"mlpx_kernels.cpu.{module} cannot be imported: {error}") from error
+        raise Unsupported(f"mlpx_kernels.{device}.{module} cannot be imported: {error}") from error
 
 
 def describe(layers: Sequence[Layer], n_in: int | None, *, training: bool) -> list[PlanRow]:

@@ -7,21 +7,18 @@ from typing import Any
 
 import numpy as np
 
-from mlpx import plan
+from mlpx import plan, plan_numbers
 from mlpx.batch import Batch
 from mlpx.choice import Choice
-from mlpx.divergence import diagnose
+from mlpx.divergence import trace
 from mlpx.errors import DivergenceError
 from mlpx.layers import Context
 from mlpx.layers.base import PlanRow
-from mlpx.losses import BinaryCrossEntropy, CrossEntropy, Huber, Quantile
 from mlpx.network import Network
 from mlpx.optimizers import Optimizer
-from mlpx.schedules import Constant, Schedule
 from mlpx.steps import AfterSteps
 from mlpx.typing import Array
 from mlpx_kernels import Unsupported, updates
-from mlpx_kernels.updates import encode
 
 SLICE = 0.05
 """Seconds of one call: progress bars move and Ctrl-C works in between."""
@@ -32,16 +29,6 @@ SMALL_PRODUCT = 1 << 16
 BLOCK_ROWS = 64
 MOST_BLOCKS = 8
 """A deterministic fit cuts batches into blocks of about so many rows, whatever the number of threads."""
-LOSSES = (
-    "cross_entropy",
-    "binary_cross_entropy",
-    "squared_error",
-    "absolute_error",
-    "huber",
-    "quantile",
-    "poisson",
-)
-"""In the order of their codes in the kernels."""
 
 
 class PlanSteps:
@@ -88,8 +75,7 @@ class PlanSteps:
             raise Unsupported(f"the plan of the CPU cannot run on {net.backend.name}")
         if train.x.ndim != 2 or train.valid is not None:
             raise Unsupported("sequences run layer by layer")
-        if net.loss.name not in LOSSES:
-            raise Unsupported(f"the loss {net.loss.name} runs layer by layer")
+        self.loss = plan_numbers.of_loss(net)
         rows = plan.describe(net.body(), train.x.shape[1], training=True)
         self.run = plan.kernels("network").train
         self.threads_module = plan.kernels("threads")
@@ -118,19 +104,9 @@ class PlanSteps:
         targets_at = plan.padded(n * n_in)
         weight_at = targets_at + plan.padded(n * width)
         self.table = table = plan.Table(rows, n, weight_at + n, dtype, training=True)
-        loss = LOSSES.index(net.loss.name)
+        loss, column, option = self.loss
         mask = net.loss_mask(train)
-        column = _column(net)
-        kind, numbers = encode(
-            type(optimizer).op.name,  # type: ignore[attr-defined]
-            lr=optimizer.lr,
-            clip=math.inf if optimizer.clip_value is None else optimizer.clip_value,
-            l1=optimizer.l1,
-            l2=optimizer.l2,
-            decay=optimizer.weight_decay,
-            **optimizer.options(1),
-        )
-        option = net.loss.delta if isinstance(net.loss, Huber) else getattr(net.loss, "label_smoothing", 0.0)
+        kind, numbers = plan_numbers.of_update(optimizer)
         self.numbers = np.concatenate([numbers, [0.0, option, optimizer.clip_norm or 0.0, ceiling]])
         self.own_eps = float(numbers[updates.C])
         weighted = train.sample_weight is not None or mask is not None or (loss == 0 and column.size > 0)
@@ -193,7 +169,7 @@ class PlanSteps:
         """
         n, batch = order.size, self.batch_size
         per_epoch = -(-n // batch)
-        losses = self.take(order, epoch, first, self._rates(first, per_epoch, epoch), after)
+        losses = self.take(order, epoch, first, self.optimizer.rates(first, per_epoch, self.n_steps, epoch), after)
         sizes = np.full(per_epoch, batch)
         sizes[-1] = n - batch * (per_epoch - 1)
         return float(losses[0] @ sizes) / int(n)
@@ -263,14 +239,6 @@ class PlanSteps:
                 after(wanted)
         return losses
 
-    def _rates(self, first: int, per_epoch: int, epoch: int) -> Array:
-        schedule = self.optimizer.schedule
-        assert isinstance(schedule, Schedule)  # noqa: S101  (a name was replaced by its object)
-        if isinstance(schedule, Constant):
-            return np.full(per_epoch, self.optimizer.lr)
-        steps = range(first, first + per_epoch)
-        return np.array([self.optimizer.lr * schedule.factor(step, self.n_steps, epoch) for step in steps])
-
     def _call(self, others: Any, threads: int, first: int, rows: Array, changing: Array) -> tuple[int, Array]:
         """Take steps over ``rows`` on some threads; return how many were taken, and their losses and penalties."""
         job, losses = self.job.copy(), np.zeros((2, changing.shape[1]))
@@ -295,42 +263,14 @@ class PlanSteps:
         return int(taken), losses
 
     def _diverged(self, step: int, epoch: int, order: Array, place: int) -> DivergenceError:
-        """Return the error for a step that cannot be taken, with the last good weights in place.
-
-        A gradient that is not finite shows in the compiled path one step later, as a loss that is not; so the step
-        before is tried again first, at the weights from before its update.
-        """
-        net, buffers = self.net, self.net.buffers
-        bad = buffers.parameters.copy()
-        good, statistics = (
-            (self.backup, self.statistics) if self.taken + place > 0 else (bad, buffers.statistics.copy())
-        )
-        buffers.parameters[...] = good
-        with np.errstate(all="ignore"):
-            batch, context = self._batch(order, max(place - 1, 0), max(step - 1, 0))
-            net.step(batch, context)
-            if place > 0 and not np.isfinite(buffers.gradient.sum()):
-                error = diagnose(net, batch, context, step - 1, epoch)
-            else:
-                buffers.parameters[...] = bad
-                batch, context = self._batch(order, min(place, -(-order.size // self.batch_size) - 1), step)
-                net.step(batch, context)
-                error = diagnose(net, batch, context, step, epoch)
-        buffers.parameters[...], buffers.statistics[...] = good, statistics
-        return error
+        """Return the error for a step that cannot be taken, with the last good weights in place."""
+        buffers = self.net.buffers
+        bad = buffers.parameters.copy(), buffers.statistics.copy()
+        good = (self.backup, self.statistics) if self.taken + place > 0 else bad
+        before = self._batch(order, place - 1, step - 1) if place > 0 else None
+        now = self._batch(order, min(place, -(-order.size // self.batch_size) - 1), step)
+        return trace(self.net, good, bad, before, now, epoch)
 
     def _batch(self, order: Array, place: int, step: int) -> tuple[Batch, Context]:
         batch = self.train.take(order[place * self.batch_size : (place + 1) * self.batch_size])
         return batch, Context(True, self.seed, step, batch.mask, batch.valid, need_dx=False)
-
-
-def _column(net: Network) -> Array:
-    """Return the loss's weights or levels per output; of size 0 where it has none."""
-    values: Any = ()
-    if isinstance(net.loss, CrossEntropy):
-        values = net.loss.class_weight or ()
-    elif isinstance(net.loss, BinaryCrossEntropy):
-        values = net.loss.pos_weight or ()
-    elif isinstance(net.loss, Quantile):
-        values = net.loss.q
-    return np.array(values, net.dtype)

@@ -2,25 +2,36 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 from mlpx.batch import Batch
 from mlpx.divergence import diagnose
 from mlpx.layers import Context
 from mlpx.network import Network
 from mlpx.optimizers import Optimizer
-from mlpx.schedules import Schedule
 from mlpx.typing import Array
 
 AfterSteps = Callable[[int], None]
 """Called with the number of steps just taken; may raise to end the fit between two steps."""
+GradientHook = Callable[[Array], Any]
+"""Called with the flat gradient (k,) between the backward pass and the update; it may change it in place."""
 
 
 class LayerSteps:
     """Epochs of steps that keep the weights of before the last update until the next loss is seen to be finite."""
 
     def __init__(
-        self, net: Network, train: Batch, batch_size: int, optimizer: Optimizer, *, seed: int, n_steps: int
+        self,
+        net: Network,
+        train: Batch,
+        batch_size: int,
+        optimizer: Optimizer,
+        *,
+        seed: int,
+        n_steps: int,
+        gradient_hook: GradientHook | None = None,
     ) -> None:
+        self.gradient_hook = gradient_hook
         self.net, self.train, self.optimizer = net, train, optimizer
         self.batch_size, self.seed, self.n_steps = batch_size, seed, n_steps
         self.lr = optimizer.lr
@@ -58,13 +69,13 @@ class LayerSteps:
         xp = net.backend.xp
         statistics = xp.asarray(buffers.statistics, copy=True)
         loss = float(net.step(batch, context))
+        if self.gradient_hook is not None:
+            self.gradient_hook(buffers.gradient)
         if not (math.isfinite(loss) and bool(xp.isfinite(xp.sum(net.gradient)))):
             error = diagnose(net, batch, context, context.step, epoch)
             buffers.parameters[...], buffers.statistics[...] = self.good, statistics
             raise error
         self.good[...] = buffers.parameters
-        schedule = self.optimizer.schedule
-        assert isinstance(schedule, Schedule)  # noqa: S101  (a name was replaced by its object)
-        self.lr = self.optimizer.lr * schedule.factor(context.step, self.n_steps, epoch)
+        self.lr = float(self.optimizer.rates(context.step, 1, self.n_steps, epoch)[0])
         self.optimizer.update(net, self.lr)
         return loss

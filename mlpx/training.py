@@ -13,8 +13,9 @@ from mlpx.backend import to_numpy
 from mlpx.batch import Batch
 from mlpx.callbacks import Callback, Run, as_callback
 from mlpx.divergence import diagnose
-from mlpx.errors import DivergenceError, TrainingInterrupted, check_count, check_number, unknown
+from mlpx.errors import DivergenceError, TrainingInterrupted, check_count, unknown
 from mlpx.fullbatch import FullBatch, Objective
+from mlpx.gpu.steps import GraphSteps
 from mlpx.history import History
 from mlpx.layers import Context
 from mlpx.losses import ClassLoss, LabelLoss
@@ -23,12 +24,10 @@ from mlpx.optimizers import Optimizer
 from mlpx.plan_steps import PlanSteps
 from mlpx.progress import ProgressBar, wanted
 from mlpx.schedules import Schedule
-from mlpx.steps import LayerSteps
-from mlpx.typing import Array, ArrayLike, Namespace
+from mlpx.steps import GradientHook, LayerSteps
+from mlpx.training_data import check_data, sent, split
+from mlpx.typing import Array, ArrayLike
 from mlpx_kernels import Unsupported
-
-CHECKED_AT_ONCE = 1 << 22
-"""Elements whose finiteness is checked at once."""
 
 
 @dataclass
@@ -45,6 +44,7 @@ class Job:
     callbacks: list[Callback]
     n_threads: int | None
     deterministic: bool
+    gradient_hook: GradientHook | None
 
 
 def fit(
@@ -65,6 +65,7 @@ def fit(
     seed: int = 0,
     n_threads: int | None = None,
     deterministic: bool = False,
+    gradient_hook: GradientHook | None = None,
 ) -> History:
     """Train a network in place; see `mlpx.Sequential.fit` for every parameter."""
     chosen = _optimizer(optimizer)
@@ -73,10 +74,15 @@ def fit(
     callback_list = [as_callback(callback) for callback in callbacks]
     if wanted(progress):
         callback_list.append(ProgressBar())
+    if gradient_hook is not None and not (callable(gradient_hook) and isinstance(chosen, Optimizer)):
+        raise TypeError(
+            f"gradient_hook: expected a function of the gradient, together with a mini-batch optimiser; got "
+            f"{gradient_hook!r} and {type(chosen).__name__}."
+        )
     check_count("seed", seed, 0)
-    everything = net.batch(x, y, mask, sample_weight, valid)
+    everything = net.batch(*sent(net, x, y, mask, sample_weight, valid))
     check_data(net, everything, "")
-    train, held_out = _split(net, everything, validation, seed)
+    train, held_out = split(net, everything, validation, seed)
     job = Job(
         net,
         train,
@@ -88,6 +94,7 @@ def fit(
         callback_list,
         None if n_threads is None else check_count("n_threads", n_threads),
         deterministic,
+        gradient_hook,
     )
     run = Run(net, History(), job.epochs)
     started: list[Callback] = []
@@ -117,79 +124,6 @@ def _optimizer(optimizer: str | Optimizer | FullBatch) -> Optimizer | FullBatch:
     if not isinstance(optimizer, str) or optimizer not in known:
         raise unknown("optimizer", optimizer, known)
     return fullbatch.find(optimizer) if optimizer in fullbatch.FULL_BATCH else optimizers.find(optimizer)
-
-
-# --- data -------------------------------------------------------------------------------------------------------
-
-
-def check_data(net: Network, batch: Batch, prefix: str) -> None:
-    """Raise ValueError for data that no training survives: none at all, NaN or infinities, forbidden targets."""
-    xp = net.backend.xp
-    if batch.x.shape[0] == 0 or batch.x.size == 0:
-        raise ValueError(f"{prefix}x: is empty, shape {tuple(batch.x.shape)}; training needs at least one row.")
-    for name, array in (("x", batch.x), ("y", batch.target)):
-        if "int" not in str(array.dtype):
-            _check_finite(f"{prefix}{name}", array, batch.valid, xp)
-    if batch.sample_weight is not None and not bool(xp.any(batch.sample_weight > 0)):
-        raise ValueError(f"{prefix}sample_weight: is 0 everywhere; at least one row must count.")
-    masked_output = any(layer.uses_mask for layer in net.layers[-1].walk())
-    if batch.mask is not None and masked_output and isinstance(net.loss, ClassLoss):
-        mask = to_numpy(batch.mask).reshape(-1, batch.mask.shape[-1])
-        target = to_numpy(batch.target)
-        if target.dtype.kind == "i":
-            hit = np.take_along_axis(mask, target.reshape(-1, 1), axis=1)[:, 0]
-        else:
-            hit = (mask | (target.reshape(mask.shape) == 0)).all(axis=1)
-        bad = np.flatnonzero(~hit & mask.any(axis=1))
-        if bad.size:
-            raise ValueError(
-                f"{prefix}y: the target of row {int(bad[0])} is a class that its mask forbids; the loss would be "
-                "infinite."
-            )
-
-
-def _check_finite(name: str, array: Array, valid: Array | None, xp: Namespace) -> None:
-    """Raise ValueError for NaN or infinities in real steps; in blocks of rows, since data may be larger than memory."""
-    per_block = max(1, CHECKED_AT_ONCE // max(math.prod(array.shape[1:]), 1))
-    for start in range(0, array.shape[0], per_block):
-        part = slice(start, min(start + per_block, array.shape[0]))
-        finite = xp.isfinite(array[part, ...])
-        if valid is not None:
-            real = valid[part, ...]
-            finite = finite | ~xp.reshape(real, (*real.shape, *(1,) * (array.ndim - real.ndim)))
-        if not bool(xp.all(finite)):
-            first, *rest = (int(i) for i in np.argwhere(~to_numpy(finite))[0])
-            raise ValueError(
-                f"{name}: holds NaN or infinity, first at index {(first + start, *rest)}; expected finite numbers. "
-                "Fill in or drop such rows first."
-            )
-
-
-def _split(
-    net: Network, batch: Batch, validation: float | tuple[ArrayLike, ...] | None, seed: int
-) -> tuple[Batch, Batch | None]:
-    """Return training and validation data: none, a random share of the rows, or what the user gave."""
-    if validation is None:
-        return batch, None
-    if isinstance(validation, tuple | list):
-        if not 2 <= len(validation) <= 5:
-            raise ValueError(
-                f"validation: has {len(validation)} parts; expected (x, y) or (x, y, mask, sample_weight, valid)."
-            )
-        held_out = net.batch(*validation)
-        check_data(net, held_out, "validation ")
-        return batch, held_out
-    shape = getattr(validation, "shape", ())
-    if shape:
-        raise TypeError(f"validation: expected a share in (0, 1) or a tuple (x, y), got an array of shape {shape}.")
-    check_number("validation", validation, 0.0, 1.0, open_low=True, open_high=True)
-    n = batch.x.shape[0]
-    n_held_out = max(1, round(n * validation))
-    if n_held_out >= n:
-        raise ValueError(f"validation: a share of {validation} of {n} rows leaves none to train on.")
-    order = np.random.default_rng(seed).permutation(n)
-    rows = [net.backend.asarray(np.sort(part)) for part in (order[n_held_out:], order[:n_held_out])]
-    return batch.take(rows[0]), batch.take(rows[1])
 
 
 # --- mini-batches ---------------------------------------------------------------------------------------------------
@@ -232,23 +166,29 @@ def _fit_batches(job: Job, run: Run, optimizer: Optimizer, pressed: interrupt.In
             break
 
 
-def _steps(job: Job, optimizer: Optimizer) -> LayerSteps | PlanSteps:
+def _steps(job: Job, optimizer: Optimizer) -> LayerSteps | PlanSteps | GraphSteps:
     """Return the fastest way of taking this fit's steps: the plan where it can be had, else layer by layer."""
-    n_steps = -(-job.train.x.shape[0] // job.batch_size) * job.epochs
+    net, train, batch_size, seed = job.net, job.train, job.batch_size, job.seed
+    n_steps = -(-train.x.shape[0] // batch_size) * job.epochs
+    hook = job.gradient_hook
     try:
+        if net.backend.name == "cupy":
+            return GraphSteps(net, train, batch_size, optimizer, seed=seed, n_steps=n_steps, gradient_hook=hook)
+        if hook is not None:
+            raise Unsupported("a gradient hook wants every step by itself")
         return PlanSteps(
-            job.net,
-            job.train,
-            job.batch_size,
+            net,
+            train,
+            batch_size,
             optimizer,
-            seed=job.seed,
+            seed=seed,
             n_steps=n_steps,
             n_threads=job.n_threads,
             deterministic=job.deterministic,
         )
     except Unsupported as reason:
-        job.net.plan_declined = str(reason)
-    return LayerSteps(job.net, job.train, job.batch_size, optimizer, seed=job.seed, n_steps=n_steps)
+        net.plan_declined = str(reason)
+    return LayerSteps(net, train, batch_size, optimizer, seed=seed, n_steps=n_steps, gradient_hook=hook)
 
 
 def _after_epoch(job: Job, run: Run, epoch: int, lr: float) -> None:

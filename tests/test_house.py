@@ -25,16 +25,19 @@ FLOORS = [
     ["mlpx.op"],
     ["mlpx.ops"],
     ["mlpx.initializers", "mlpx.layers"],
-    ["mlpx.losses", "mlpx.plan", "mlpx.batch"],
+    ["mlpx.losses", "mlpx.plan", "mlpx.batch", "mlpx.host_rows"],
     ["mlpx.network"],
     [
         "mlpx.history", "mlpx.callbacks", "mlpx.schedules", "mlpx.optimizers", "mlpx.fullbatch", "mlpx.divergence",
         "mlpx.interrupt", "mlpx.progress", "mlpx.gradcheck", "mlpx.persistence",
     ],
-    ["mlpx.steps", "mlpx.choice", "mlpx.plan_steps"],
-    ["mlpx.training"],
+    ["mlpx.steps", "mlpx.choice", "mlpx.plan_numbers", "mlpx.plan_steps", "mlpx.gpu"],
+    ["mlpx.training_data", "mlpx.training"],
     ["mlpx.model"],
-    ["mlpx", "mlpx.estimators", "mlpx.doctor", "mlpx.warmup", "mlpx.demos", "mlpx.bench"],
+    [
+        "mlpx", "mlpx.estimators", "mlpx.doctor", "mlpx.warmup", "mlpx.demos", "mlpx.bench", "mlpx.bench_gpu",
+        "mlpx.gpu.check", "mlpx.samples",
+    ],
     ["mlpx.cli", "mlpx.__main__"],
 ]  # fmt: skip
 """The floors of the house, lowest first: imports go down or along a floor, never up."""

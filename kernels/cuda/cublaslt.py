@@ -29,7 +29,8 @@ REAL_32F, REAL_64F = 0, 1
 """cudaDataType_t: CUDA_R_32F, CUDA_R_64F."""
 COMPUTE = {"float32": 68, "tf32": 77, "float64": 70}
 """cublasComputeType_t: CUBLAS_COMPUTE_32F, _32F_FAST_TF32, _64F."""
-FORWARD = {"identity": "BIAS", "relu": "RELU_AUX_BIAS", "gelu_tanh": "GELU_AUX_BIAS"}
+FORWARD = {"identity": "BIAS", "relu": "RELU_BIAS", "gelu_tanh": "GELU_BIAS"}
+KEEPING = {"relu": "RELU_AUX_BIAS", "gelu_tanh": "GELU_AUX_BIAS"}
 BACKWARD = {"relu": "DRELU_BGRAD", "gelu_tanh": "DGELU_BGRAD"}
 """The epilogues of the activations that cuBLASLt knows."""
 
@@ -74,9 +75,11 @@ class LtProducts:
 
     def forward(self, x: Any, w: Any, y: Any, *, bias: Any = None, kind: str = "identity", aux: Any = None) -> Launch:
         """Return the launch of ``y = f(x @ w.T + bias)``; with ``aux`` it keeps what `input_grad` needs."""
-        epilogue = {} if bias is None else {"EPILOGUE": FORWARD[kind], "BIAS_POINTER": bias}
+        epilogue: dict[str, Any] = {}
         if aux is not None:
-            epilogue |= self._aux(kind, aux, *y.shape)
+            epilogue = {"EPILOGUE": KEEPING[kind], "BIAS_POINTER": bias, **self._aux(kind, aux, *y.shape)}
+        elif bias is not None:
+            epilogue = {"EPILOGUE": FORWARD[kind], "BIAS_POINTER": bias}
         return self._prepare(w, True, x, False, y, x.shape[1], epilogue)
 
     def input_grad(

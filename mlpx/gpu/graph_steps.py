@@ -1,0 +1,187 @@
+"""Training steps on a GPU: a step's launches captured as one graph, and nothing read back while it runs."""
+
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+
+from mlpx.batch import Batch
+from mlpx.divergence import trace
+from mlpx.errors import DivergenceError
+from mlpx.graph_feed import Resident, Streamed
+from mlpx.graph_plan import GraphPlan
+from mlpx.host_rows import HostRows
+from mlpx.layers import Context
+from mlpx.network import Network
+from mlpx.optimizers import Optimizer
+from mlpx.plan import kernels
+from mlpx.steps import AfterSteps, GradientHook
+from mlpx.typing import Array
+
+SLICE = 0.05
+"""Seconds of steps that are sent to the device before the host waits: bars move and Ctrl-C works in between."""
+
+
+class GraphSteps:
+    """The steps of a fit as CUDA graphs; equal to layer by layer within rounding.
+
+    The order of rows, the learning rates and the losses of a slice of steps lie on the device, and a clock there
+    counts the steps, so that every step is the same graph. A loss that is not finite stops the updates on the device;
+    the host sees it at the end of the slice.
+
+    Raises
+    ------
+    Unsupported
+        If the network, the data or the backend does not allow it; the message says why.
+    """
+
+    def __init__(
+        self,
+        net: Network,
+        train: Batch,
+        batch_size: int,
+        optimizer: Optimizer,
+        *,
+        seed: int,
+        n_steps: int,
+        gradient_hook: GradientHook | None = None,
+    ) -> None:
+        self.net, self.train, self.optimizer = net, train, optimizer
+        self.batch_size, self.seed, self.n_steps = batch_size, seed, n_steps
+        self.lr = optimizer.lr
+        self.taken = 0
+        self.seconds_per_step = SLICE  # the first slice is one step, which compiles the kernels
+        self.xp = net.backend.xp
+        self.stream = self.xp.cuda.Stream(non_blocking=True)
+        self.hook = gradient_hook
+        with self._on_stream():
+            streamed = isinstance(train.x, HostRows)
+            self.feed = Streamed(train, batch_size, net.backend) if streamed else Resident(train)
+            self.plan = GraphPlan(net, self.feed.batch, train.x.shape[0], batch_size, optimizer, seed)
+            graphs = kernels("graph", "cuda").Graphs
+            self.runs = {
+                n: [
+                    graphs(part, self.stream, captured=self.plan.captured, on_failure=self._uncaptured)
+                    for part in self.plan.launches(n, split=gradient_hook is not None)
+                ]
+                for n in {batch_size, train.x.shape[0] % batch_size} - {0}
+            }
+            self.begun = [self.xp.empty_like(part) for part in self._state()]
+            # Of before the last update of a slice; two, since a slice's first step may show that the one before failed.
+            self.previous, self.latest = ([self.xp.empty_like(part) for part in self._state()[:2]] for _ in range(2))
+
+    def _state(self) -> list[Array]:
+        buffers = self.net.buffers
+        return [buffers.parameters, buffers.statistics, *self.optimizer.state]
+
+    @contextmanager
+    def _on_stream(self) -> Iterator[None]:
+        """Work on this object's stream, behind what the caller's stream was asked for, and wait at the end."""
+        ready = self.xp.cuda.get_current_stream().record()
+        self.stream.wait_event(ready)
+        with self.stream:
+            try:
+                yield
+            finally:
+                self.stream.synchronize()
+
+    def _uncaptured(self, reason: str) -> None:
+        warnings.warn(
+            f"fit: the step could not be captured as a CUDA graph, so its kernels are launched one by one: {reason}",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+
+    def epoch(self, epoch: int, order: Array, first: int, after: AfterSteps) -> float:
+        """Take one epoch's steps over the rows in ``order``; return the mean loss.
+
+        ``first`` is the number of the epoch's first step.
+        """
+        n, batch = order.size, self.batch_size
+        per_epoch = -(-n // batch)
+        rates = self.optimizer.rates(first, per_epoch, self.n_steps, epoch)
+        losses = np.zeros(per_epoch)
+        done = 0
+        while done < per_epoch:
+            steps = self._slice(per_epoch - done)
+            began = time.perf_counter()
+            part = slice(done, done + steps)
+            rows = order[done * batch : (done + steps) * batch]
+            with self._on_stream():
+                self._keep(self.begun)
+                self.previous, self.latest = self.latest, self.previous
+                self.plan.begin(self.feed.rows(rows), rates[part], first + done, self.optimizer.steps)
+                self._take(steps, rows.size)
+                if done + steps < per_epoch:
+                    following = (done + steps) * batch
+                    self.feed.ahead(order[following : following + self._slice(per_epoch - done - steps) * batch])
+                losses[part], failed = self.plan.finish(steps)
+            self.seconds_per_step = max((time.perf_counter() - began) / steps, 1e-7)
+            if failed < steps or not self._finite():
+                raise self._diverged(first + done, epoch, order, done, min(failed, steps))
+            done += steps
+            self.taken += steps
+            self.optimizer.steps += steps
+            self.lr = float(rates[done - 1])
+            after(steps)
+        sizes = np.full(per_epoch, batch)
+        sizes[-1] = n - batch * (per_epoch - 1)
+        return float(losses @ sizes) / int(n)
+
+    def _slice(self, most: int) -> int:
+        """Return how many steps the next slice takes."""
+        return max(1, min(most, self.feed.most_steps, int(SLICE / self.seconds_per_step)))
+
+    def _take(self, steps: int, n_rows: int) -> None:
+        """Launch a slice's steps; the weights of before its last one are kept."""
+        last = n_rows - (steps - 1) * self.batch_size
+        self._run(self.batch_size, steps - 1)
+        for kept, part in zip(self.latest, self._state(), strict=False):
+            kept[...] = part
+        self._run(last, 1)
+
+    def _run(self, n: int, times: int) -> None:
+        runs = self.runs[n] if times else []
+        if len(runs) == 1:
+            runs[0](times)
+            return
+        assert self.hook is not None or not times  # noqa: S101
+        for _ in range(times):
+            runs[0](1)
+            self.hook(self.net.buffers.gradient)  # type: ignore[misc]
+            runs[1](1)
+
+    def _keep(self, kept: list[Array]) -> None:
+        for copy, part in zip(kept, self._state(), strict=True):
+            copy[...] = part
+
+    def _finite(self) -> bool:
+        return bool(self.xp.isfinite(self.net.buffers.parameters).all())
+
+    def _diverged(self, first: int, epoch: int, order: Array, done: int, failed: int) -> DivergenceError:
+        """Return the error for step ``failed`` of a slice, with the weights of before the update that led to it.
+
+        Those of before a slice's first step are at hand; later ones are reached by taking the slice's steps again.
+        """
+        buffers = self.net.buffers
+        parameters, statistics = buffers.parameters.copy(), buffers.statistics.copy()
+        if failed == 0:
+            good = self.previous if self.taken else [parameters, statistics]
+        else:
+            with self._on_stream():
+                for part, copy in zip(self._state(), self.begun, strict=True):
+                    part[...] = copy
+                self.plan.rewind()
+                self._run(self.batch_size, failed - 1)
+            good = [buffers.parameters.copy(), buffers.statistics.copy()]
+        step, place = first + failed, done + failed
+        before = self._batch(order, place - 1, step - 1) if place > 0 else None
+        now = self._batch(order, min(place, -(-order.size // self.batch_size) - 1), step)
+        return trace(self.net, (good[0], good[1]), (parameters, statistics), before, now, epoch)
+
+    def _batch(self, order: Array, place: int, step: int) -> tuple[Batch, Context]:
+        rows = self.net.backend.asarray(order[place * self.batch_size : (place + 1) * self.batch_size])
+        batch = self.train.take(rows)
+        return batch, Context(True, self.seed, step, batch.mask, batch.valid, need_dx=False)
