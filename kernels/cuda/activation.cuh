@@ -1,5 +1,5 @@
-// Activations and their gradients, by code: `Activation<CODE>::value(z)` is f(z), `gradient(dy, saved)` is dy f'(z) from
-// what the forward pass saved: z where SAVES_INPUT, else y. COSTLY ones divide or take more than one exponential. Codes
+// Activations and their gradients, by code: `Activation<CODE>::value(z)` is f(z), `gradient(dy, saved)` is dy f'(z)
+// from what the forward pass saved: z where SAVES_INPUT, else y. COSTLY ones divide or take several exponentials. Codes
 // in the order of mlpx.ops.activation.NAMES.
 #pragma once
 #include "mathematics.cuh"

@@ -61,3 +61,22 @@ def column_grid(x: Any, rows: int, cols: int, rows_each: int = 1) -> tuple[tuple
 def row_count(x: Any) -> int:
     """Return the number of rows of ``x`` (..., n): all leading axes in one."""
     return math.prod(x.shape[:-1])
+
+
+def row_grid(rows: int, rows_per_block: int) -> int:
+    """Return the number of blocks that take ``rows_per_block`` rows at a time; at least 1."""
+    return max(1, min(-(-rows // rows_per_block), MOST_BLOCKS))
+
+
+def held_rows(cols: int, most: int = 8192) -> tuple[int, int] | None:
+    """Return (GROUP, ITEMS) of rows.cuh for rows of ``cols`` elements, or None beyond the ``most`` that are held."""
+    for group, items in ((8, 4), (32, 8), (256, 8), (1024, most // 1024)):
+        if cols <= group * items:
+            return group, items
+    return None
+
+
+def group_rows(group: int) -> tuple[int, int]:
+    """Return the threads of a block, and how many rows it takes at a time, for groups of so many threads."""
+    threads = THREADS if group <= 32 else group
+    return threads, threads // group

@@ -70,8 +70,8 @@ __device__ __forceinline__ void activation_grad_tiles(
     }
 }
 
-// dz = dy f'(z) from what the forward pass saved, and db = the sums of dz over the rows, in an order that the grid alone
-// decides. Arrays are (rows, cols), db (cols,) or null; dz may be dy; saved is not looked at for the identity.
+// dz = dy f'(z) from what the forward pass saved, and db = the sums of dz over the rows, in an order that the grid
+// alone decides. Arrays are (rows, cols), db (cols,) or null; dz may be dy; saved is not looked at for the identity.
 // `partials` and `counters` are those of `merge_columns`.
 template <typename T, int CODE>
 __global__ void __launch_bounds__(COLUMN_THREADS, (BLOCKS<T, CODE>)) activation_grad_bias_grad(

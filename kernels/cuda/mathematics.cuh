@@ -4,6 +4,7 @@
 #include "common.cuh"
 
 namespace maths {
+__device__ __forceinline__ float nan() { return __int_as_float(0x7fc00000); }
 __device__ __forceinline__ float exp(float x) { return ::expf(x); }
 __device__ __forceinline__ double exp(double x) { return ::exp(x); }
 __device__ __forceinline__ float expm1(float x) { return ::expm1f(x); }

@@ -57,6 +57,7 @@ def row_weight(xp: Namespace, sample_weight: Array | None, like: Array) -> Array
 
 @op(
     numpy="mlpx_kernels.cpu.loss:softmax_cross_entropy",
+    cupy="mlpx_kernels.cuda.loss:softmax_cross_entropy",
     check=check_classes,
     vjp=lambda dy, out, z, *a, **p: (dy * out[1],),
 )
@@ -207,7 +208,12 @@ def own_gradient(dy: Array, out: Any, *args: Any, **params: Any) -> tuple[Array,
     return (dy * out[1],)
 
 
-@op(numpy="mlpx_kernels.cpu.loss:sigmoid_cross_entropy", check=_check_sigmoid, vjp=own_gradient)
+@op(
+    numpy="mlpx_kernels.cpu.loss:sigmoid_cross_entropy",
+    cupy="mlpx_kernels.cuda.loss:sigmoid_cross_entropy",
+    check=_check_sigmoid,
+    vjp=own_gradient,
+)
 def sigmoid_cross_entropy(
     xp: Namespace,
     z: Array,
@@ -251,7 +257,7 @@ def sigmoid_cross_entropy(
     return weighted_mean(xp, each, gradient, sample_weight, mask)
 
 
-@op(check=check_elements, vjp=own_gradient)
+@op(cupy="mlpx_kernels.cuda.loss:squared_error", check=check_elements, vjp=own_gradient)
 def squared_error(
     xp: Namespace, y: Array, target: Array, sample_weight: Array | None = None, mask: Array | None = None
 ) -> tuple[Array, Array]:
@@ -263,7 +269,7 @@ def squared_error(
     return weighted_mean(xp, 0.5 * e * e, e, sample_weight, mask)
 
 
-@op(check=check_elements, vjp=own_gradient)
+@op(cupy="mlpx_kernels.cuda.loss:absolute_error", check=check_elements, vjp=own_gradient)
 def absolute_error(
     xp: Namespace, y: Array, target: Array, sample_weight: Array | None = None, mask: Array | None = None
 ) -> tuple[Array, Array]:
@@ -272,7 +278,7 @@ def absolute_error(
     return weighted_mean(xp, xp.abs(e), xp.sign(e), sample_weight, mask)
 
 
-@op(check=check_elements, vjp=own_gradient)
+@op(cupy="mlpx_kernels.cuda.loss:huber", check=check_elements, vjp=own_gradient)
 def huber(
     xp: Namespace,
     y: Array,
@@ -306,7 +312,7 @@ def _check_quantiles(
         check_number("q", each, 0.0, 1.0, open_low=True, open_high=True)
 
 
-@op(check=_check_quantiles, vjp=own_gradient)
+@op(cupy="mlpx_kernels.cuda.loss:quantile", check=_check_quantiles, vjp=own_gradient)
 def quantile(
     xp: Namespace,
     y: Array,

@@ -1,0 +1,8 @@
+"""Deviances on CUDA: losses of single outputs, by the kernel of loss.py."""
+
+from mlpx_kernels.cuda.loss import POISSON, of_elements
+
+
+def poisson(z, target, sample_weight=None, mask=None):
+    """Two reads and one write an element."""
+    return of_elements(POISSON, z, target, sample_weight, mask, name="poisson")
