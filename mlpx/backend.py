@@ -186,10 +186,12 @@ def backend_name(x: object) -> str | None:
     except KeyError:
         if isinstance(x, np.ndarray):
             name: str | None = "numpy"
-        elif isinstance(x, np.generic) or not hasattr(x, "__array_namespace__"):
-            name = None
         else:
             name = kind.__module__.partition(".")[0]
+            # CuPy's arrays do not name their namespace (CuPy 14).
+            mark = "__cuda_array_interface__" if name == "cupy" else "__array_namespace__"
+            if isinstance(x, np.generic) or not hasattr(x, mark):
+                name = None
         _by_type[kind] = name
         return name
 

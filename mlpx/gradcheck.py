@@ -1,11 +1,11 @@
 """Gradients against central differences, along random directions, in float64."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 
-from mlpx.backend import to_numpy
+from mlpx.backend import Backend, backend_name, backend_of, to_numpy
 from mlpx.errors import GradientError
 from mlpx.layers import Context, Layer
 from mlpx.network import Network
@@ -35,7 +35,8 @@ def check_gradients(
         holds float64 weights (for its input and its weights); a network (for its loss and its weights; it is copied to
         float64, and ``arrays`` are those of ``loss_and_grad``).
     *arrays : array
-        The point to check at: NumPy, floats are taken as float64. None, ints and bools are passed on.
+        The point to check at, on the subject's backend (for a network on NumPy too); floats are taken as float64. None,
+        ints and bools are passed on.
     tol : float
         Largest relative error allowed.
     directions : int
@@ -124,18 +125,19 @@ def _of_op(subject: Op[..., Any], arrays: tuple[Array, ...], params: dict[str, A
         raise TypeError(f"subject: {subject.name} has no gradient to check.")
     # Targets and weights of a loss are floats too, but gradients are for its first argument alone.
     given = [_as_float64(a) for a in arrays]
-    out = subject(*given, **params)
+    backend = backend_of(*arrays, caller="check_gradients")
+    out = subject(*_there(backend, given), **params)
     first = out[0] if isinstance(out, tuple) else out
-    dy = np.random.default_rng(seed + 1).standard_normal(np.shape(first))
-    gradients = [to_numpy(g) for g in subject.vjp(dy, out, *given, **params)]
+    dy = np.random.default_rng(seed + 1).standard_normal(getattr(first, "shape", ()))
+    gradients = [to_numpy(g) for g in subject.vjp(backend.asarray(dy), out, *_there(backend, given), **params)]
     places = [i for i, a in enumerate(given) if isinstance(a, np.ndarray) and a.dtype.kind == "f"][: len(gradients)]
 
     def function(point: list[Array]) -> float:
         moved = list(given)
         for place, value in zip(places, point, strict=True):
             moved[place] = value
-        y = subject(*moved, **params)
-        return float(np.sum(dy * (y[0] if isinstance(y, tuple) else y)))
+        y = subject(*_there(backend, moved), **params)
+        return float(np.sum(dy * to_numpy(y[0] if isinstance(y, tuple) else y)))
 
     parameter_names = list(subject.__signature__.parameters)
     names = [f"{subject.name}, {parameter_names[place]}" for place in places]
@@ -146,19 +148,20 @@ def _of_layer(subject: Layer, arrays: tuple[Array, ...], params: dict[str, Any],
     (x,) = (_as_float64(a) for a in arrays)
     held = [(n, p) for layer in subject.walk() for n, p in layer.parameters.items()]
     context = params["context"] if "context" in params else Context(**params, seed=seed)
-    y, backprop = subject.forward(x, context)
+    backend = backend_of(*arrays, caller="check_gradients")
+    y, backprop = subject.forward(backend.asarray(x), context)
     dy = np.random.default_rng(seed + 1).standard_normal(y.shape)
-    gradients = [to_numpy(backprop(dy)), *(p.grad.copy() for _, p in held)]
+    gradients = [to_numpy(backprop(backend.asarray(dy))), *(_copied(p.grad) for _, p in held)]
 
-    point = [x, *(p.value.copy() for _, p in held)]
+    point = [x, *(_copied(p.value) for _, p in held)]
 
     def move(values: list[Array]) -> None:
         for (_, p), value in zip(held, values, strict=True):
-            p.value[...] = value
+            p.value[...] = backend.asarray(value)
 
     def function(moved: list[Array]) -> float:
         move(moved[1:])
-        loss = float(np.sum(dy * subject.forward(moved[0], context)[0]))
+        loss = float(np.sum(dy * to_numpy(subject.forward(backend.asarray(moved[0]), context)[0])))
         move(point[1:])  # the layer is the caller's: its weights stay
         return loss
 
@@ -167,18 +170,31 @@ def _of_layer(subject: Layer, arrays: tuple[Array, ...], params: dict[str, Any],
 
 
 def _of_network(subject: Network, arrays: tuple[Array, ...], params: dict[str, Any]) -> Problem:
-    twin = subject.copy(dtype="float64", backend="numpy")  # type: ignore[attr-defined]
+    twin = subject.copy(dtype="float64")  # type: ignore[attr-defined]
+    backend = twin.backend
+    arrays = tuple(_there(backend, arrays))
+    params = dict(zip(params, _there(backend, params.values()), strict=True))
     held = [(f"{i}.{n}", p) for i, layer in enumerate(twin.all_layers()) for n, p in layer.parameters.items()]
     twin.loss_and_grad(*arrays, **params)
-    gradients = [p.grad.copy() for _, p in held]
+    gradients = [_copied(p.grad) for _, p in held]
 
     def function(point: list[Array]) -> float:
         for (_, p), value in zip(held, point, strict=True):
-            p.value[...] = value
+            p.value[...] = backend.asarray(value)
         return float(twin.loss_and_grad(*arrays, **params)[0])
 
-    return [f"network, {name}" for name, _ in held], [p.value.copy() for _, p in held], function, gradients
+    return [f"network, {name}" for name, _ in held], [_copied(p.value) for _, p in held], function, gradients
 
 
 def _as_float64(a: Array) -> Array:
+    a = to_numpy(a) if backend_name(a) else a
     return a.astype(np.float64) if isinstance(a, np.ndarray) and a.dtype.kind == "f" else a
+
+
+def _there(backend: Backend, values: Iterable[Any]) -> list[Any]:
+    """Return values with the host's arrays among them on a backend."""
+    return [backend.asarray(value) if isinstance(value, np.ndarray) else value for value in values]
+
+
+def _copied(a: Array) -> Array:
+    return np.array(to_numpy(a))

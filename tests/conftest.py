@@ -1,5 +1,8 @@
 """What all tests share: which are left out and why, and a house where each test finds the defaults it expects."""
 
+from collections.abc import Iterator
+from typing import Any
+
 import pytest
 from hypothesis import settings
 
@@ -25,3 +28,15 @@ def _defaults(monkeypatch: pytest.MonkeyPatch) -> None:
     """Undo what a test does to the process: the chosen backend and the rule for fused kernels."""
     monkeypatch.setattr(backend, "_default", backend._default)
     monkeypatch.setattr(op, "_mode", op._mode)
+
+
+@pytest.fixture
+def cupy_standin() -> Iterator[Any]:
+    """Have ``import cupy`` find the stand-in, where kernels can run on the CPU; its device, with its counters."""
+    from emulator import no_compiler
+    from standin import installed
+
+    if problem := no_compiler():
+        pytest.skip(problem)
+    with installed() as device:
+        yield device

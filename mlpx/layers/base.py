@@ -8,7 +8,7 @@ from weakref import WeakValueDictionary
 
 import numpy as np
 
-from mlpx.backend import Backend, current_backend
+from mlpx.backend import Backend, backend_of, current_backend
 from mlpx.initializers import Uniform, find
 from mlpx.typing import Array, Shape
 
@@ -286,5 +286,4 @@ def bind(layers: Sequence[Layer], *, seed: int, dtype: str, backend: Backend) ->
 
 
 def _view(buffer: Array, p: Parameter) -> Array:
-    xp = np if isinstance(buffer, np.ndarray) else buffer.__array_namespace__()
-    return xp.reshape(buffer[p.offset : p.offset + p.size], p.shape)
+    return backend_of(buffer).xp.reshape(buffer[p.offset : p.offset + p.size], p.shape)

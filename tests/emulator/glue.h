@@ -5,7 +5,7 @@
 
 namespace emulation {
 
-// Two letters for a parameter: "v" a value or "p" a pointer, and what of: f float, d double, i int, l long long and so
+// Two letters for a parameter: "v" a value, "p" a pointer or "c" one to what is only read, and what of: f float, d double, i int, l long long and so
 // on as in Python's struct; h for bfloat16; x for anything else.
 template <typename T> struct Letter { static constexpr char value = 'x'; };
 #define EMULATION_LETTER(T, letter) \
@@ -33,9 +33,8 @@ template <typename T> struct Plain { typedef T type; };
 template <typename T> struct Plain<const T> { typedef T type; };
 
 template <typename T> struct Parameter { static constexpr char KIND = 'v', OF = Letter<typename Plain<T>::type>::value; };
-template <typename T> struct Parameter<T*> {
-    static constexpr char KIND = 'p', OF = Letter<typename Plain<T>::type>::value;
-};
+template <typename T> struct Parameter<T*> { static constexpr char KIND = 'p', OF = Letter<T>::value; };
+template <typename T> struct Parameter<const T*> { static constexpr char KIND = 'c', OF = Letter<T>::value; };
 
 template <int... I> struct Numbers {};
 template <int N, int... I> struct Count : Count<N - 1, N - 1, I...> {};

@@ -197,18 +197,23 @@ class Function:
             read[number], written[number] = span.read, span.written
         return Report(tuple(read), tuple(written))
 
+    def written(self) -> tuple[bool, ...]:
+        """Return for each argument whether the kernel may write to it."""
+        entry = self.module.loaded(settings.build)[0][self.name][0]
+        return tuple(kind == "p" for kind in entry.parameters.decode()[: entry.count])
+
     def _check(self, number: int, a: Any, kind: str, letter: str) -> None:
         wanted = LETTERS.get(letter)
         what = f"{self.name}: argument {number}"
         if a is None or isinstance(a, np.ndarray):
-            if kind != "p":
+            if kind == "v":
                 raise EmulationError(f"{what} is an array; the kernel takes a number ({wanted})")
             if a is not None and wanted is not None and str(a.dtype) not in (wanted, _stand_in(wanted)):
                 raise EmulationError(f"{what} is an array of {a.dtype}; the kernel takes a pointer to {wanted}")
             return
         if not isinstance(a, np.generic):
             raise EmulationError(f"{what} is of type {type(a).__name__}; expected an array or a NumPy scalar")
-        if kind == "p":
+        if kind != "v":
             raise EmulationError(f"{what} is a number; the kernel takes a pointer")
         if wanted is not None and str(a.dtype) != wanted:
             raise EmulationError(f"{what} is {a.dtype}; the kernel takes {wanted}")
