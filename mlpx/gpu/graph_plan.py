@@ -127,11 +127,16 @@ class GraphPlan:
 
     def _others(self, line: int, row: PlanRow, n: int) -> tuple[Launches, Launches]:
         """Return the launches of a layer that is not dense, forward and backward."""
-        room = {name: array if array.shape[0] != self.batch.x.shape[0] else array[:n] for name, array in self.rooms[line].items()}
+        room = {
+            name: array if array.shape[0] != self.batch.x.shape[0] else array[:n]
+            for name, array in self.rooms[line].items()
+        }
         x, dx = self._input(line, n)
         return self._launches_of(row, x, room, dx)
 
-    def _launches_of(self, row: PlanRow, x: Array, room: dict[str, Array], dx: Array | None) -> tuple[Launches, Launches]:
+    def _launches_of(
+        self, row: PlanRow, x: Array, room: dict[str, Array], dx: Array | None
+    ) -> tuple[Launches, Launches]:
         raise Unsupported(row.op)
 
 

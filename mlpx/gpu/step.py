@@ -68,8 +68,9 @@ class GraphStep:
         return [first, self._update()] if split else [first + self._update()]
 
     def _gather(self, n: int) -> Any:
-        pairs = [(source, getattr(self.batch, name)) for name, source in self.given.items() if source is not None]
-        return kernels("gather", "cuda").gather(pairs, self.order, self.clock, self.batch_size, n)
+        batch = {name: getattr(self.batch, name) for name in self.given}
+        make = kernels("gather", "cuda").gather
+        return make(self.given, batch, self.order, self.clock, batch_size=self.batch_size, rows=n)
 
     def _loss(self, n: int) -> Launches:
         """Return the launch of loss and gradient, and before it that of the total weight where rows differ in it."""
