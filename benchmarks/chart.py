@@ -8,11 +8,12 @@ COLOURS = {
     "sklearn": "#f59f00", "torch": "#e8590c", "torch, 1 thread": "#a61e4d",
     "torch.compile": "#ffa94d", "torchscript": "#c2255c", "jax": "#7048e8",
     "onnxruntime": "#1098ad", "one thread": "#495057", "loop": "#ced4da", "copy": "#000000", "gemm": "#000000",
+    "sklearn float32": "#ffd43b", "mlpx float32": "#63e6be", "net.fit": "#9d9d9d", "net.predict": "#9d9d9d",
     "memory": "#868e96", "empty cache": "#868e96",
 }  # fmt: skip
 AXES = {"rows": "rows predicted, 64-128-10", "width": "width of two hidden layers", "depth": "hidden layers of 128"}
 
-SIDES = (("ops", "cold"), ("forward", "training", "latency", "threads", "memory"))
+SIDES = (("ops", "cold"), ("forward", "training", "estimators", "latency", "threads", "memory"))
 """The suites of each column of panels; the scaling suite goes below both."""
 
 

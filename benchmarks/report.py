@@ -18,6 +18,7 @@ SUITES = {
     "ops": "Every op",
     "training": "Training: us of a step, of an epoch",
     "latency": "Prediction",
+    "estimators": "The estimators: us of a fit",
     "threads": "Training with all cores and with one",
     "cold": "Cold start, whole processes",
     "memory": "Training on a mapped file, us of an epoch",
@@ -26,9 +27,11 @@ SUITES = {
 }
 TARGETS = ["suite", "case", "wanted", "measured", ""]
 BOUNDS = ("gemm", "copy")
-OURS = ("mlpx", "reference", "layers", "one thread", "loop", "empty cache", "memory", "gpu")
+OURS = ("mlpx", "mlpx float32", "net.fit", "net.predict", "reference", "layers", "one thread", "loop",
+        "empty cache", "memory", "gpu")  # fmt: skip
 """Names that are no peers: other ways of mlpx itself, and naive code."""
-ORDER = ("mlpx", "layers", "one thread", "reference", "loop", "numpy", "scipy", "sklearn", "torch",
+ORDER = ("mlpx", "mlpx float32", "net.fit", "net.predict", "layers", "one thread", "reference", "loop",
+         "numpy", "scipy", "sklearn", "sklearn float32", "torch",
          "torch, 1 thread", "torch.compile", "torchscript", "jax", "onnxruntime", "gpu", "copy", "gemm")  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import mlpx
 from mlpx import bench_gpu
 
-SUITES = ("forward", "ops", "training", "latency", "threads", "cold", "memory", "scaling")
+SUITES = ("forward", "ops", "training", "latency", "estimators", "threads", "cold", "memory", "scaling")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -216,8 +216,10 @@ def test_initial_weights_are_exactly_the_same() -> None:
         np.testing.assert_array_equal(a, b)
 
 
-def test_float32_stays_float32() -> None:
-    theirs, ours, x, y, _ = both("classes", {})
+@pytest.mark.parametrize("scale", [1.0, 1e2])
+@pytest.mark.parametrize("target", CLASSIFIED)
+def test_float32_stays_float32(target, scale) -> None:
+    theirs, ours, x, y, _ = both(target, {"scale": scale, "learning_rate_init": 1e-3})
     quietly(theirs.fit, x.astype(np.float32), y)
     quietly(ours.fit, x.astype(np.float32), y)
     assert ours.coefs_[0].dtype == ours.predict_proba(x.astype(np.float32)).dtype == np.float32

@@ -12,8 +12,6 @@ from mlpx_kernels.cpu.mathematics import JIT, exp, sigmoid, softplus
 
 BINARY, SQUARED, ABSOLUTE, HUBER, QUANTILE, POISSON = range(1, 7)
 """Codes of the losses; 0 is the cross-entropy, in loss.py."""
-NEARLY_CERTAIN = 12.0
-"""Logits beyond which it shows in a binary cross-entropy that it was computed from rounded probabilities."""
 
 # Each function of this table takes the dtype's constructor and returns ``f(kind, a, b, q, o) -> (loss, gradient)`` for
 # one prediction (or logit) a, target b, column weight or quantile level q, and option o.
@@ -163,16 +161,18 @@ def farthest(z):
 def clipped_binary(z, t, sample_weight, total, eps, rows, c):
     """Return a block's share of the binary cross-entropy of probabilities clipped to [eps, 1 - eps].
 
-    The logarithm of 1 - p, with all the rounding of 1 - p, is what scikit-learn reports. C's functions, for its digits.
+    The logarithm of 1 - p, with all the rounding of 1 - p in the dtype of z, is what scikit-learn reports. C's
+    functions, for its digits.
     """
-    loss = 0.0
+    real, loss = z.dtype.type, 0.0
+    one, least = real(1.0), real(eps)
     for r in range(rows):
         w = 1.0 if sample_weight.size == 0 else np.float64(sample_weight[r])
         for k in range(r * c, (r + 1) * c):
-            p = 1.0 / (1.0 + math.exp(-np.float64(z[k])))
-            p = min(max(p, eps), 1.0 - eps)
+            p = one / (one + real(math.exp(-z[k])))
+            p = min(max(p, least), one - least)
             y = np.float64(t[k])
-            each = y * math.log(p) if y != 0.0 else 0.0
-            each += (1.0 - y) * math.log(1.0 - p) if y != 1.0 else 0.0
+            each = y * math.log(np.float64(p)) if y != 0.0 else 0.0
+            each += (1.0 - y) * math.log(np.float64(one - p)) if y != 1.0 else 0.0
             loss -= w * each
     return loss / total if total > 0.0 else loss

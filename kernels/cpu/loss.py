@@ -59,7 +59,9 @@ def plain_cross_entropy_rows(z, labels, sample_weight, total, dz, rows, c, ceili
     probabilities that were clipped to [eps, 1 - eps], which is what scikit-learn reports.
     """
     real = z.dtype.type
-    certain, least = ceiling - math.log(c), 1.0 + math.exp(-ceiling)
+    certain, least = ceiling, 1.0
+    if ceiling < np.inf:
+        certain, least = ceiling - math.log(c), 1.0 + math.exp(-ceiling)
     inverse_total = 1.0 / total if total > 0.0 else 1.0
     weighted, narrow = sample_weight.size > 0, c <= NARROW
     loss, product = 0.0, 1.0

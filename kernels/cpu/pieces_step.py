@@ -5,7 +5,7 @@ from functools import cache
 
 import numpy as np
 
-from mlpx_kernels.cpu.element_loss import BINARY, NEARLY_CERTAIN, clipped_binary, elementwise_rows, farthest
+from mlpx_kernels.cpu.element_loss import BINARY, clipped_binary, elementwise_rows, farthest
 from mlpx_kernels.cpu.job import (
     ALL_WEIGHT,
     BACKUP,
@@ -146,7 +146,8 @@ def loss_rows(loss, dtype):
         if loss == CROSS_ENTROPY:
             return cross_entropy_rows(z, labels, targets, weights, column, mask, option, all_weight, dz, b - a, c)
         smooth = elementwise_rows(loss, z, targets, weights, column, mask, option, all_weight, dz, b - a, c)
-        if loss == BINARY and floats[CEILING] < np.inf and farthest(z) > NEARLY_CERTAIN:
+        # That 1 - p is rounded shows in the loss once p is nearly 1, in float64 from a logit of 12 on.
+        if loss == BINARY and floats[CEILING] < np.inf and farthest(z) > floats[CEILING] / 3.0:
             return clipped_binary(z, targets, weights, all_weight, math.exp(-floats[CEILING]), b - a, c)
         return smooth
 

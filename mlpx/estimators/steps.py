@@ -152,11 +152,11 @@ class Steps:
 def _ceiling(net: Network) -> float:
     """Return the most that scikit-learn lets a row's cross-entropy be; infinite where it has no such loss.
 
-    It clips probabilities to [eps, 1 - eps]. In float32 no digits agree that far, so there nothing is clipped.
+    It clips probabilities to [eps, 1 - eps].
     """
     plain = not net.layers[-1].uses_mask and not any(isinstance(layer, Dropout) for layer in net.layers)
     logarithmic = isinstance(net.loss, CrossEntropy | BinaryCrossEntropy) and not net.loss.label_smoothing
-    return -math.log(np.finfo(net.dtype).eps) if logarithmic and plain and net.dtype == "float64" else math.inf
+    return -math.log(np.finfo(net.dtype).eps) if logarithmic and plain else math.inf
 
 
 class _LayerSteps:
