@@ -65,10 +65,10 @@ def _rows(op: str, n: int, c: int, name: str) -> OpCase:
 def _loss(op: str, n: int, c: int, name: str) -> OpCase:
     n, c = _size(n), _size(c)
     z = _normal(n, c)
-    if op == "softmax_cross_entropy":
+    if op.startswith("softmax_"):
         return OpCase(name, op, (z, np.arange(n) * 7 % c))
-    t = np.abs(np.round(3 * _normal(n, c))) if op == "poisson" else _normal(n, c)
-    t = (t > 0).astype("float32") if op == "sigmoid_cross_entropy" else t
+    t = np.abs(np.round(3 * _normal(n, c))) if op in ("poisson", "gamma") else _normal(n, c)
+    t = (t > 0).astype("float32") if op.startswith("sigmoid_") else t
     return OpCase(name, op, (z, t.astype("float32")))
 
 
@@ -121,7 +121,7 @@ def _update(op: str, size: int, name: str) -> OpCase:
 
 def _one(op: str, name: str) -> OpCase:
     """Return the ordinary case of an op."""
-    if "softmax" in op and "entropy" not in op:
+    if "softmax" in op and "entropy" not in op and "focal" not in op:
         return _rows(op, 10_000, 100, name)
     if op.startswith("dense"):
         return _dense(op, 256, 256, 256 if op != "dense_grad_rows" else 16, "relu", "float32", name)

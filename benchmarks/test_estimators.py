@@ -13,8 +13,10 @@ import pytest
 import mlpx
 from benchmarks.measure import quick
 from benchmarks.nets import Net
-from benchmarks.peers import Absent, Calls, load
+from benchmarks.peers import Calls, load
 from mlpx.optimizers import Adam
+
+datasets = pytest.importorskip("sklearn.datasets", reason="scikit-learn is not installed (extra bench)")
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class Fit:
 
 
 def _digits(rows: int) -> tuple[Any, Any]:
-    x, y = load("sklearn.datasets", "scikit-learn").load_digits(return_X_y=True)
+    x, y = datasets.load_digits(return_X_y=True)
     return x[:rows], y[:rows]
 
 
@@ -98,10 +100,7 @@ def _same_curves(calls: Calls) -> None:
 @pytest.mark.parametrize("fit", [pytest.param(fit, id=fit.name) for fit in FITS])
 def test_fit(fit: Fit, compare) -> None:
     """A whole ``fit``, checks of the data and first weights included, in the data's float64 and in float32."""
-    try:
-        x, y = fit.data(400 if quick() else 10**6)
-    except Absent as reason:
-        pytest.skip(str(reason))
+    x, y = fit.data(400 if quick() else 10**6)
     calls = Calls(mlpx=_fitter(mlpx, fit, x, y))
     calls["mlpx float32"] = _fitter(mlpx, fit, x, y, dtype="float32")
     calls.add("sklearn", lambda: _sklearn(fit, "float64", x, y))
