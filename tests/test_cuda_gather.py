@@ -10,7 +10,6 @@ from mlpx_kernels.cuda.gather import ROWS_AT_ONCE
 
 pytestmark = pytest.mark.skipif(no_compiler() is not None, reason=no_compiler() or "")
 kernels = Module(source("gather"), ("gather<float>", "gather<double>"), "gather")
-NULL = np.uint64(0)
 
 
 def run(dtype: str, width: int, cols: int, *, labelled: bool, weighted: bool, masked: bool, step: int = 1) -> None:
@@ -22,7 +21,7 @@ def run(dtype: str, width: int, cols: int, *, labelled: bool, weighted: bool, ma
     data = [x, labels if labelled else None, None if labelled else targets]
     data += [weights if weighted else None, mask if masked else None]
     made = [None if a is None else np.zeros((batch, *a.shape[1:]), a.dtype) for a in data]
-    pairs = [NULL if a is None else a for pair in zip(data, made, strict=True) for a in pair]
+    pairs = [a for pair in zip(data, made, strict=True) for a in pair]
     sizes = (np.int64(batch), np.int64(rows), np.int64(width), np.int64(cols))
     name = "gather<float>" if dtype == "float32" else "gather<double>"
     kernels.function(name)((1,), (32 * ROWS_AT_ONCE,), (*pairs, order, clock, *sizes))

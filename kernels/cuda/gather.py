@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from mlpx_kernels.cuda.arrays import MOST_BLOCKS, NULL, Launch, ctype, pointer
+from mlpx_kernels.cuda.arrays import NULL, Launch, ctype, pointer, row_grid
 from mlpx_kernels.cuda.compile import kernel
 
 ROWS_AT_ONCE = 8
@@ -37,5 +37,5 @@ def gather(
     cols = 1 if wide is None else wide.shape[1]
     sizes = (np.int64(batch_size), np.int64(rows), np.int64(x.shape[1]), np.int64(cols))
     args = (*pairs, order, clock, *sizes)
-    grid = max(1, min(-(-rows // ROWS_AT_ONCE), MOST_BLOCKS))
+    grid = row_grid(rows, ROWS_AT_ONCE)
     return partial(kernel("gather", f"gather<{ctype(x)}>"), grid, 32 * ROWS_AT_ONCE, args)
