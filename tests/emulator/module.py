@@ -214,6 +214,8 @@ class Function:
         if not isinstance(a, np.generic):
             raise EmulationError(f"{what} is of type {type(a).__name__}; expected an array or a NumPy scalar")
         if kind != "v":
+            if a.dtype == np.uint64 and a == 0:
+                return  # a null pointer, as CuPy is given one: it would pass None as an argument that is not there
             raise EmulationError(f"{what} is a number; the kernel takes a pointer")
         if wanted is not None and str(a.dtype) != wanted:
             raise EmulationError(f"{what} is {a.dtype}; the kernel takes {wanted}")

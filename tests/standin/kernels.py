@@ -67,7 +67,7 @@ class RawKernel:
         if shared_mem > self.max_dynamic_shared_size_bytes:
             raise CUDADriverError("CUDA_ERROR_INVALID_VALUE", f"invalid argument ({shared_mem} bytes of shared memory)")
         for a in args:
-            if not (a is None or isinstance(a, (ndarray, np.generic))):
+            if not isinstance(a, (ndarray, np.generic)):  # not None either: CuPy would have the driver read at 0
                 raise unsupported(a)
         device.counters.kernels += 1
         device.names.append(self._function.name)
