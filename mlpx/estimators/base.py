@@ -10,6 +10,7 @@ from sklearn.utils.validation import _check_sample_weight, validate_data
 from mlpx.errors import check_count
 from mlpx.estimators.epochs import Epochs
 from mlpx.estimators.explain import Explained
+from mlpx.estimators.export import Exporting
 from mlpx.estimators.minimise import fit_full_batch, fit_lbfgs
 from mlpx.estimators.observers import Announcer, CallbackSupport, Observers
 from mlpx.estimators.rows import Rows
@@ -24,7 +25,7 @@ def _has_steps(estimator: Any) -> bool:
     return True
 
 
-class BaseMLP(CallbackSupport, Explained):
+class BaseMLP(CallbackSupport, Exporting, Explained):
     """What `MLPClassifier` and `MLPRegressor` share; not for use by itself."""
 
     def _keep(self, given: dict[str, Any]) -> None:

@@ -6,6 +6,7 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from mlpx.errors import check_count
+from mlpx.estimators.importance import ImportanceDisplay
 from mlpx.estimators.prediction import Predicting
 from mlpx.layers import Context
 from mlpx.typing import Array
@@ -65,6 +66,10 @@ class Explained(Predicting):
         way = x - np.broadcast_to(np.asarray(baseline, x.dtype), x.shape)
         mean = sum(self._gradients(x - (1.0 - (step + 0.5) / steps) * way) for step in range(steps)) / steps
         return mean * (way[:, None, :] if mean.ndim == 3 else way)
+
+    def plot_importance(self, X: Any, **options: Any) -> ImportanceDisplay:
+        """Draw how much each feature matters for the rows ``X``; options as in `ImportanceDisplay.from_estimator`."""
+        return ImportanceDisplay.from_estimator(self, X, **options)
 
     def plot_loss(self, ax: Any = None) -> Any:
         """Draw the training loss, and validation losses and scores where there are any, against the epochs.
