@@ -50,7 +50,7 @@ def _effective(
     return g
 
 
-@op(numpy="mlpx_kernels.cpu.update:sgd_inplace", check=_check)
+@op(numpy="mlpx_kernels.cpu.update:sgd_inplace", cupy="mlpx_kernels.cuda.update:sgd_inplace", check=_check)
 def sgd_inplace(
     xp: Namespace,
     w: Array,
@@ -68,7 +68,7 @@ def sgd_inplace(
     w -= lr * g
 
 
-@op(numpy="mlpx_kernels.cpu.update:momentum_inplace", check=_check)
+@op(numpy="mlpx_kernels.cpu.update:momentum_inplace", cupy="mlpx_kernels.cuda.update:momentum_inplace", check=_check)
 def momentum_inplace(
     xp: Namespace,
     w: Array,
@@ -91,7 +91,7 @@ def momentum_inplace(
     w += (momentum * v - lr * g) if nesterov else v
 
 
-@op(numpy="mlpx_kernels.cpu.update:adagrad_inplace", check=_check)
+@op(numpy="mlpx_kernels.cpu.update:adagrad_inplace", cupy="mlpx_kernels.cuda.update:adagrad_inplace", check=_check)
 def adagrad_inplace(
     xp: Namespace,
     w: Array,
@@ -112,7 +112,7 @@ def adagrad_inplace(
     w -= lr * g / (xp.sqrt(s) + eps)
 
 
-@op(numpy="mlpx_kernels.cpu.update:rmsprop_inplace", check=_check)
+@op(numpy="mlpx_kernels.cpu.update:rmsprop_inplace", cupy="mlpx_kernels.cuda.update:rmsprop_inplace", check=_check)
 def rmsprop_inplace(
     xp: Namespace,
     w: Array,
@@ -135,7 +135,7 @@ def rmsprop_inplace(
     w -= lr * g / (xp.sqrt(s) + eps)
 
 
-@op(numpy="mlpx_kernels.cpu.update:adadelta_inplace", check=_check)
+@op(numpy="mlpx_kernels.cpu.update:adadelta_inplace", cupy="mlpx_kernels.cuda.update:adadelta_inplace", check=_check)
 def adadelta_inplace(
     xp: Namespace,
     w: Array,
@@ -164,7 +164,7 @@ def adadelta_inplace(
     w -= lr * u
 
 
-@op(numpy="mlpx_kernels.cpu.update:adam_inplace", check=_check)
+@op(numpy="mlpx_kernels.cpu.update:adam_inplace", cupy="mlpx_kernels.cuda.update:adam_inplace", check=_check)
 def adam_inplace(
     xp: Namespace,
     w: Array,
@@ -196,7 +196,7 @@ def adam_inplace(
     w -= size * m / (xp.sqrt(v) * (1.0 - beta2**step) ** -0.5 + eps)
 
 
-@op(numpy="mlpx_kernels.cpu.update:rprop_inplace", check=_check)
+@op(numpy="mlpx_kernels.cpu.update:rprop_inplace", cupy="mlpx_kernels.cuda.update:rprop_inplace", check=_check)
 def rprop_inplace(
     xp: Namespace,
     w: Array,

@@ -1,0 +1,213 @@
+"""Parameter updates on CUDA: one kernel over the flat buffers, by itself or as the last launch of a step."""
+
+import math
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from mlpx_kernels import Unsupported
+from mlpx_kernels.cuda.arrays import CTYPES, MOST_BLOCKS, THREADS, Launch, ctype, pointer, row_grid
+from mlpx_kernels.cuda.compile import kernel
+from mlpx_kernels.updates import encode
+
+CHUNK = 1024
+"""Parameters of a chunk: 16 bytes of float32 for each thread of a block."""
+Group = tuple[int, int, bool, float]
+"""(start, stop, whether penalties apply, learning-rate factor)."""
+
+
+def chunks(groups: Sequence[Group]) -> Any:
+    """Return the table of chunks for runs of parameters that are updated alike, on the device, without the frozen ones.
+
+    Rows of 32 bytes held as int64 (n, 4); see struct Chunk in update.cu.
+    """
+    import cupy
+
+    table = []
+    for start, stop, penalties, factor in groups:
+        if factor == 0.0:
+            continue
+        bits = int(np.float64(factor).view(np.int64))
+        table += [(at, min(at + CHUNK, stop), bits, int(penalties)) for at in range(start, stop, CHUNK)]
+    return cupy.asarray(np.array(table, np.int64).reshape(-1, 4))
+
+
+def update(
+    kind: int,
+    w: Any,
+    g: Any,
+    state: Sequence[Any],
+    numbers: Any,
+    table: Any,
+    *,
+    rates: Any = None,
+    clock: Any = None,
+    squared_norm: Any = None,
+    max_norm: float = math.inf,
+) -> Launch:
+    """Return the launch of one step of the parameters in ``table`` (see `chunks`).
+
+    Parameters
+    ----------
+    kind : int
+        See `mlpx_kernels.updates`.
+    w, g : array (k,), state : up to two arrays (k,)
+    numbers : array, float64
+        On the device, as `mlpx_kernels.updates.encode` makes it.
+    rates : array (steps,), float64, optional
+        The learning rate of each step; without it that of ``numbers``.
+    clock : array (5,), int64, optional
+        The step's clock: the update ends a step, and does nothing after one whose loss was not finite.
+    squared_norm : array (1,), float64, optional
+        The square of the gradient's norm, which is then brought down to ``max_norm``.
+    """
+    s1, s2 = (*state, None, None)[:2]
+    count = table.shape[0]
+    given = (pointer(a) for a in (rates, clock, squared_norm))
+    args = (w, g, pointer(s1), pointer(s2), numbers, table, np.int64(count), *given, np.float64(max_norm))
+    return partial(kernel("update", f"update<{ctype(w)}, {kind}>"), max(1, min(count, MOST_BLOCKS)), THREADS, args)
+
+
+def squared_norm(g: Any, result: Any) -> Launch:
+    """Return the launch that writes the sum of squares of ``g`` (k,) to ``result`` (1,), float64; deterministic."""
+    import cupy
+
+    blocks = row_grid(g.size, 4 * THREADS)
+    args = (g, np.int64(g.size), result, cupy.empty(blocks, np.float64), cupy.zeros(1, np.uint32))
+    return partial(kernel("update", f"squared_norm<{ctype(g)}>"), blocks, THREADS, args)
+
+
+def step(
+    kind: int,
+    w: Any,
+    g: Any,
+    state: Sequence[Any],
+    *,
+    numbers: Any,
+    groups: Sequence[Group],
+    rates: Any,
+    clock: Any,
+    max_norm: float | None = None,
+) -> list[Launch]:
+    """Return the launches that end a training step: the gradient's norm where that is clipped, and the update.
+
+    ``numbers`` lie on the host; the others as in `update` and `chunks`.
+    """
+    import cupy
+
+    shared = {"rates": rates, "clock": clock}
+    given = (kind, w, g, state, cupy.asarray(numbers), chunks(groups))
+    if max_norm is None:
+        return [update(*given, **shared)]
+    square = cupy.empty(1, np.float64)
+    return [squared_norm(g, square), update(*given, **shared, squared_norm=square, max_norm=max_norm)]
+
+
+def _run(op, w, g, states, **params):
+    import cupy
+
+    for array in (w, *states):
+        if not array.flags.c_contiguous or array.ndim != 1:
+            raise Unsupported("update: the kernels want flat, contiguous arrays")
+    if w.dtype.name not in CTYPES:
+        raise Unsupported(f"update: dtype {w.dtype}; the CUDA kernels are made for float32 and float64")
+    if w.size:
+        kind, numbers = encode(op, **params)
+        table = chunks([(0, w.size, True, 1.0)])
+        update(kind, w, cupy.ascontiguousarray(g), states, cupy.asarray(numbers), table)()
+
+
+def sgd_inplace(w, g, *, lr, scale=1.0, clip=math.inf, l1=0.0, l2=0.0, decay=0.0):
+    """12 bytes a parameter in float32."""
+    _run("sgd_inplace", w, g, (), lr=lr, scale=scale, clip=clip, l1=l1, l2=l2, decay=decay)
+
+
+def momentum_inplace(w, g, v, *, lr, momentum, nesterov=False, scale=1.0, clip=math.inf, l1=0.0, l2=0.0, decay=0.0):
+    """20 bytes a parameter in float32."""
+    _run(
+        "momentum_inplace",
+        w,
+        g,
+        (v,),
+        lr=lr,
+        scale=scale,
+        clip=clip,
+        l1=l1,
+        l2=l2,
+        decay=decay,
+        momentum=momentum,
+        nesterov=nesterov,
+    )
+
+
+def adagrad_inplace(w, g, s, *, lr, eps, scale=1.0, clip=math.inf, l1=0.0, l2=0.0, decay=0.0):
+    """20 bytes a parameter in float32."""
+    _run("adagrad_inplace", w, g, (s,), lr=lr, scale=scale, clip=clip, l1=l1, l2=l2, decay=decay, eps=eps)
+
+
+def rmsprop_inplace(w, g, s, *, lr, rho, eps, scale=1.0, clip=math.inf, l1=0.0, l2=0.0, decay=0.0):
+    """20 bytes a parameter in float32."""
+    _run("rmsprop_inplace", w, g, (s,), lr=lr, scale=scale, clip=clip, l1=l1, l2=l2, decay=decay, rho=rho, eps=eps)
+
+
+def adadelta_inplace(w, g, s, d, *, lr, rho, eps, scale=1.0, clip=math.inf, l1=0.0, l2=0.0, decay=0.0):
+    """28 bytes a parameter in float32."""
+    _run("adadelta_inplace", w, g, (s, d), lr=lr, scale=scale, clip=clip, l1=l1, l2=l2, decay=decay, rho=rho, eps=eps)
+
+
+def adam_inplace(w, g, m, v, *, lr, beta1, beta2, eps, step, scale=1.0, clip=math.inf, l1=0.0, l2=0.0, decay=0.0):
+    """28 bytes a parameter in float32: w, g, m, v read, w, m, v written."""
+    _run(
+        "adam_inplace",
+        w,
+        g,
+        (m, v),
+        lr=lr,
+        scale=scale,
+        clip=clip,
+        l1=l1,
+        l2=l2,
+        decay=decay,
+        beta1=beta1,
+        beta2=beta2,
+        eps=eps,
+        step=step,
+    )
+
+
+def rprop_inplace(
+    w,
+    g,
+    last,
+    size,
+    *,
+    lr,
+    shrink,
+    grow,
+    smallest,
+    largest,
+    scale=1.0,
+    clip=math.inf,
+    l1=0.0,
+    l2=0.0,
+    decay=0.0,
+):
+    """28 bytes a parameter in float32."""
+    _run(
+        "rprop_inplace",
+        w,
+        g,
+        (last, size),
+        lr=lr,
+        scale=scale,
+        clip=clip,
+        l1=l1,
+        l2=l2,
+        decay=decay,
+        shrink=shrink,
+        grow=grow,
+        smallest=smallest,
+        largest=largest,
+    )
