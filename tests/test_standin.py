@@ -129,7 +129,7 @@ def test_a_kernel_runs(cupy: Any, cupy_standin: Any) -> None:
     assert cupy_standin.counters.kernels == 1
 
 
-@pytest.mark.parametrize("bad", [2, 2.0, np.ones(3)])
+@pytest.mark.parametrize("bad", [2, 2.0, None, np.ones(3)])
 def test_a_kernel_takes_arrays_and_typed_numbers_alone(cupy: Any, bad: Any) -> None:
     x = cupy.empty(10, "float32")
     with pytest.raises(TypeError, match="Unsupported type"):

@@ -21,9 +21,9 @@ class DynamicLibNotFoundError(RuntimeError):
     """What CuPy 14 raises where a library of CUDA is not installed."""
 
 
-MORE_NAMES: dict[str, tuple[str, ...]] = {}
-"""Source to all instances that tests will ask of it: compiled together, since g++ spends most of its time on what
-they share."""
+GROUPS: dict[str, list[tuple[str, ...]]] = {}
+"""Source to groups of instances that tests will ask of it: a group is compiled together, since g++ spends most of its
+time on what they share."""
 
 
 @cache
@@ -44,8 +44,8 @@ class RawModule:
         device.check_driver()
         if device.failures.compiler:
             raise DynamicLibNotFoundError('Failure finding "libnvrtc.so.12": No such file: libnvrtc.so.12')
-        known = MORE_NAMES.get(self.code, ())
-        module = _module(self.code, known if name in known else self.names)
+        names = next((group for group in GROUPS.get(self.code, []) if name in group), self.names)
+        module = _module(self.code, names)
         try:
             module.loaded(settings.build)
             return RawKernel(module.function(name))
@@ -86,4 +86,4 @@ class RawKernel:
             memory.check_frame(self._function.name)
 
 
-__all__ = ["MORE_NAMES", "CompileException", "DynamicLibNotFoundError", "EmulationError", "RawKernel", "RawModule"]
+__all__ = ["GROUPS", "CompileException", "DynamicLibNotFoundError", "EmulationError", "RawKernel", "RawModule"]

@@ -1,0 +1,72 @@
+"""All instances of the CUDA kernels that the wrappers can ask for, family by family.
+
+Compiled together for the emulator, since g++ spends most of its time on what they share, and one by one by NVRTC. That
+wrappers ask for nothing else is tested.
+"""
+
+import re
+from concurrent.futures import ThreadPoolExecutor
+from itertools import product
+
+from emulator.build import kernels
+from standin.kernels import GROUPS
+
+from mlpx_kernels.activations import CODES
+from mlpx_kernels.cuda.compile import source
+
+REALS = ("float", "double")
+
+
+def _held(real: str, plain: bool) -> tuple[str, ...]:
+    """Return GROUP and ITEMS of rows.cuh: see held_rows in arrays.py, and cross_entropy in loss.py."""
+    return ("8, 4", "32, 8", "256, 8", "1024, 8" if plain or real == "float" else "1024, 4")
+
+
+INSTANCES: dict[str, tuple[str, ...]] = {
+    "dense": tuple(
+        f"{kernel}<{real}, {code}>"
+        for kernel, real, code in product(("bias_activate", "activation_grad_bias_grad"), REALS, CODES.values())
+    ),
+    "loss": (
+        *(f"total_weight<{real}>" for real in REALS),
+        *(
+            f"softmax_cross_entropy<{real}, {held}, {str(plain).lower()}>"
+            for real, plain in product(REALS, (True, False))
+            for held in _held(real, plain)
+        ),
+        *(f"softmax_cross_entropy_long<{real}, 1024>" for real in REALS),
+    ),
+    "element_loss": tuple(f"element_losses<{real}, {code}>" for real, code in product(REALS, range(1, 7))),
+    "product": tuple(
+        f"product<{real}, {transposed}>"
+        for real, transposed in product(REALS, ("false, true", "false, false", "true, false"))
+    ),
+}
+
+
+def groups(family: str) -> list[tuple[str, ...]]:
+    """Return the instances of a family in groups that are compiled together: by the type of their numbers."""
+    kinds = sorted({_kind(name) for name in INSTANCES[family]})
+    return [tuple(name for name in INSTANCES[family] if _kind(name) == kind) for kind in kinds]
+
+
+def _kind(name: str) -> str:
+    return re.split("[<,>]", name + ",")[1]
+
+
+def build() -> None:
+    """Compile everything for the emulator, two at a time, and have the stand-in use it.
+
+    The checked build takes long to compile, so it is made for float alone; what is wrong there is the same for double.
+    """
+    for family in INSTANCES:
+        GROUPS[source(family)] = groups(family)
+    wanted = [
+        (text, group, kind)
+        for text, known in GROUPS.items()
+        for group in known
+        for kind in ("fast", "checked")
+        if kind == "fast" or _kind(group[0]) != "double"
+    ]
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda job: kernels("kernels", *job), wanted))
