@@ -13,6 +13,7 @@ from standin.kernels import GROUPS
 
 from mlpx_kernels.activations import CODES
 from mlpx_kernels.cuda.compile import source
+from mlpx_kernels.updates import RPROP
 
 REALS = ("float", "double")
 
@@ -37,6 +38,11 @@ INSTANCES: dict[str, tuple[str, ...]] = {
         *(f"softmax_cross_entropy_long<{real}, 1024>" for real in REALS),
     ),
     "element_loss": tuple(f"element_losses<{real}, {code}>" for real, code in product(REALS, range(1, 7))),
+    "gather": tuple(f"gather<{real}>" for real in REALS),
+    "update": (
+        *(f"squared_norm<{real}>" for real in REALS),
+        *(f"update<{real}, {kind}>" for real, kind in product(REALS, range(RPROP + 1))),
+    ),
     "product": tuple(
         f"product<{real}, {transposed}>"
         for real, transposed in product(REALS, ("false, true", "false, false", "true, false"))

@@ -142,6 +142,7 @@ __global__ void __launch_bounds__(UPDATE_THREADS, sizeof(T) == 8 ? 3 : 4) update
         common.lr = rates ? rates[clock->step] : numbers[LR];
         common.scale = numbers[SCALE] * (norm > max_norm ? max_norm / norm : 1.0);
         common.stopped = clock && clock->failed != 0;
+        common.inverse_bias = common.root = 1.0;
         if (KIND == ADAM) {
             common.inverse_bias = 1.0 / (1.0 - ::pow(numbers[OWN_A], step));
             common.root = 1.0 / ::sqrt(1.0 - ::pow(numbers[OWN_B], step));
