@@ -18,19 +18,19 @@ class Resident:
 
     Attributes
     ----------
-    batch : Batch
-        What steps gather from.
+    sources : list of Batch
+        What steps gather from; one of them at a time.
     most_steps : int
         Steps whose rows can be had at once.
     """
 
     def __init__(self, train: Batch) -> None:
-        self.batch = train
-        self.most_steps = train.x.shape[0]
+        self.sources = [train]
+        self.most_steps = self.most_rows = int(train.x.shape[0])
 
-    def rows(self, order: Array) -> Array:
-        """Return where the rows of the next steps lie in `batch`."""
-        return order
+    def rows(self, order: Array) -> tuple[int, Array]:
+        """Return which source has the rows of the next steps, and where in it they lie."""
+        return 0, order
 
     def ahead(self, order: Array) -> None:
         """Bring the rows of the steps after those; nothing to do here."""
@@ -39,57 +39,53 @@ class Resident:
 class Streamed:
     """Inputs on the host: while one piece is trained on, the next is gathered into pinned memory and sent over.
 
-    Pieces go by turns into the two halves of one buffer, so that captured steps always read the same one. What is
-    small (targets, weights, masks) lies on the device and is copied there into the same order.
+    Pieces go by turns into two buffers. What is small (targets, weights, masks) lies on the device and is copied there
+    into the same order.
     """
 
     def __init__(self, train: Batch, batch_size: int, backend: Backend) -> None:
         assert isinstance(train.x, HostRows)  # noqa: S101
         self.train, self.x = train, train.x
-        xp = self.xp = backend.xp
-        row = int(np.prod(self.x.shape[1:]))
-        per_step = batch_size * row * self.x.dtype.itemsize
-        n_rows = self.x.shape[0]
+        self.xp = backend.xp
+        n_rows, per_step = self.x.shape[0], batch_size * int(np.prod(self.x.shape[1:])) * self.x.dtype.itemsize
         self.most_steps = max(1, min(PIECE // per_step, -(-n_rows // batch_size)))
-        self.capacity = min(self.most_steps * batch_size, n_rows)
-        shape = (self.capacity, *self.x.shape[1:])
-
-        def room(part: Array | None) -> Array | None:
-            return None if part is None else xp.empty((2 * self.capacity, *part.shape[1:]), part.dtype)
-
-        self.batch = Batch(
-            xp.empty((2 * self.capacity, *self.x.shape[1:]), self.x.dtype),
-            *(room(part) for part in (train.target, train.mask, train.sample_weight)),
-        )
-        self.pinned = [_pinned(shape, self.x.dtype, xp) for _ in range(2)]
-        self.copies = xp.cuda.Stream(non_blocking=True)
-        self.half = 0
+        self.most_rows = min(self.most_steps * batch_size, n_rows)
+        self.sources = [self._room() for _ in range(2)]
+        self.pinned = [_pinned((self.most_rows, *self.x.shape[1:]), self.x.dtype, self.xp) for _ in range(2)]
+        self.copies = self.xp.cuda.Stream(non_blocking=True)
+        self.copies.wait_event(self.xp.cuda.get_current_stream().record())
+        self.turn = 0
         self.waiting: Array | None = None
 
-    def rows(self, order: Array) -> Array:
-        """Return where the rows of the next steps lie in `batch`, and make the current stream wait for them."""
+    def _room(self) -> Batch:
+        def room(part: Array | None) -> Array | None:
+            return None if part is None else self.xp.empty((self.most_rows, *part.shape[1:]), part.dtype)
+
+        return Batch(*(room(part) for part in (self.x, self.train.target, self.train.mask, self.train.sample_weight)))
+
+    def rows(self, order: Array) -> tuple[int, Array]:
+        """Return which source has the rows of the next steps, and where; the current stream waits until they are in."""
         if self.waiting is None or not np.array_equal(self.waiting, order):
             self.ahead(order)
         self.xp.cuda.get_current_stream().wait_event(self.copies.record())
-        start = self.half * self.capacity
-        self.waiting, self.half = None, 1 - self.half
-        return np.arange(start, start + order.size)
+        ready, self.turn, self.waiting = self.turn, 1 - self.turn, None
+        return ready, np.arange(order.size)
 
     def ahead(self, order: Array) -> None:
-        """Bring rows over into the half that no step is reading now."""
-        part = slice(self.half * self.capacity, self.half * self.capacity + order.size)
-        staged = self.pinned[self.half][: order.size]
+        """Bring rows over into the buffer that no step is reading now: one slice of steps has ended since it was."""
+        staged = self.pinned[self.turn][: order.size]
         staged[...] = self.x.on_host(order)
+        source, n = self.sources[self.turn], order.size
         with self.copies:
-            self.batch.x[part].set(staged, stream=self.copies)
+            source.x[:n].set(staged, stream=self.copies)
             rows = self.xp.asarray(order)
-            for source, target in (
-                (self.train.target, self.batch.target),
-                (self.train.mask, self.batch.mask),
-                (self.train.sample_weight, self.batch.sample_weight),
+            for part, room in (
+                (self.train.target, source.target),
+                (self.train.mask, source.mask),
+                (self.train.sample_weight, source.sample_weight),
             ):
-                if source is not None:
-                    target[part] = self.xp.take(source, rows, axis=0)  # type: ignore[index]
+                if part is not None and room is not None:
+                    room[:n] = self.xp.take(part, rows, axis=0)
         self.waiting = order
 
 

@@ -23,8 +23,8 @@ class GraphStep:
     Parameters
     ----------
     net : Network
-    source : Batch
-        What steps gather from, on the device.
+    sources : list of Batch
+        What steps gather from, on the device; each step from one of them.
     n_rows : int
         The most rows of a slice of steps.
     batch_size : int
@@ -40,17 +40,18 @@ class GraphStep:
     """
 
     def __init__(
-        self, net: Network, source: Batch, n_rows: int, batch_size: int, optimizer: Optimizer, seed: int
+        self, net: Network, sources: list[Batch], n_rows: int, batch_size: int, optimizer: Optimizer, seed: int
     ) -> None:
+        source = sources[0]
         if source.x.ndim != 2 or source.valid is not None:
             raise Unsupported("sequences run layer by layer")
-        self.net, self.source, self.optimizer, self.batch_size = net, source, optimizer, batch_size
+        self.net, self.optimizer, self.batch_size = net, optimizer, batch_size
         self.loss, self.column, self.option = plan_numbers.of_loss(net)
         xp = self.xp = net.backend.xp
-        mask = net.loss_mask(source)
-        self.given = {"x": source.x, "target": source.target, "sample_weight": source.sample_weight, "mask": mask}
-        self.batch = Batch(*(None if a is None else self._room(a) for a in (source.x, source.target, mask)))
-        self.batch.sample_weight = None if source.sample_weight is None else self._room(source.sample_weight)
+        self.given = [
+            {"x": s.x, "target": s.target, "mask": net.loss_mask(s), "sample_weight": s.sample_weight} for s in sources
+        ]
+        self.batch = Batch(*(None if part is None else self._room(part) for part in self.given[0].values()))
         most = -(-n_rows // batch_size)
         self.clock = xp.zeros(CLOCK_SIZE, np.int64)
         self.order = xp.empty(n_rows, np.int64)
@@ -61,16 +62,17 @@ class GraphStep:
     def _room(self, source: Array) -> Array:
         return self.xp.empty((self.batch_size, *source.shape[1:]), source.dtype)
 
-    def launches(self, n: int, *, split: bool) -> list[Launches]:
-        """Return the launches of a step over n rows: all in one list, or those up to the gradient and the others."""
+    def launches(self, n: int, *, split: bool) -> list[list[Launches]]:
+        """Return the launches of a step over n rows from each source: in one list, or up to the gradient and behind."""
         forward, backward = self.plan.launches(n)
-        first = [self._gather(n), *forward, *self._loss(n), *backward]
-        return [first, self._update()] if split else [first + self._update()]
+        middle, last = [*forward, *self._loss(n), *backward], self._update()
+        firsts = [[*self._gather(given, n), *middle] for given in self.given]
+        return [[first, last] if split else [first + last] for first in firsts]
 
-    def _gather(self, n: int) -> Any:
-        batch = {name: getattr(self.batch, name) for name in self.given}
+    def _gather(self, given: dict[str, Array | None], n: int) -> Launches:
+        batch = {name: getattr(self.batch, name) for name in given}
         make = kernels("gather", "cuda").gather
-        return make(self.given, batch, self.order, self.clock, batch_size=self.batch_size, rows=n)
+        return [make(given, batch, self.order, self.clock, batch_size=self.batch_size, rows=n)]
 
     def _loss(self, n: int) -> Launches:
         """Return the launch of loss and gradient, and before it that of the total weight where rows differ in it."""

@@ -1,9 +1,11 @@
 """Training steps on a GPU: a step's launches captured as one graph, and nothing read back while it runs."""
 
+import math
 import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 
@@ -52,22 +54,25 @@ class GraphSteps:
         self.batch_size, self.seed, self.n_steps = batch_size, seed, n_steps
         self.lr = optimizer.lr
         self.taken = 0
-        self.seconds_per_step = SLICE  # the first slice is one step, which compiles the kernels
+        self.seconds_per_step = math.inf  # so that the first slice is one step, which compiles the kernels
         self.xp = net.backend.xp
         self.stream = self.xp.cuda.Stream(non_blocking=True)
         self.hook = gradient_hook
         with self._on_stream():
             streamed = isinstance(train.x, HostRows)
             self.feed = Streamed(train, batch_size, net.backend) if streamed else Resident(train)
-            self.step = GraphStep(net, self.feed.batch, train.x.shape[0], batch_size, optimizer, seed)
-            graphs = kernels("graph", "cuda").Graphs
+            most_rows = min(train.x.shape[0], self.feed.most_steps * batch_size)
+            self.step = GraphStep(net, self.feed.sources, most_rows, batch_size, optimizer, seed)
             self.runs = {
                 n: [
-                    graphs(part, self.stream, captured=self.step.plan.captured, on_failure=self._uncaptured)
-                    for part in self.step.launches(n, split=gradient_hook is not None)
+                    [self._graphs(part) for part in parts]
+                    for parts in self.step.launches(n, split=self.hook is not None)
                 ]
                 for n in {batch_size, train.x.shape[0] % batch_size} - {0}
             }
+            self.source, self.warned = 0, False
+            if not self.step.plan.captured:
+                self._uncaptured(self.step.plan.declined)
             self.begun = [self.xp.empty_like(part) for part in self._state()]
             # Of before the last update of a slice; two, since a slice's first step may show that the one before failed.
             self.previous, self.latest = ([self.xp.empty_like(part) for part in self._state()[:2]] for _ in range(2))
@@ -87,12 +92,18 @@ class GraphSteps:
             finally:
                 self.stream.synchronize()
 
+    def _graphs(self, launches: list[Any]) -> Any:
+        captured = self.step.plan.captured
+        return kernels("graph", "cuda").Graphs(launches, self.stream, captured=captured, on_failure=self._uncaptured)
+
     def _uncaptured(self, reason: str) -> None:
-        warnings.warn(
-            f"fit: the step could not be captured as a CUDA graph, so its kernels are launched one by one: {reason}",
-            RuntimeWarning,
-            stacklevel=2,
-        )
+        if not self.warned:
+            warnings.warn(
+                f"fit: the step cannot be captured as a CUDA graph, so its kernels are launched one by one: {reason}",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+        self.warned = True
 
     def epoch(self, epoch: int, order: Array, first: int, after: AfterSteps) -> float:
         """Take one epoch's steps over the rows in ``order``; return the mean loss.
@@ -112,7 +123,8 @@ class GraphSteps:
             with self._on_stream():
                 self._keep(self.begun)
                 self.previous, self.latest = self.latest, self.previous
-                self.step.begin(self.feed.rows(rows), rates[part], first + done, self.optimizer.steps)
+                self.source, places = self.feed.rows(rows)
+                self.step.begin(places, rates[part], first + done, self.optimizer.steps)
                 self._take(steps, rows.size)
                 if done + steps < per_epoch:
                     following = (done + steps) * batch
@@ -132,7 +144,7 @@ class GraphSteps:
 
     def _slice(self, most: int) -> int:
         """Return how many steps the next slice takes."""
-        return int(max(1, min(most, self.feed.most_steps, SLICE // self.seconds_per_step)))
+        return int(max(1, min(most, self.feed.most_steps, int(SLICE / self.seconds_per_step))))
 
     def _take(self, steps: int, n_rows: int) -> None:
         """Launch a slice's steps; the weights of before its last one are kept."""
@@ -143,14 +155,15 @@ class GraphSteps:
         self._run(last, 1)
 
     def _run(self, n: int, times: int) -> None:
-        runs = self.runs[n] if times else []
-        if len(runs) == 1:
+        if not times:
+            return
+        runs = self.runs[n][self.source]
+        if self.hook is None:
             runs[0](times)
             return
-        assert self.hook is not None or not times  # noqa: S101
         for _ in range(times):
             runs[0](1)
-            self.hook(self.net.buffers.gradient)  # type: ignore[misc]
+            self.hook(self.net.buffers.gradient)
             runs[1](1)
 
     def _keep(self, kept: list[Array]) -> None:
