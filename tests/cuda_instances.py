@@ -43,6 +43,14 @@ INSTANCES: dict[str, tuple[str, ...]] = {
         *(f"squared_norm<{real}>" for real in REALS),
         *(f"update<{real}, {kind}>" for real, kind in product(REALS, range(RPROP + 1))),
     ),
+    "softmax": tuple(
+        name
+        for kernel, real, kind in product(("softmax", "softmax_grad"), REALS, range(3))
+        for name in (
+            *(f"{kernel}<{real}, {kind}, {held}>" for held in _held(real, True)),
+            f"{kernel}_long<{real}, {kind}, 1024>",
+        )
+    ),
     "product": tuple(
         f"product<{real}, {transposed}>"
         for real, transposed in product(REALS, ("false, true", "false, false", "true, false"))

@@ -56,18 +56,19 @@ __global__ void __launch_bounds__(TOTAL_THREADS) total_weight(
     if (sum_over_grid<TOTAL_THREADS>(mine, partials, counter)) *total = mine;
 }
 
-// Blocks that a multiprocessor is to hold: as many threads as spill no registers.
-template <typename T, int GROUP, int ITEMS, bool PLAIN> constexpr int resident_blocks() {
-    const int threads = (PLAIN ? (ITEMS > 4 ? 1536 : 2048) : 1024) * 4 / (int)sizeof(T);
-    return threads < ROW_THREADS<GROUP> ? 1 : threads / ROW_THREADS<GROUP>;
-}
+// Threads and blocks that a multiprocessor is to hold: as many as spill no registers.
+template <typename T, int ITEMS, bool PLAIN>
+constexpr int RESIDENT = (PLAIN ? (ITEMS > 4 ? 1536 : 2048) : 1024) * 4 / (int)sizeof(T);
+template <typename T, int GROUP, int ITEMS, bool PLAIN>
+constexpr int BLOCKS = RESIDENT<T, ITEMS, PLAIN> < ROW_THREADS<GROUP> ? 1
+                                                                      : RESIDENT<T, ITEMS, PLAIN> / ROW_THREADS<GROUP>;
 
 // loss = sum_i r_i l_i / R and dz = its gradient, for the logits z + bias; see mlpx.ops.softmax_cross_entropy. Rows are
 // held in registers, so cols is at most GROUP * ITEMS. PLAIN: class numbers, neither class weights nor mask nor
 // smoothing. bias, sample_weight, class_weight and mask may be null, dz may be z; `total` is R, null where that is the
 // number of rows.
 template <typename T, int GROUP, int ITEMS, bool PLAIN>
-__global__ void __launch_bounds__(ROW_THREADS<GROUP>, (resident_blocks<T, GROUP, ITEMS, PLAIN>()))
+__global__ void __launch_bounds__(ROW_THREADS<GROUP>, (BLOCKS<T, GROUP, ITEMS, PLAIN>))
 softmax_cross_entropy(
     const T* z, const T* bias, const i64* labels, const T* dense, const T* sample_weight, const T* class_weight,
     const u8* mask, double smoothing, const double* total, T* dz, T* loss, double* losses, Clock* clock,
@@ -77,12 +78,12 @@ softmax_cross_entropy(
     const Targets<T> targets = {labels, dense, class_weight, mask, cols};
     const bool vectors = cols % Vector<T>::SIZE == 0 && aligned16(z) && aligned16(dz) && aligned16(bias)
         && (PLAIN || aligned16(dense));
-    const Places<T, GROUP> places(cols, vectors);
     const A inverse_total = A(reciprocal_weight(total, rows));
     const i64 first = (i64)blockIdx.x * ROWS_PER_BLOCK<GROUP>, step = (i64)gridDim.x * ROWS_PER_BLOCK<GROUP>;
     double mine = 0.0;
     for (i64 base = first; base < rows; base += step) {
         const i64 given = base + threadIdx.x / GROUP, row = given < rows ? given : rows - 1;
+        const Places<T, GROUP> places(given < rows ? cols : 0, vectors);
         const i64 label = targets.label(row);
         A share = (sample_weight ? A(sample_weight[row]) : A(1)) * inverse_total;
         A at[ITEMS], q[ITEMS], q_sum = A(1);
@@ -139,23 +140,21 @@ softmax_cross_entropy(
         }
         partition = group_sum<GROUP>(partition);
         const bool counts = share > A(0) && count > 0;
-        if (given < rows) {
-            if (PLAIN && targets.outside(label)) share = A(maths::nan());
-            if (counts) {
-                if (places.lane == 0 && q_sum != A(0)) surprise += q_sum * maths::log(partition);
-                mine += double(share) * double(surprise);
-            }
-            const A wide = (PLAIN ? share : q_sum) / partition;
-#pragma unroll
-            for (int k = 0; k < ITEMS; k++) {
-                if (PLAIN) {
-                    at[k] = counts ? at[k] * wide - (places.column(k) == label ? share : A(0)) : A(0);
-                } else {
-                    at[k] = counts && allowed >> k & 1u ? share * (at[k] * wide - q[k]) : A(0);
-                }
-            }
-            places.store(dz + row * cols, at);
+        if (PLAIN && targets.outside(label)) share = A(maths::nan());
+        if (counts) {
+            if (places.lane == 0 && q_sum != A(0)) surprise += q_sum * maths::log(partition);
+            mine += double(share) * double(surprise);
         }
+        const A wide = (PLAIN ? share : q_sum) / partition;
+#pragma unroll
+        for (int k = 0; k < ITEMS; k++) {
+            if (PLAIN) {
+                at[k] = counts ? at[k] * wide - (places.column(k) == label ? share : A(0)) : A(0);
+            } else {
+                at[k] = counts && allowed >> k & 1u ? share * (at[k] * wide - q[k]) : A(0);
+            }
+        }
+        places.store(dz + row * cols, at);
     }
     finish_loss<ROW_THREADS<GROUP>>(mine, partials, counter, loss, losses, clock);
 }

@@ -36,7 +36,8 @@ __device__ __forceinline__ A group_merge(A value, Merge merge) {
 template <int GROUP, typename A> __device__ __forceinline__ A group_sum(A v) { return group_merge<GROUP>(v, Plus()); }
 template <int GROUP, typename A> __device__ __forceinline__ A group_max(A v) { return group_merge<GROUP>(v, Larger()); }
 
-// Where a thread's elements lie in its row: in vectors of 16 bytes, if every array of the row allows it.
+// Where a thread's elements lie in its row: in vectors of 16 bytes, if every array of the row allows it. A row of no
+// columns, for groups beyond the last row, is neither read nor written.
 template <typename T, int GROUP> struct Places {
     static constexpr int V = Vector<T>::SIZE;
     int lane, cols;

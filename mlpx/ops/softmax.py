@@ -51,7 +51,7 @@ def _log_vjp(dy: Array, y: Array, x: Array) -> tuple[Array, ...]:
     return (log_softmax_grad(dy, y),)
 
 
-@op(numpy="mlpx_kernels.cpu.softmax:softmax", check=_check, vjp=_softmax_vjp)
+@op(numpy="mlpx_kernels.cpu.softmax:softmax", cupy="mlpx_kernels.cuda.softmax:softmax", check=_check, vjp=_softmax_vjp)
 def softmax(xp: Namespace, x: Array) -> Array:
     """Turn each row of logits into probabilities: ``y_c = exp(x_c - max x) / sum_k exp(x_k - max x)``.
 
@@ -69,7 +69,7 @@ def softmax(xp: Namespace, x: Array) -> Array:
     return e / xp.sum(e, axis=-1, keepdims=True)
 
 
-@op(numpy="mlpx_kernels.cpu.softmax:softmax_grad", check=_check_grad)
+@op(numpy="mlpx_kernels.cpu.softmax:softmax_grad", cupy="mlpx_kernels.cuda.softmax:softmax_grad", check=_check_grad)
 def softmax_grad(xp: Namespace, dy: Array, y: Array) -> Array:
     """Gradient of `softmax`: ``dx = y * (dy - sum_k dy_k y_k)``; ``y`` (..., c) is its output."""
     return y * (dy - xp.sum(dy * y, axis=-1, keepdims=True))
@@ -77,6 +77,7 @@ def softmax_grad(xp: Namespace, dy: Array, y: Array) -> Array:
 
 @op(
     numpy="mlpx_kernels.cpu.softmax:masked_softmax",
+    cupy="mlpx_kernels.cuda.softmax:masked_softmax",
     check=_check_masked,
     vjp=_masked_vjp,
 )
@@ -104,7 +105,11 @@ def masked_softmax(xp: Namespace, x: Array, mask: Array) -> Array:
     return e / total
 
 
-@op(numpy="mlpx_kernels.cpu.softmax:masked_softmax_grad", check=_check_masked_grad)
+@op(
+    numpy="mlpx_kernels.cpu.softmax:masked_softmax_grad",
+    cupy="mlpx_kernels.cuda.softmax:masked_softmax_grad",
+    check=_check_masked_grad,
+)
 def masked_softmax_grad(xp: Namespace, dy: Array, y: Array, mask: Array) -> Array:
     """Gradient of `masked_softmax`: that of softmax where allowed, exactly 0 elsewhere, whatever ``dy`` holds."""
     dy = xp.where(mask, dy, 0.0)
@@ -113,6 +118,7 @@ def masked_softmax_grad(xp: Namespace, dy: Array, y: Array, mask: Array) -> Arra
 
 @op(
     numpy="mlpx_kernels.cpu.softmax:log_softmax",
+    cupy="mlpx_kernels.cuda.softmax:log_softmax",
     check=_check,
     vjp=_log_vjp,
 )
@@ -122,7 +128,11 @@ def log_softmax(xp: Namespace, x: Array) -> Array:
     return shifted - xp.log(xp.sum(xp.exp(shifted), axis=-1, keepdims=True))
 
 
-@op(numpy="mlpx_kernels.cpu.softmax:log_softmax_grad", check=_check_grad)
+@op(
+    numpy="mlpx_kernels.cpu.softmax:log_softmax_grad",
+    cupy="mlpx_kernels.cuda.softmax:log_softmax_grad",
+    check=_check_grad,
+)
 def log_softmax_grad(xp: Namespace, dy: Array, y: Array) -> Array:
     """Gradient of `log_softmax`: ``dx = dy - exp(y) * sum_k dy_k``; ``y`` (..., c) is its output."""
     return dy - xp.exp(y) * xp.sum(dy, axis=-1, keepdims=True)
