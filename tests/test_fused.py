@@ -2,11 +2,14 @@
 
 import inspect
 from importlib.util import find_spec
+from typing import Any
 
 import cases_kit
+import numpy as np
 import pytest
 from cases import as_params, cases
-from compare import check_kernel
+from cases_kit import F32, normal
+from compare import check_kernel, parts
 
 from mlpx import ops
 from mlpx.op import using_fused
@@ -49,3 +52,35 @@ def test_kernel_has_the_name_and_signature_of_its_reference(name: str) -> None:
 def test_kernel_equals_reference(name: str, case: cases_kit.Case) -> None:
     with using_fused("require"):
         check_kernel(ops.ALL[name], ops.ALL[name], case)
+
+
+def large_calls() -> dict[str, tuple[tuple[Any, ...], dict[str, Any]]]:
+    """Return a call of each op that sums over rows, large enough to be cut into parts and shared among threads."""
+    x, dy, t = (normal(name, 2051, 520, dtype=F32) for name in ("x", "dy", "t"))
+    gamma, beta, mean = (normal(name, 520, dtype=F32) for name in ("gamma", "beta", "mean"))
+    eps, rows = {"eps": 1e-5}, x.mean(axis=1, keepdims=True)
+    calls: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {
+        "batch_norm": ((x, gamma, beta), eps),
+        "batch_norm_grad": ((dy, x, gamma, mean, gamma**2), eps),
+        "batch_norm_inference": ((x, gamma, beta, mean, gamma**2), eps),
+        "batch_norm_inference_grad": ((dy, x, gamma, mean, gamma**2), eps),
+        "layer_norm": ((x, gamma, beta), eps),
+        "layer_norm_grad": ((dy, x, gamma, rows, x.var(axis=1, keepdims=True)), eps),
+    }
+    return calls | {name: ((x, t), {}) for name in ("squared_error", "huber", "poisson", "sigmoid_cross_entropy")}
+
+
+@needs_numba
+@pytest.mark.parametrize("name", large_calls())
+def test_large_calls_equal_the_reference_whatever_the_number_of_threads(name: str) -> None:
+    from mlpx_kernels.cpu import threads
+
+    args, params = large_calls()[name]
+    case, results = cases_kit.Case("large", args, params, 2051 * 520), []
+    with using_fused("require"):
+        check_kernel(ops.ALL[name], ops.ALL[name], case)
+        for n in (1, 2, 3):
+            with threads.using_threads(n):
+                results.append(ops.ALL[name](*args, **params))
+    for other in results[1:]:
+        assert [np.array_equal(a, b) for a, b in zip(parts(results[0]), parts(other), strict=True)].count(False) == 0

@@ -11,9 +11,10 @@ from numba import types
 from numba.extending import overload
 
 from mlpx_kernels import Unsupported
-from mlpx_kernels.activations import CODES, NAMES
+from mlpx_kernels.activations import CODES, NAMES, SAVES_INPUT
 from mlpx_kernels.cpu.compile import inlined, kernel
 from mlpx_kernels.cpu.mathematics import JIT, erf, exp, expm1, sigmoid, softplus, tanh
+from mlpx_kernels.cpu.threads import WORTH_A_THREAD, share_rows
 
 IDENTITY = CODES["identity"]
 SLOPE = 0.01
@@ -223,3 +224,29 @@ def real_array(x, *, name):
     if x.dtype not in (np.float32, np.float64):
         raise Unsupported(f"{name}: dtype {x.dtype}; the CPU kernels are made for float32 and float64")
     return np.asarray(x, order="C")  # ascontiguousarray would give a scalar an axis
+
+
+def elementwise(loop, arrays):
+    """Call a compiled loop on flat arrays of one size, over the threads where that is worth it."""
+    size = arrays[0].size
+    if size < 2 * WORTH_A_THREAD:
+        loop(*arrays)
+    else:
+        share_rows(lambda a, b: loop(*(array[a:b] for array in arrays)), size, size)
+
+
+def activation(x, *, kind):
+    """One read and one write of each element."""
+    code = CODES[kind]
+    x = real_array(x, name="activation")
+    y = np.empty(x.shape, x.dtype)
+    elementwise(activation_loop(code), (x.reshape(-1), y.reshape(-1)))
+    return y, (x if code in SAVES_INPUT else y)
+
+
+def activation_grad(dy, saved, *, kind):
+    """Two reads and one write of each element."""
+    dy, saved = real_array(dy, name="activation_grad"), real_array(saved, name="activation_grad")
+    dx = np.empty(dy.shape, dy.dtype)
+    elementwise(gradient_loop(CODES[kind]), (dy.reshape(-1), saved.reshape(-1), dx.reshape(-1)))
+    return dx

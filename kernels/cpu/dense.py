@@ -187,3 +187,36 @@ def dense_grad(dy, x, w, saved, *, activation="identity", need_dx=True):
     with np.errstate(all="ignore"):  # NaN and overflow are results
         dx = (dz @ w).reshape(x.shape) if need_dx else None
         return dx, dz.T @ x.reshape(rows, n_in), db
+
+
+@cache
+def outer_loop(code):
+    """Return the compiled ``run(dy, x, saved, dw, dz, rows, n_in, n_out)``: each row's ``dz`` and ``dw = dz x^T``."""
+
+    @kernel
+    def run(dy, x, saved, dw, dz, rows, n_in, n_out):
+        for k in range(rows * n_out):
+            d = apply_grad(code, dy[k], saved[k])
+            dz[k] = d
+            r = k // n_out
+            a, out = x[r * n_in : (r + 1) * n_in], dw[k * n_in : (k + 1) * n_in]
+            for j in range(n_in):
+                out[j] = d * a[j]
+
+    return run
+
+
+def dense_grad_rows(dy, x, saved, *, activation="identity"):
+    """One write of dw, row by row."""
+    dy, x, saved = (real_array(a, name="dense_grad_rows") for a in (dy, x, saved))
+    (rows, n_out), n_in = dy.shape, x.shape[1]
+    dw, dz = np.empty((rows, n_out, n_in), dy.dtype), np.empty((rows, n_out), dy.dtype)
+    d, xs, s, out, z = (a.reshape(-1) for a in (dy, x, saved, dw, dz))
+    loop = outer_loop(CODES[activation])
+
+    def some(a, b):
+        here, wide = slice(a * n_out, b * n_out), slice(a * n_out * n_in, b * n_out * n_in)
+        loop(d[here], xs[a * n_in : b * n_in], s[here], out[wide], z[here], b - a, n_in, n_out)
+
+    share_rows(some, rows, dw.size // 4)
+    return dw, dz

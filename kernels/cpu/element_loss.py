@@ -1,13 +1,14 @@
 """Element-wise losses with their gradients: scalar functions, chosen at compile time, and the loop that runs them."""
 
 import math
+from functools import cache
 
 import numba
 import numpy as np
 from numba import types
 from numba.extending import overload
 
-from mlpx_kernels.cpu.compile import FASTMATH, inlined
+from mlpx_kernels.cpu.compile import FASTMATH, inlined, kernel
 from mlpx_kernels.cpu.mathematics import JIT, exp, sigmoid, softplus
 
 BINARY, SQUARED, ABSOLUTE, HUBER, QUANTILE, POISSON = range(1, 7)
@@ -176,3 +177,14 @@ def clipped_binary(z, t, sample_weight, total, eps, rows, c):
             each += (1.0 - y) * math.log(np.float64(one - p)) if y != 1.0 else 0.0
             loss -= w * each
     return loss / total if total > 0.0 else loss
+
+
+@cache
+def loss_loop(kind):
+    """Return the compiled `elementwise_rows` of one loss."""
+
+    @kernel
+    def run(z, t, sample_weight, column, mask, option, total, dz, rows, c):
+        return elementwise_rows(kind, z, t, sample_weight, column, mask, option, total, dz, rows, c)
+
+    return run

@@ -6,10 +6,10 @@ import numpy as np
 
 from mlpx_kernels.cpu.activation import real_array
 from mlpx_kernels.cpu.compile import inlined, kernel
-from mlpx_kernels.cpu.element_loss import BINARY, elementwise_rows
+from mlpx_kernels.cpu.element_loss import ABSOLUTE, BINARY, HUBER, POISSON, QUANTILE, SQUARED, loss_loop
 from mlpx_kernels.cpu.mathematics import exp
 from mlpx_kernels.cpu.softmax import NARROW, SIDE, row_max, side_by_side
-from mlpx_kernels.cpu.threads import share_rows
+from mlpx_kernels.cpu.threads import fixed_parts, share_parts, share_rows
 
 CROSS_ENTROPY = 0
 """Code of the cross-entropy in plans; those of the element-wise losses are in element_loss.py."""
@@ -181,12 +181,6 @@ def run_cross_entropy(z, labels, dense, sample_weight, class_weight, mask, smoot
 
 
 @kernel
-def run_binary(z, t, sample_weight, column, mask, option, total, dz, rows, c):
-    """Compiled entry point of `elementwise_rows` for sigmoids."""
-    return elementwise_rows(BINARY, z, t, sample_weight, column, mask, option, total, dz, rows, c)
-
-
-@kernel
 def run_total(rows, c, sample_weight, class_weight, mask, labels, dense):
     """Compiled entry point of `total_weight`."""
     return total_weight(rows, c, sample_weight, class_weight, mask, labels, dense)
@@ -252,15 +246,53 @@ def softmax_cross_entropy(z, target, sample_weight=None, class_weight=None, mask
     return real.type(math.fsum(losses.values())), dz
 
 
-def sigmoid_cross_entropy(z, target, sample_weight=None, pos_weight=None, mask=None, *, label_smoothing=0.0):
-    """One read of z and target, one write of dz; row losses in the dtype of z, their sum in float64."""
-    z = real_array(z, name="sigmoid_cross_entropy")
+def elementwise(kind, z, target, sample_weight, column, mask, option, *, name):
+    """Return (loss, gradient) of an element-wise loss; row losses in the dtype of z, their sum in float64.
+
+    Rows are cut into parts by the shape alone, and the parts' losses added exactly, so the number of threads changes
+    nothing.
+    """
+    z = real_array(z, name=name)
     c = z.shape[-1]
     rows = z.size // c if c else 0
     real = z.dtype
-    t, sw, pw = flat(target, real), flat(sample_weight, real), flat(pos_weight, real)
-    m = NO_MASK if mask is None else flat(mask, np.bool_)
+    t, sw, col = flat(target, real), flat(sample_weight, real), flat(column, real)
+    m = flat(mask, np.bool_)
     dz = np.empty(z.shape, real)
     total = float(rows) if sample_weight is None else float(sw.sum(dtype=np.float64))
-    loss = run_binary(z.reshape(-1), t, sw, pw, m, label_smoothing, total, dz.reshape(-1), rows, c)
-    return real.type(loss), dz
+    z_flat, dz_flat, loop = z.reshape(-1), dz.reshape(-1), loss_loop(kind)
+    parts = fixed_parts(rows, z.size // (1 if kind in (BINARY, POISSON) else 2))
+    losses = np.zeros(parts)
+
+    def some(part, a, b):
+        i = slice(a * c, b * c)
+        losses[part] = loop(z_flat[i], t[i], sw[a:b], col, m[i], option, total, dz_flat[i], b - a, c)
+
+    share_parts(some, rows, parts)
+    return real.type(math.fsum(losses)), dz
+
+
+def sigmoid_cross_entropy(z, target, sample_weight=None, pos_weight=None, mask=None, *, label_smoothing=0.0):
+    """One read of z and target, one write of dz."""
+    name = "sigmoid_cross_entropy"
+    return elementwise(BINARY, z, target, sample_weight, pos_weight, mask, label_smoothing, name=name)
+
+
+def squared_error(y, target, sample_weight=None, mask=None):
+    """One read of y and target, one write of dy."""
+    return elementwise(SQUARED, y, target, sample_weight, None, mask, 0.0, name="squared_error")
+
+
+def absolute_error(y, target, sample_weight=None, mask=None):
+    """One read of y and target, one write of dy."""
+    return elementwise(ABSOLUTE, y, target, sample_weight, None, mask, 0.0, name="absolute_error")
+
+
+def huber(y, target, sample_weight=None, mask=None, *, delta=1.0):
+    """One read of y and target, one write of dy."""
+    return elementwise(HUBER, y, target, sample_weight, None, mask, delta, name="huber")
+
+
+def quantile(y, target, sample_weight=None, mask=None, *, q=(0.5,)):
+    """One read of y and target, one write of dy; levels are rounded to the dtype of y."""
+    return elementwise(QUANTILE, y, target, sample_weight, np.array(q), mask, 0.0, name="quantile")

@@ -5,7 +5,7 @@ from functools import cache
 import numpy as np
 
 from mlpx_kernels.activations import SAVES_INPUT
-from mlpx_kernels.cpu import norm
+from mlpx_kernels.cpu import batch_norm, layer_norm
 from mlpx_kernels.cpu.activation import IDENTITY, apply, apply_grad
 from mlpx_kernels.cpu.blas import product_nn, product_nt, product_tn
 from mlpx_kernels.cpu.compile import inlined
@@ -197,7 +197,7 @@ def layer_norm_forward(kind, dtype):
         gamma, beta = view(job[PARAMS], row[W], o, real), view(job[PARAMS], row[B], o, real)
         mean, var = work_of(job, row[EXTRA], 1, a, b, real), work_of(job, row[Z], 1, a, b, real)
         x, y = work_of(job, row[X], o, a, b, real), work_of(job, row[Y], o, a, b, real)
-        norm.layer_norm_rows(x, gamma, beta, reals[REAL], y, mean, var, b - a, o)
+        layer_norm.layer_norm_rows(x, gamma, beta, reals[REAL], y, mean, var, b - a, o)
         return 0.0
 
     return run
@@ -214,7 +214,7 @@ def layer_norm_backward(kind, dtype):
         mean, var = work_of(job, row[EXTRA], 1, a, b, real), work_of(job, row[Z], 1, a, b, real)
         d, x = work_of(job, row[D], o, a, b, real), work_of(job, row[X], o, a, b, real)
         gamma, dx = view(job[PARAMS], row[W], o, real), work_of(job, row[DX], o, a, b, real)
-        norm.layer_norm_grad_rows(d, x, gamma, mean, var, reals[REAL], dx, b - a, o)
+        layer_norm.layer_norm_grad_rows(d, x, gamma, mean, var, reals[REAL], dx, b - a, o)
         return 0.0
 
     return run
@@ -231,7 +231,7 @@ def layer_norm_weights(dtype):
         mean, var = view(job[WORK], row[EXTRA], n, real), view(job[WORK], row[Z], n, real)
         d, x = view(job[WORK], row[D], n * o, real), view(job[WORK], row[X], n * o, real)
         dgamma, dbeta = view(job[GRADS], row[W], o, real), view(job[GRADS], row[B], o, real)
-        norm.layer_norm_gain_grad(d, x, mean, var, reals[REAL], dgamma, dbeta, n, o)
+        layer_norm.layer_norm_gain_grad(d, x, mean, var, reals[REAL], dgamma, dbeta, n, o)
         return 0.0
 
     return run
@@ -250,13 +250,13 @@ def batch_norm_forward(kind, dtype):
         mean, var = view(job[STATS], row[MEAN], o, real), view(job[STATS], row[VAR], o, real)
         if job[TRAINING]:
             batch_mean, batch_var = view(job[WORK], row[EXTRA], o, real), view(job[WORK], row[Z], o, real)
-            norm.batch_statistics(x, batch_mean, batch_var, n, o)
+            batch_norm.batch_statistics(x, batch_mean, batch_var, n, o)
             momentum, unbiased = real(reals[MOMENTUM]), real(n / max(n - 1, 1))
             for j in range(o):
                 mean[j] += momentum * (batch_mean[j] - mean[j])
                 var[j] += momentum * (batch_var[j] * unbiased - var[j])
             mean, var = batch_mean, batch_var
-        norm.batch_normalise(x, gamma, beta, mean, var, reals[REAL], y, n, o)
+        batch_norm.batch_normalise(x, gamma, beta, mean, var, reals[REAL], y, n, o)
         return 0.0
 
     return run
@@ -273,10 +273,10 @@ def batch_norm_backward(kind, dtype):
         mean, var = view(job[WORK], row[EXTRA], o, real), view(job[WORK], row[Z], o, real)
         d, x = work_of(job, row[D], o, a, b, real), work_of(job, row[X], o, a, b, real)
         dgamma, dbeta = view(job[GRADS], row[W], o, real), view(job[GRADS], row[B], o, real)
-        norm.batch_gain_grad(d, x, mean, var, reals[REAL], dgamma, dbeta, n, o)
+        batch_norm.batch_gain_grad(d, x, mean, var, reals[REAL], dgamma, dbeta, n, o)
         if row[DX] >= 0:
             gamma, dx = view(job[PARAMS], row[W], o, real), work_of(job, row[DX], o, a, b, real)
-            norm.batch_norm_dx(d, x, gamma, mean, var, reals[REAL], dgamma, dbeta, dx, n, o)
+            batch_norm.batch_norm_dx(d, x, gamma, mean, var, reals[REAL], dgamma, dbeta, dx, n, o, n)
         return 0.0
 
     return run

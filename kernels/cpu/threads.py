@@ -16,6 +16,9 @@ from threadpoolctl import ThreadpoolController
 WORTH_A_THREAD = 1 << 18
 """Elements of row work per thread below which one thread is faster: handing work over costs some 20 to 60 us."""
 
+MOST_PARTS = 16
+"""Parts whose sums are kept apart; the sums of more would take longer than they save."""
+
 _limit: ContextVar[int | None] = ContextVar("mlpx_threads", default=None)
 
 
@@ -147,6 +150,22 @@ def share_rows(function, rows, work):
     finally:
         for other in others:
             other.result()
+
+
+def fixed_parts(rows, work):
+    """Return into how many parts rows are cut whose sums are kept apart: a power of two that the shape decides."""
+    worth = min(rows, work // WORTH_A_THREAD, MOST_PARTS)
+    return 1 << (worth.bit_length() - 1) if worth > 1 else 1
+
+
+def share_parts(function, rows, parts):
+    """Call ``function(part, start, stop)`` for each of the parts, split over threads."""
+
+    def some(first, last):
+        for part in range(first, last):
+            function(part, rows * part // parts, rows * (part + 1) // parts)
+
+    share_rows(some, parts, parts * WORTH_A_THREAD if parts > 1 else 0)
 
 
 @cache

@@ -150,7 +150,12 @@ def _vjp(dy: Array, out: tuple[Array, Array], x: Array, *, kind: str) -> tuple[A
     return (activation_grad(dy, out[1], kind=kind),)
 
 
-@op(cupy="mlpx_kernels.cuda.activation:activation", check=_check, vjp=_vjp)
+@op(
+    numpy="mlpx_kernels.cpu.activation:activation",
+    cupy="mlpx_kernels.cuda.activation:activation",
+    check=_check,
+    vjp=_vjp,
+)
 def activation(xp: Namespace, x: Array, *, kind: str) -> tuple[Array, Array]:
     """Apply an activation to every element: ``y = f(x)``.
 
@@ -192,7 +197,11 @@ def activation(xp: Namespace, x: Array, *, kind: str) -> tuple[Array, Array]:
     return y, (x if f.saves == "z" else y)
 
 
-@op(cupy="mlpx_kernels.cuda.activation:activation_grad", check=_check_grad)
+@op(
+    numpy="mlpx_kernels.cpu.activation:activation_grad",
+    cupy="mlpx_kernels.cuda.activation:activation_grad",
+    check=_check_grad,
+)
 def activation_grad(xp: Namespace, dy: Array, saved: Array, *, kind: str) -> Array:
     """Return ``dx = dy * f'(x)`` for the ``saved`` of `activation`; same shape and dtype as ``dy``.
 

@@ -133,7 +133,7 @@ def dense_grad(
     return dx, xp.matmul(dz.T, rows(x, xp)), xp.sum(dz, axis=0)
 
 
-@op()
+@op(numpy="mlpx_kernels.cpu.dense:dense_grad_rows")
 def dense_grad_rows(
     xp: Namespace, dy: Array, x: Array, saved: Array, *, activation: str = "identity"
 ) -> tuple[Array, Array]:

@@ -5,7 +5,12 @@ from mlpx.ops.loss import check_elements, own_gradient, weighted_mean
 from mlpx.typing import Array, Namespace
 
 
-@op(cupy="mlpx_kernels.cuda.deviance:poisson", check=check_elements, vjp=own_gradient)
+@op(
+    numpy="mlpx_kernels.cpu.deviance:poisson",
+    cupy="mlpx_kernels.cuda.deviance:poisson",
+    check=check_elements,
+    vjp=own_gradient,
+)
 def poisson(
     xp: Namespace, z: Array, target: Array, sample_weight: Array | None = None, mask: Array | None = None
 ) -> tuple[Array, Array]:

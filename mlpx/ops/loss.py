@@ -15,6 +15,9 @@ from mlpx.ops.dense import rows
 from mlpx.ops.softmax import check_mask
 from mlpx.typing import Array, Namespace
 
+CPU, CUDA = "mlpx_kernels.cpu.loss:", "mlpx_kernels.cuda.loss:"
+"""Where the kernels of this family are."""
+
 
 def _check_weight(caller: str, argument: str, weight: Array | None, shape: tuple[int, ...]) -> None:
     if weight is not None and tuple(weight.shape) != tuple(shape):
@@ -208,12 +211,7 @@ def own_gradient(dy: Array, out: Any, *args: Any, **params: Any) -> tuple[Array,
     return (dy * out[1],)
 
 
-@op(
-    numpy="mlpx_kernels.cpu.loss:sigmoid_cross_entropy",
-    cupy="mlpx_kernels.cuda.loss:sigmoid_cross_entropy",
-    check=_check_sigmoid,
-    vjp=own_gradient,
-)
+@op(numpy=CPU + "sigmoid_cross_entropy", cupy=CUDA + "sigmoid_cross_entropy", check=_check_sigmoid, vjp=own_gradient)
 def sigmoid_cross_entropy(
     xp: Namespace,
     z: Array,
@@ -257,7 +255,7 @@ def sigmoid_cross_entropy(
     return weighted_mean(xp, each, gradient, sample_weight, mask)
 
 
-@op(cupy="mlpx_kernels.cuda.loss:squared_error", check=check_elements, vjp=own_gradient)
+@op(numpy=CPU + "squared_error", cupy=CUDA + "squared_error", check=check_elements, vjp=own_gradient)
 def squared_error(
     xp: Namespace, y: Array, target: Array, sample_weight: Array | None = None, mask: Array | None = None
 ) -> tuple[Array, Array]:
@@ -269,7 +267,7 @@ def squared_error(
     return weighted_mean(xp, 0.5 * e * e, e, sample_weight, mask)
 
 
-@op(cupy="mlpx_kernels.cuda.loss:absolute_error", check=check_elements, vjp=own_gradient)
+@op(numpy=CPU + "absolute_error", cupy=CUDA + "absolute_error", check=check_elements, vjp=own_gradient)
 def absolute_error(
     xp: Namespace, y: Array, target: Array, sample_weight: Array | None = None, mask: Array | None = None
 ) -> tuple[Array, Array]:
@@ -278,7 +276,7 @@ def absolute_error(
     return weighted_mean(xp, xp.abs(e), xp.sign(e), sample_weight, mask)
 
 
-@op(cupy="mlpx_kernels.cuda.loss:huber", check=check_elements, vjp=own_gradient)
+@op(numpy=CPU + "huber", cupy=CUDA + "huber", check=check_elements, vjp=own_gradient)
 def huber(
     xp: Namespace,
     y: Array,
@@ -312,7 +310,7 @@ def _check_quantiles(
         check_number("q", each, 0.0, 1.0, open_low=True, open_high=True)
 
 
-@op(cupy="mlpx_kernels.cuda.loss:quantile", check=_check_quantiles, vjp=own_gradient)
+@op(numpy=CPU + "quantile", cupy=CUDA + "quantile", check=_check_quantiles, vjp=own_gradient)
 def quantile(
     xp: Namespace,
     y: Array,

@@ -80,7 +80,7 @@ def batch_norm_grad(
     return xp.reshape(gamma * inverse * (d - (dbeta + h * dgamma) / n), x.shape), dgamma, dbeta
 
 
-@op(check=_check, vjp=_inference_vjp)
+@op(numpy="mlpx_kernels.cpu.norm:batch_norm_inference", check=_check, vjp=_inference_vjp)
 def batch_norm_inference(
     xp: Namespace, x: Array, gamma: Array, beta: Array, mean: Array, var: Array, *, eps: float
 ) -> Array:
@@ -88,7 +88,7 @@ def batch_norm_inference(
     return (x - mean) * (gamma / xp.sqrt(var + eps)) + beta
 
 
-@op()
+@op(numpy="mlpx_kernels.cpu.norm:batch_norm_inference_grad")
 def batch_norm_inference_grad(
     xp: Namespace, dy: Array, x: Array, gamma: Array, mean: Array, var: Array, *, eps: float
 ) -> tuple[Array, Array, Array]:
