@@ -32,6 +32,7 @@ def test_every_block_is_python_or_a_command() -> None:
 @pytest.mark.parametrize("code", PYTHON, ids=range(len(PYTHON)))
 def test_python_blocks_run(code, tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
     before, layers = dict(ops.ALL), dict(__import__("mlpx").layers.Layer.kinds)
     try:
         exec(compile(code, "README.md", "exec"), {"__name__": "readme"})

@@ -5,9 +5,11 @@ from typing import Any, Self
 import numpy as np
 from sklearn.base import is_classifier
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import _check_sample_weight, validate_data
+from sklearn.utils.validation import _check_sample_weight, _check_y, check_consistent_length, validate_data
 
+from mlpx.backend import NUMPY, dtype_name
 from mlpx.errors import check_count
+from mlpx.estimators.devices import backend_for, checked, home_of, on_host
 from mlpx.estimators.epochs import Epochs
 from mlpx.estimators.explain import Explained
 from mlpx.estimators.export import Exporting
@@ -68,18 +70,26 @@ class BaseMLP(CallbackSupport, Exporting, Explained):
         self._masked = mask is not None or (self._masked and not fresh)
         self._random_state = check_random_state(self.random_state)
         if fresh:
-            self._start([X.shape[1], *sizes, self.n_outputs_], X.dtype.name if self.dtype == "auto" else self.dtype)
+            dtype = dtype_name(X) if self.dtype == "auto" else self.dtype
+            self._start([X.shape[1], *sizes, self.n_outputs_], dtype, backend_for(self.device, X))
         rows = self._rows(X, y, sample_weight, mask, incremental)
         if on_batches(self.solver):
             self._fit_batches(rows, validation_data, incremental, announcer)
         else:
             self._fit_all(rows, validation_data, announcer)
-        if not np.isfinite(self._net.parameters).all():
+        xp = self._net.backend.xp
+        if not bool(xp.all(xp.isfinite(self._net.parameters))):
             raise self._not_finite()
         self.stopped_ = self._watch.over
 
     def _checked(self, X: Any, y: Any, *, reset: bool) -> tuple[Any, Any]:
-        checked: tuple[Any, Any] = validate_data(
+        home, y = home_of(X), on_host(y)
+        if home is not NUMPY:
+            X = checked(self, X, home, reset=reset)
+            y = _check_y(y, multi_output=True, y_numeric=not is_classifier(self), estimator=self)
+            check_consistent_length(X, y)
+            return X, y
+        pair: tuple[Any, Any] = validate_data(
             self,
             X,
             y,
@@ -89,23 +99,22 @@ class BaseMLP(CallbackSupport, Exporting, Explained):
             dtype=(np.float64, np.float32),
             reset=reset,
         )
-        return checked
+        return pair
 
     def _rows(self, X: Any, y: Any, sample_weight: Any, mask: Any, incremental: bool) -> Rows:
         """Return checked data as the network takes them."""
-        dtype = self._network().dtype
+        net = self._network()
         if sample_weight is not None:
-            sample_weight = _check_sample_weight(sample_weight, X)
+            sample_weight = _check_sample_weight(on_host(sample_weight), X if home_of(X) is NUMPY else y)
             if (sample_weight < 0).any():
                 raise ValueError("sample_weight: holds negative values; expected at least 0.")
         weight = self._row_weights(y, sample_weight, incremental)
         if callable(self.loss) and weight is not None:
             raise ValueError("loss: a function of your own takes no weights, of rows or of classes; use a named loss.")
-        X = X if X.dtype == dtype else X.astype(dtype)
-        target = self._targets(y)
-        target = target if target.dtype.kind == "i" else np.ascontiguousarray(target, dtype)
-        rows = Rows(X, y, target, None if weight is None else np.ascontiguousarray(weight, dtype))
-        return rows if mask is None else self._with_mask(rows, self._checked_mask(mask, rows.n))
+        rows = Rows(X, y, self._targets(y), weight)
+        if mask is not None:
+            rows = self._with_mask(rows, self._checked_mask(mask, rows.n))
+        return rows.on(net.backend, net.dtype)
 
     def _row_weights(self, y: Any, sample_weight: Array | None, incremental: bool) -> Array | None:
         """Return the weight of each row, or None."""

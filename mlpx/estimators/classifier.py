@@ -4,34 +4,23 @@ from collections.abc import Callable, Sequence
 from typing import Any, Self
 
 import numpy as np
-from sklearn.base import ClassifierMixin, _fit_context
+from sklearn.base import _fit_context
 from sklearn.inspection import DecisionBoundaryDisplay
-from sklearn.metrics import ConfusionMatrixDisplay, accuracy_score
+from sklearn.metrics import ConfusionMatrixDisplay
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.metaestimators import available_if
 
 from mlpx.estimators.base import _has_steps
-from mlpx.estimators.labels import Labelled
+from mlpx.estimators.decisions import Deciding
 from mlpx.estimators.losses import LossFunction, custom
 from mlpx.estimators.parameters import AT_LEAST_ZERO, CONSTRAINTS, ZERO_TO_ONE
 from mlpx.fullbatch import FullBatch
 from mlpx.losses import BinaryCrossEntropy, BinaryFocal, CrossEntropy, Focal, Hinge, Loss
 from mlpx.optimizers import Optimizer
 from mlpx.schedules import Schedule
-from mlpx.typing import Array
 
 
-def _has_probabilities(estimator: Any) -> bool:
-    if estimator.loss == "hinge":
-        raise AttributeError("loss='hinge' gives margins and no probabilities; see decision_function.")
-    return True
-
-
-def _has_margins(estimator: Any) -> bool:
-    return bool(estimator.loss == "hinge")
-
-
-class MLPClassifier(ClassifierMixin, Labelled):  # type: ignore[misc]
+class MLPClassifier(Deciding):
     """scikit-learn's ``MLPClassifier`` on mlpx: the same parameters, the same numbers, in less time.
 
     Parameters
@@ -112,6 +101,9 @@ class MLPClassifier(ClassifierMixin, Labelled):  # type: ignore[misc]
         Threads to use; default: ``MLPX_NUM_THREADS``, else the cores this process may use. Small networks take one.
     dtype : str
         "float32" or "float64", of the weights and all arithmetic; "auto" follows the data that ``fit`` sees.
+    device : str
+        "cpu"; "cuda", through CuPy, where a GPU works; or "auto": where the data lie that ``fit`` sees. Predictions lie
+        where their rows do. On a GPU training goes layer by layer; pickles made there hold arrays of the host.
 
     Attributes
     ----------
@@ -183,6 +175,7 @@ class MLPClassifier(ClassifierMixin, Labelled):  # type: ignore[misc]
         progress_bar: bool | str = False,
         n_threads: int | None = None,
         dtype: str = "auto",
+        device: str = "auto",
     ) -> None:
         self._keep(locals())
 
@@ -268,60 +261,6 @@ class MLPClassifier(ClassifierMixin, Labelled):  # type: ignore[misc]
         self
         """
         return self._fit(X, y, sample_weight, validation_data, mask, incremental=True, classes=classes)
-
-    def predict(self, X: Any, mask: Any = None) -> Array:
-        """Return the most probable class of each row (n,), or an indicator matrix of labels (n, n_outputs).
-
-        Parameters
-        ----------
-        X : array or sparse matrix (n, n_features)
-            It may be larger than memory, such as a `numpy.memmap`: rows are taken block by block.
-        mask : array (n, n_classes), bool, optional
-            True where a class is possible, at least one in each row.
-        """
-        output = self._output(X, mask)
-        if mask is not None and not np.asarray(mask).any(axis=1).all():
-            row = int(np.flatnonzero(~np.asarray(mask).any(axis=1))[0])
-            raise ValueError(f"mask: row {row} allows no class; there is none to predict.")
-        return self._labels(output)
-
-    @available_if(_has_margins)  # type: ignore[untyped-decorator]
-    def decision_function(self, X: Any) -> Array:
-        """Return the margins that ``loss="hinge"`` is computed from; the class of the largest is predicted.
-
-        Returns
-        -------
-        margins : array (n, n_classes), or (n,) for two classes
-            Above 0 where a class (of two, the second) or a label is predicted against the rest.
-        """
-        output = self._output(X)
-        return output.ravel() if self.n_outputs_ == 1 else output
-
-    @available_if(_has_probabilities)  # type: ignore[untyped-decorator]
-    def predict_proba(self, X: Any, mask: Any = None) -> Array:
-        """Return the probability of each class (n, n_classes), in the order of ``classes_``; not for "hinge".
-
-        With a ``mask`` (n, n_classes), True where a class is possible, the others are exactly 0 and the possible ones
-        sum to 1; rows without any are all 0. It works whether or not the estimator was trained with masks. ``X`` may
-        be larger than memory, as in `predict`.
-        """
-        output = self._output(X, mask)
-        if self.n_outputs_ > 1:
-            return output
-        first = 1 - output
-        if mask is not None:
-            first *= np.asarray(mask)[:, :1]
-        return np.concatenate([first, output], axis=1)
-
-    @available_if(_has_probabilities)  # type: ignore[untyped-decorator]
-    def predict_log_proba(self, X: Any, mask: Any = None) -> Array:
-        """Return the logarithm of ``predict_proba``, in nats."""
-        with np.errstate(divide="ignore"):
-            return np.log(self.predict_proba(X, mask))
-
-    def score(self, X: Any, y: Any, sample_weight: Any = None, mask: Any = None) -> float:
-        """Return the accuracy of ``predict``: the share of rows, or of their weight, that is right."""
-        return float(accuracy_score(y, self.predict(X, mask), sample_weight=sample_weight))
 
     def plot_confusion(self, X: Any, y: Any, ax: Any = None) -> Any:
         """Draw how often each class is taken for each other; return scikit-learn's ``ConfusionMatrixDisplay``."""

@@ -55,6 +55,7 @@ class Epochs:
             e._optimizer.start(self.net)
             e._progress = (0, 0)
         self.optimizer = e._optimizer
+        self.optimizer.state = [self.net.backend.asarray(each) for each in self.optimizer.state]  # from a pickle, say
         if not self.incremental:
             e._progress = (0, 0)
             self.schedule.start()

@@ -5,7 +5,9 @@ from typing import Any
 import numpy as np
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from mlpx.backend import NUMPY, Backend
 from mlpx.errors import check_count
+from mlpx.estimators.devices import checked, home_of
 from mlpx.estimators.importance import ImportanceDisplay
 from mlpx.estimators.prediction import Predicting
 from mlpx.layers import Context
@@ -29,19 +31,26 @@ class Explained(Predicting):
             regressor.
         """
         check_is_fitted(self)
-        return self._gradients(validate_data(self, X, reset=False))
+        x, home = self._dense_rows(X)
+        return home.asarray(self._gradients(x))
+
+    def _dense_rows(self, X: Any) -> tuple[Array, Backend]:
+        """Return checked rows as the network takes them, and where they came from."""
+        net, home = self._network(), home_of(X)
+        x = validate_data(self, X, reset=False) if home is NUMPY else checked(self, X, home, reset=False)
+        return net.backend.asarray(x, net.dtype), home
 
     def _gradients(self, x: Array) -> Array:
         net = self._network()
-        x = np.ascontiguousarray(x, net.dtype)
-        mask = np.ones((x.shape[0], self.n_outputs_), bool) if self._masked else None
+        backend = net.backend
+        mask = backend.asarray(np.ones((x.shape[0], self.n_outputs_), bool)) if self._masked else None
         y, backprop = net.forward(x, Context(mask=mask))
-        result = np.empty((*y.shape, x.shape[1]), x.dtype)
+        each = []
         for output in range(y.shape[1]):
-            dy = np.zeros_like(y)
+            dy = backend.zeros(tuple(y.shape), net.dtype)
             dy[:, output] = 1.0
-            result[:, output] = backprop(dy)
-        return result[:, 0] if y.shape[1] == 1 else result
+            each.append(backprop(dy))
+        return each[0] if len(each) == 1 else backend.xp.stack(each, axis=1)
 
     def integrated_gradients(self, X: Any, baseline: Any = 0.0, *, steps: int = 50) -> Array:
         """Return how much each feature contributes to the difference between a row's output and a baseline's.
@@ -62,10 +71,11 @@ class Explained(Predicting):
         """
         check_is_fitted(self)
         steps = check_count("steps", steps)
-        x = validate_data(self, X, reset=False)
-        way = x - np.broadcast_to(np.asarray(baseline, x.dtype), x.shape)
+        x, home = self._dense_rows(X)
+        backend = self._network().backend
+        way = x - backend.xp.broadcast_to(backend.asarray(baseline, self._net.dtype), x.shape)
         mean = sum(self._gradients(x - (1.0 - (step + 0.5) / steps) * way) for step in range(steps)) / steps
-        return mean * (way[:, None, :] if mean.ndim == 3 else way)
+        return home.asarray(mean * (way[:, None, :] if mean.ndim == 3 else way))
 
     def plot_importance(self, X: Any, **options: Any) -> ImportanceDisplay:
         """Draw how much each feature matters for the rows ``X``; options as in `ImportanceDisplay.from_estimator`."""

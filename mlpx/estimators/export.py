@@ -8,6 +8,7 @@ from sklearn.base import is_classifier
 from sklearn.utils.validation import check_is_fitted
 
 from mlpx._version import __version__
+from mlpx.backend import to_numpy
 from mlpx.estimators.prediction import Predicting
 from mlpx.layers import Activation, BatchNorm, Dense, Layer, LayerNorm, MaskedSoftmax, Softmax
 from mlpx.typing import Array
@@ -139,12 +140,12 @@ class Exporting(Predicting):
 def _line(layer: Layer, number: int, arrays: dict[str, Array]) -> tuple[str, set[str]]:
     """Return a layer as an expression of z, and the functions it needs; its arrays are added to ``arrays``."""
     if isinstance(layer, Dense):
-        arrays[f"w{number}"], arrays[f"b{number}"] = layer.value("w").T.copy(), layer.value("b").copy()
+        arrays[f"w{number}"], arrays[f"b{number}"] = to_numpy(layer.value("w")).T, to_numpy(layer.value("b"))
         z, kind = f'z @ A["w{number}"] + A["b{number}"]', layer.activation
         return (z, set()) if kind == "identity" else (f"{kind}({z})", {kind})
     if isinstance(layer, BatchNorm | LayerNorm):
         given = layer.parameters | layer.statistics
-        arrays |= {f"{name}{number}": p.value.copy() for name, p in given.items()}
+        arrays |= {f"{name}{number}": to_numpy(p.value) for name, p in given.items()}
         mean, var = "z.mean(axis=1, keepdims=True)", "z.var(axis=1, keepdims=True)"
         if isinstance(layer, BatchNorm):
             mean, var = f'A["mean{number}"]', f'A["var{number}"]'

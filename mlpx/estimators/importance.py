@@ -7,6 +7,7 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from mlpx.errors import check_count, unknown
+from mlpx.estimators.devices import on_host
 from mlpx.typing import Array
 
 KINDS = ("integrated_gradients", "gradients")
@@ -100,9 +101,9 @@ class ImportanceDisplay:
         if kind == "gradients":
             each, label = estimator.gradients(X), "mean |d output / d feature|"
         else:
-            baseline = np.asarray(X, np.float64).mean(axis=0) if baseline is None else baseline
+            baseline = np.asarray(on_host(X), np.float64).mean(axis=0) if baseline is None else baseline
             each, label = estimator.integrated_gradients(X, baseline), "mean |contribution to the output|"
-        importances = np.abs(each).reshape(-1, each.shape[-1]).mean(axis=0)
+        importances = np.abs(on_host(each)).reshape(-1, each.shape[-1]).mean(axis=0)
         if feature_names is None:
             numbered = [f"feature {i}" for i in range(importances.size)]
             feature_names = getattr(estimator, "feature_names_in_", numbered)

@@ -9,7 +9,9 @@ from sklearn.utils import column_or_1d
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_target, unique_labels
 
+from mlpx.backend import to_numpy
 from mlpx.estimators.base import BaseMLP
+from mlpx.estimators.devices import on_host
 from mlpx.estimators.rows import Rows
 from mlpx.typing import Array
 
@@ -64,7 +66,7 @@ class Labelled(BaseMLP):
 
     def _stratify_by(self, rows: Rows) -> Array | None:
         """Return what a split keeps the shares of, as in scikit-learn: two classes."""
-        return rows.target.astype(bool) if self.n_outputs_ == 1 else None
+        return to_numpy(rows.target).astype(bool) if self.n_outputs_ == 1 else None
 
     def _row_weights(self, y: Any, sample_weight: Array | None, incremental: bool) -> Array | None:
         if self.class_weight is None:
@@ -80,7 +82,7 @@ class Labelled(BaseMLP):
             raise ValueError("mask: is for classes of which a row has one; these are independent labels.")
         if self.loss not in ("log_loss", "focal"):
             raise ValueError(f"mask: loss={self.loss!r} takes none; 'log_loss' and 'focal' do.")
-        flags, shape = np.asarray(mask), (n, len(self.classes_))
+        flags, shape = to_numpy(mask), (n, len(self.classes_))
         if flags.shape != shape:
             raise ValueError(f"mask: has shape {flags.shape}; expected {shape}, a row and a class each.")
         if flags.dtype != bool and not ((flags == 0) | (flags == 1)).all():
@@ -98,7 +100,7 @@ class Labelled(BaseMLP):
             free = mask.all(axis=1)
             if not free.any():
                 raise ValueError("mask: leaves no row a choice; there is nothing to learn.")
-            rows.weight = free.astype(self._net.dtype) if rows.weight is None else rows.weight * free
+            rows.weight = free.astype(np.float64) if rows.weight is None else rows.weight * free
         return rows
 
     def _labels(self, output: Array) -> Array:
@@ -107,5 +109,6 @@ class Labelled(BaseMLP):
 
     def _score_of(self, rows: Rows, output: Array) -> float:
         """Return the accuracy of an output for held-out rows."""
-        output = self._forced(output, rows.mask) if self.n_outputs_ == 1 else output
-        return float(accuracy_score(rows.y, self._labels(output), sample_weight=rows.weight))
+        if rows.mask is not None and self.n_outputs_ == 1:
+            output = self._forced(output, to_numpy(rows.mask))
+        return float(accuracy_score(rows.y, self._labels(output), sample_weight=on_host(rows.weight)))

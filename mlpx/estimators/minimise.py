@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 from scipy.optimize import minimize
+from scipy.sparse import issparse
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.optimize import _check_optimize_result
 
 from mlpx import fullbatch, interrupt
+from mlpx.backend import to_numpy
 from mlpx.batch import Batch
 from mlpx.errors import DivergenceError
 from mlpx.estimators.losses import reported
@@ -37,21 +39,23 @@ class Objective:
         self.parameters += [p for layer in others for p in layer.parameters.values()]
         self.n_weights = sum(p.size for p in self.parameters if p.decay)
         self.order = np.arange(rows.n)
-        self.total = float(rows.n if rows.weight is None else rows.weight.sum())
+        self.total = float(rows.n if rows.weight is None else to_numpy(rows.weight).sum())
         still = SGD()
         still.start(net)
-        x = rows.x if isinstance(rows.x, np.ndarray) else rows.x.toarray()
+        x = rows.x.toarray() if issparse(rows.x) else rows.x
         self.steps = Steps(net, x, rows.target, rows.weight, rows.n, still, alpha, n_threads, mask=rows.mask)
 
     def weights(self) -> Array:
         """Return the network's parameters as one vector."""
-        return np.concatenate([p.value.T.ravel() for p in self.parameters])
+        return np.concatenate([to_numpy(p.value).T.ravel() for p in self.parameters])
 
     def set_weights(self, vector: Array) -> None:
         """Write a vector into the network."""
         start = 0
         for p in self.parameters:
-            p.value.T[...] = vector[start : start + p.size].reshape(p.shape[::-1])
+            p.value[...] = self.net.backend.asarray(
+                vector[start : start + p.size].reshape(p.shape[::-1]).T, self.net.dtype
+            )
             start += p.size
 
     def __call__(self, vector: Array) -> tuple[float, Array]:
@@ -61,7 +65,7 @@ class Objective:
             loss = self.steps.epoch(self.order, 0.0, lambda taken: None)
         except DivergenceError:
             loss = math.nan
-        gradient = np.concatenate([p.grad.T.ravel() for p in self.parameters]).astype(np.float64, copy=False)
+        gradient = np.concatenate([to_numpy(p.grad).T.ravel() for p in self.parameters]).astype(np.float64, copy=False)
         gradient[: self.n_weights] += self.alpha / self.total * vector[: self.n_weights]
         return loss, gradient
 
@@ -116,9 +120,10 @@ def fit_full_batch(estimator: Any, net: Sequential, rows: Rows, observers: Obser
     e = estimator
     optimizer = fullbatch.find(solver) if isinstance(solver, str) else copy.copy(solver)
     optimizer.check(net)
-    total = float(rows.n if rows.weight is None else rows.weight.sum())
+    total = float(rows.n if rows.weight is None else to_numpy(rows.weight).sum())
     optimizer.l2 += float(e.alpha) / total
-    x = rows.x if isinstance(rows.x, np.ndarray) else rows.x.toarray()
+    x = rows.x.toarray() if issparse(rows.x) else rows.x
+    target, weight = to_numpy(rows.target), None if rows.weight is None else to_numpy(rows.weight)
     batch = Batch(x, rows.target, rows.mask, rows.weight)
     objective = fullbatch.Objective(net, batch, Context(True, mask=rows.mask, need_dx=False), optimizer.l2)
     with interrupt.held_back() as pressed:
@@ -127,7 +132,7 @@ def fit_full_batch(estimator: Any, net: Sequential, rows: Rows, observers: Obser
         def report(w: Array) -> bool:
             objective.set_weights(w)
             penalty = 0.5 * optimizer.l2 * float(np.sum(w[objective.decayed] ** 2))
-            value = reported(net.loss, objective.loss, rows.target, rows.weight) + penalty
+            value = reported(net.loss, objective.loss, target, weight) + penalty
             return iterations.after(value) or e.n_iter_ >= e.max_iter
 
         objective.set_weights(optimizer.run(objective, e.max_iter, report))

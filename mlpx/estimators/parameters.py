@@ -44,6 +44,7 @@ CONSTRAINTS: dict[str, Any] = {
     "warm_start_optimizer": ["boolean"],
     "callbacks": [list, tuple, None],
     "progress_bar": ["boolean", StrOptions({"auto"})],
+    "device": [StrOptions({"auto", "cpu", "cuda"})],
     "dtype": [StrOptions({"auto", "float32", "float64"})],
     "dropout": [ZERO_TO_ONE],
     "batch_norm": ["boolean"],

@@ -4,9 +4,12 @@ import math
 from typing import Any
 
 import numpy as np
+from scipy.sparse import issparse
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from mlpx import ops
+from mlpx.backend import NUMPY, backend_of, dtype_name
+from mlpx.estimators.devices import checked, home_of
 from mlpx.estimators.weights import Weights
 from mlpx.layers import INFERENCE
 from mlpx.model import Sequential
@@ -27,9 +30,13 @@ class Predicting(Weights):
 
     def _output(self, X: Any, mask: Any = None) -> Array:
         """Return the network's output (n, n_outputs) for unchecked rows."""
-        check_is_fitted(self)
+        if "_net" not in vars(self):  # scikit-learn's check takes longer than a small prediction
+            check_is_fitted(self)
         net = self._network()
-        if not self._plainly_fine(X, net):
+        home = NUMPY if type(X) is np.ndarray else home_of(X)
+        if home is not NUMPY:
+            X = checked(self, X, home, reset=False)
+        elif not self._plainly_fine(X, net):
             X = validate_data(self, X, accept_sparse="csr", reset=False)
         return self._output_of(X, net, None if mask is None else self._checked_mask(mask, X.shape[0]))
 
@@ -47,22 +54,32 @@ class Predicting(Weights):
 
     def _output_of(self, X: Any, net: Sequential, mask: Array | None = None) -> Array:
         """Return the output for checked rows: all at once where they can be read in place, else block by block."""
-        masked = mask is not None or self._masked
-        if isinstance(X, np.ndarray) and X.dtype == net.dtype and X.flags.c_contiguous and not masked:
+        masked, backend, home = mask is not None or self._masked, net.backend, home_of(X)
+        if backend.name == home.name and not masked and self._readable(X, net):
             return net.predict(X)
         size = max(1, CONVERTED_AT_ONCE // max(X.shape[1], 1))
-        result = np.empty((X.shape[0], self.n_outputs_), net.dtype)
+        result = home.zeros((X.shape[0], self.n_outputs_), net.dtype)
         for start in range(0, X.shape[0], size):
-            part = slice(start, start + size)
-            x = X[part] if isinstance(X, np.ndarray) else X[part].toarray()
-            x = np.ascontiguousarray(x, net.dtype)
-            result[part] = self._allowed(x, net, None if mask is None else mask[part]) if masked else net.predict(x)
+            part = slice(start, min(start + size, X.shape[0]))
+            x = X[part].toarray() if issparse(X) else X[part, ...]
+            x = backend.asarray(np.ascontiguousarray(x, net.dtype) if home is NUMPY else x, net.dtype)
+            flags = None if mask is None else backend.asarray(mask[part])
+            y = self._allowed(x, net, flags) if masked else net.predict(x)
+            result[part, ...] = home.asarray(y)
         return result
+
+    def _readable(self, X: Any, net: Sequential) -> bool:
+        """Return whether a network reads rows where they lie, without a copy."""
+        if isinstance(X, np.ndarray):
+            return bool(X.dtype == net.dtype and X.flags.c_contiguous)
+        return not issparse(X) and dtype_name(X) == net.dtype
 
     def _allowed(self, x: Array, net: Sequential, mask: Array | None) -> Array:
         """Return probabilities (n, n_outputs) with zeros where the mask (n, n_classes) forbids."""
         if self.n_outputs_ == 1:
             return self._forced(net.predict(x), mask)
+        if mask is None:
+            mask = net.backend.asarray(np.ones((x.shape[0], self.n_outputs_), bool))
         predictor = net.predictor(to_the_loss=True)
         z = x
         if predictor is not None:
@@ -70,14 +87,15 @@ class Predicting(Weights):
         else:
             for layer in net.layers[:-1]:
                 z = layer.forward(z, INFERENCE)[0]
-        return ops.masked_softmax(z, np.ones(z.shape, bool) if mask is None else mask)
+        return ops.masked_softmax(z, mask)
 
     def _forced(self, output: Array, mask: Array | None) -> Array:
         """Return probabilities of the second of two classes (n, 1), exact where only one is allowed."""
         if mask is None:
             return output
-        second = np.where(mask[:, :1], output, 1.0)
-        return np.where(mask[:, 1:], second, 0.0).astype(output.dtype, copy=False)
+        xp = backend_of(output).xp
+        zeros = xp.zeros_like(output)
+        return xp.where(mask[:, 1:], xp.where(mask[:, :1], output, zeros + 1), zeros)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

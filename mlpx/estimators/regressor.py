@@ -10,7 +10,9 @@ from sklearn.utils import column_or_1d
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.metaestimators import available_if
 
+from mlpx.backend import to_numpy
 from mlpx.estimators.base import BaseMLP, _has_steps
+from mlpx.estimators.devices import on_host
 from mlpx.estimators.losses import LossFunction, custom
 from mlpx.estimators.parameters import ABOVE_ZERO, CONSTRAINTS
 from mlpx.estimators.rows import Rows
@@ -90,6 +92,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
         progress_bar: bool | str = False,
         n_threads: int | None = None,
         dtype: str = "auto",
+        device: str = "auto",
     ) -> None:
         self._keep(locals())
 
@@ -168,7 +171,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Return the coefficient of determination R^2; for quantiles, its counterpart for the pinball loss."""
-        return self._agreement(y, self._output(X), sample_weight)
+        return self._agreement(on_host(y), to_numpy(self._output(X)), on_host(sample_weight))
 
     def _agreement(self, y: Any, output: Array, weight: Any) -> float:
         if self.loss != "quantile":
@@ -178,10 +181,10 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
 
     def _score_of(self, rows: Rows, output: Array) -> float:
         """Return the score of an output for held-out rows."""
-        return self._agreement(rows.y, output, rows.weight)
+        return self._agreement(rows.y, output, on_host(rows.weight))
 
     def _numbers(self, output: Array) -> Array:
-        return output.ravel() if output.shape[1] == 1 else output
+        return output[:, 0] if output.shape[1] == 1 else output
 
     def predict(self, X: Any) -> Array:
         """Return the prediction of each row: (n,), or (n, n_outputs) for several outputs.

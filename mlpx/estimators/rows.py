@@ -4,8 +4,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy.sparse import issparse
 from sklearn.model_selection import train_test_split
 
+from mlpx.backend import NUMPY, Backend
+from mlpx.estimators.devices import home_of
 from mlpx.typing import Array
 
 
@@ -15,9 +18,9 @@ class Rows:
 
     Attributes
     ----------
-    x : array or sparse matrix (n, n_features), the network's dtype
+    x : array or sparse matrix (n, n_features)
     y : array
-        Classes, labels or numbers as they came; scores compare with them.
+        Classes, labels or numbers as they came, on the host; scores compare with them.
     target : array
         What the network's loss takes.
     weight : array (n,), optional
@@ -38,7 +41,15 @@ class Rows:
     def take(self, rows: Array | slice) -> "Rows":
         """Return some of the rows."""
         parts = (self.x, self.y, self.target, self.weight, self.mask)
-        return Rows(*(None if part is None else part[rows] for part in parts))
+        return Rows(*(None if part is None else _some(part, rows) for part in parts))
+
+    def on(self, backend: Backend, dtype: str) -> "Rows":
+        """Return the rows as a network on a backend takes them; sparse ones stay on the host alone."""
+        x = self.x.toarray() if issparse(self.x) and backend is not NUMPY else self.x
+        x = x.astype(dtype, copy=False) if issparse(x) else backend.asarray(x, dtype)
+        target = backend.asarray(self.target, None if self.target.dtype.kind == "i" else dtype)
+        weight = None if self.weight is None else backend.asarray(self.weight, dtype)
+        return Rows(x, self.y, target, weight, None if self.mask is None else backend.asarray(self.mask))
 
     def split(self, share: float, random_state: Any, stratify: Any) -> tuple["Rows", "Rows"]:
         """Return the rows to train on and the share held out, as scikit-learn draws them."""
@@ -50,3 +61,10 @@ class Rows:
                 "The validation set is too small. Increase 'validation_fraction' or the size of your dataset."
             )
         return self.take(kept), self.take(held_out)
+
+
+def _some(part: Any, rows: Array | slice) -> Any:
+    if isinstance(rows, slice) or home_of(part) is NUMPY:
+        return part[rows, ...] if isinstance(rows, slice) and not issparse(part) else part[rows]
+    backend = home_of(part)
+    return backend.xp.take(part, backend.asarray(rows), axis=0)

@@ -1,6 +1,11 @@
 """What an estimator was before a fit, so that one that fails leaves it so."""
 
+import copy
 from typing import Any
+
+from mlpx.backend import backend_name
+from mlpx.estimators.devices import copied
+from mlpx.schedules import Schedule
 
 
 class Snapshot:
@@ -20,7 +25,7 @@ class Snapshot:
                 state = {k: _copies(v) for k, v in vars(attributes[name]).items()}
                 self.inside.append((attributes[name], state))
         net = attributes.get("_net")
-        self.buffers = None if net is None else (net.parameters.copy(), net.buffers.statistics.copy())
+        self.buffers = None if net is None else (copied(net.parameters), copied(net.buffers.statistics))
 
     def restore(self, attributes: dict[str, Any]) -> None:
         """Put everything back."""
@@ -34,4 +39,8 @@ class Snapshot:
 
 
 def _copies(value: Any) -> Any:
-    return [item.copy() if hasattr(item, "copy") else item for item in value] if isinstance(value, list) else value
+    if isinstance(value, Schedule):
+        return copy.deepcopy(value)
+    return (
+        [item if backend_name(item) is None else copied(item) for item in value] if isinstance(value, list) else value
+    )

@@ -4,6 +4,7 @@ import copy
 from typing import Any
 
 from mlpx import schedules
+from mlpx.backend import dtype_name
 from mlpx.fullbatch import FULL_BATCH, FullBatch
 from mlpx.network import Network
 from mlpx.optimizers import OPTIMIZERS, Adam, Momentum, Nesterov, Optimizer
@@ -52,7 +53,7 @@ def _named(estimator: Any, name: str) -> Optimizer:
 
 def fits(optimizer: Optimizer, net: Network) -> bool:
     """Return whether an optimiser's state is that of a network of this size and dtype."""
-    return all(s.shape == net.parameters.shape and s.dtype == net.parameters.dtype for s in optimizer.state)
+    return all(s.shape == net.parameters.shape and dtype_name(s) == net.dtype for s in optimizer.state)
 
 
 NAMES = {"lbfgs", *OPTIMIZERS, *FULL_BATCH}

@@ -4,8 +4,10 @@ import math
 from typing import Any
 
 import numpy as np
+from scipy.sparse import issparse
 from scipy.special import expit, xlogy
 
+from mlpx.backend import NUMPY, to_numpy
 from mlpx.batch import Batch
 from mlpx.divergence import diagnose
 from mlpx.estimators.losses import constant
@@ -64,9 +66,10 @@ class Steps:
         self.net, self.optimizer, self.alpha, self.batch_size = net, optimizer, alpha, batch_size
         self.all = Batch(x, target, mask, weight)
         self.unit = 1.0 / target.shape[1] if isinstance(net.loss, SquaredError) else 1.0
-        self.constant = constant(net.loss, target)
+        self.constant = constant(net.loss, to_numpy(target))
+        self.weight = None if weight is None else to_numpy(weight)
         self.rows, self.held = x.shape[0], self.all  # rows that are dense at once, and where they are
-        if not isinstance(x, np.ndarray):
+        if issparse(x):
             self.rows = max(1, DENSE_ELEMENTS // (x.shape[1] * batch_size)) * batch_size
             self.held = self._buffers(min(self.rows, -(-x.shape[0] // batch_size) * batch_size))
         ceiling = _ceiling(net)
@@ -120,7 +123,7 @@ class Steps:
         """Take steps over rows that can be dense at once; return the sum of their losses, each times its rows."""
         starts = np.arange(0, order.size, self.batch_size)
         rows = np.minimum(self.batch_size, order.size - starts)
-        weight = self.all.sample_weight
+        weight = self.weight
         scale = rows if weight is None else np.add.reduceat(weight[order], starts, dtype=np.float64)
         optimizer = self.optimizer
         eps = None
@@ -152,9 +155,13 @@ class Steps:
 def _ceiling(net: Network) -> float:
     """Return the most that scikit-learn lets a row's cross-entropy be; infinite where it has no such loss.
 
-    It clips probabilities to [eps, 1 - eps].
+    It clips probabilities to [eps, 1 - eps]; here that is done on the host alone.
     """
-    plain = not net.layers[-1].uses_mask and not any(isinstance(layer, Dropout) for layer in net.layers)
+    plain = (
+        net.backend is NUMPY
+        and not net.layers[-1].uses_mask
+        and not any(isinstance(layer, Dropout) for layer in net.layers)
+    )
     logarithmic = isinstance(net.loss, CrossEntropy | BinaryCrossEntropy) and not net.loss.label_smoothing
     return -math.log(np.finfo(net.dtype).eps) if logarithmic and plain else math.inf
 
@@ -175,13 +182,14 @@ class _LayerSteps:
         """Take a step over each batch of the rows in ``order``."""
         net, losses = self.net, np.zeros((2, rates.size))
         for s, lr in enumerate(rates.tolist()):
-            batch = self.train.take(order[s * self.batch_size : (s + 1) * self.batch_size])
+            rows = order[s * self.batch_size : (s + 1) * self.batch_size]
+            batch = self.train.take(net.backend.asarray(rows))
             context = Context(True, self.seed, first + s, batch.mask, need_dx=False)
             loss = float(net.step(batch, context))
             if not math.isfinite(loss):
                 raise diagnose(net, batch, context, first + s, epoch)
             losses[0, s] = loss if math.isinf(self.ceiling) else self._clipped(batch)
-            losses[1, s] = 0.5 * l2[s] * sum(float((p.value**2).sum()) for p in self.penalised)
+            losses[1, s] = 0.5 * l2[s] * sum(float(net.backend.xp.sum(p.value**2)) for p in self.penalised)
             if lr:
                 self._update(lr, {"l2": float(l2[s])} | ({} if eps is None else {"eps": float(eps[s])}))
             after(1)

@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from mlpx.backend import backend_of
+from mlpx.estimators.devices import copied
 from mlpx.layers import Buffers
 from mlpx.typing import Array
 
@@ -44,12 +46,13 @@ class Watch:
         self.idle = self.idle + 1 if score < self.best_score + tol else 0
         if score > self.best_score:
             self.best_score = score
-            self.best = (buffers.parameters.copy(), buffers.statistics.copy())
+            self.best = (copied(buffers.parameters), copied(buffers.statistics))
 
     def restore(self, buffers: Buffers) -> None:
         """Put the weights of the best score back."""
         if self.best is not None:
-            buffers.parameters[...], buffers.statistics[...] = self.best
+            backend = backend_of(buffers.parameters)
+            buffers.parameters[...], buffers.statistics[...] = (backend.asarray(each) for each in self.best)
 
 
 def next_rate(policy: str, lr: float, message: str) -> tuple[float | None, str]:

@@ -3,7 +3,9 @@
 from typing import Any
 
 import numpy as np
+from scipy.sparse import issparse
 
+from mlpx.backend import to_numpy
 from mlpx.batch import Batch
 from mlpx.estimators.losses import reported
 from mlpx.estimators.rows import Rows
@@ -16,8 +18,8 @@ SPARSE_ROWS = 4096
 
 
 def evaluate(net: Network, rows: Rows) -> tuple[float, Array]:
-    """Return the loss over rows in scikit-learn's units, without a penalty, and the output (n, n_outputs)."""
-    if isinstance(rows.x, np.ndarray):
+    """Return the loss over rows in scikit-learn's units, without a penalty, and the output on the host."""
+    if not issparse(rows.x):
         return _dense(net, rows, rows.x)
     losses, counts, outputs = [], [], []
     for start in range(0, rows.n, SPARSE_ROWS):
@@ -34,4 +36,5 @@ def _dense(net: Network, rows: Rows, x: Any) -> tuple[float, Array]:
         loss, z = net.evaluate(Batch(x, rows.target, rows.mask, rows.weight))
         head = net.layers[len(net.body()) :]
         output = head[0].forward(z, Context(mask=rows.mask))[0] if head else z
-        return reported(net.loss, loss, rows.target, rows.weight), output
+        weight = None if rows.weight is None else to_numpy(rows.weight)
+        return reported(net.loss, loss, to_numpy(rows.target), weight), to_numpy(output)

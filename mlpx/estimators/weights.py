@@ -1,19 +1,25 @@
 """A network behind scikit-learn's attributes: initial weights, views of them, copies."""
 
+import copy
 import itertools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator
 
-from mlpx.backend import using_backend
+from mlpx.backend import NUMPY, Backend, backend_name, dtype_name, to_numpy, using_backend
 from mlpx.errors import unknown
+from mlpx.estimators.devices import backend_for, copied
 from mlpx.estimators.parameters import ACTIVATIONS, CONSTRAINTS
 from mlpx.estimators.stopping import Watch
 from mlpx.layers import Activation, BatchNorm, Dense, Dropout, Layer, LayerNorm, MaskedSoftmax, Softmax
 from mlpx.model import Sequential
+from mlpx.optimizers import Optimizer
 from mlpx.typing import Array
 
+ARRAYS = ("coefs_", "intercepts_", "norms_")
+"""The attributes that a network is made of."""
 HEADS = {"logistic": "sigmoid", "exp": "exp"}
 """scikit-learn's name of an output activation to the library's."""
 
@@ -25,7 +31,7 @@ class Weights(BaseEstimator):  # type: ignore[misc]
     _masked = False
     """Whether the network was trained with a mask: it then ends in a masked softmax."""
 
-    def _build(self, sizes: list[int], dtype: str) -> Sequential:
+    def _build(self, sizes: list[int], dtype: str, backend: Backend) -> Sequential:
         """Return a network of all zeros."""
         if self.batch_norm and self.layer_norm:
             raise ValueError("batch_norm and layer_norm are both True; a hidden layer has one norm or none.")
@@ -43,7 +49,7 @@ class Weights(BaseEstimator):  # type: ignore[misc]
             softmax = MaskedSoftmax if self._masked else Softmax
             head = softmax() if self.out_activation_ == "softmax" else Activation(HEADS[self.out_activation_])
             layers.append(head)
-        with using_backend("numpy"):
+        with using_backend(backend):
             return Sequential(*layers, loss=self._loss(), dtype=dtype)
 
     def _kinds(self, n_hidden: int) -> list[str]:
@@ -57,17 +63,18 @@ class Weights(BaseEstimator):  # type: ignore[misc]
                 raise unknown("activation", kind, ACTIVATIONS)
         return kinds
 
-    def _start(self, sizes: list[int], dtype: str) -> None:
+    def _start(self, sizes: list[int], dtype: str, backend: Backend) -> None:
         """Draw the initial weights, in scikit-learn's order and from its bounds (Glorot's)."""
         self.n_iter_ = self.t_ = 0
         self.n_layers_ = len(sizes)
         self.out_activation_ = self._out_activation()
-        self._net = self._build(sizes, dtype)
+        self._net = self._build(sizes, dtype, backend)
         kinds = [*self._kinds(len(sizes) - 2), self.activation if isinstance(self.activation, str) else ""]
         for layer, kind in zip(self._dense(), kinds, strict=True):
             bound = np.sqrt((2.0 if kind in ("logistic", "sigmoid") else 6.0) / (layer.n_in + layer.n_out))
-            layer.value("w")[...] = self._random_state.uniform(-bound, bound, (layer.n_in, layer.n_out)).T
-            layer.value("b")[...] = self._random_state.uniform(-bound, bound, layer.n_out)
+            w = self._random_state.uniform(-bound, bound, (layer.n_in, layer.n_out)).T
+            layer.value("w")[...] = backend.asarray(w, dtype)
+            layer.value("b")[...] = backend.asarray(self._random_state.uniform(-bound, bound, layer.n_out), dtype)
         self._show()
         self._watch = Watch()
         self._publish()
@@ -100,7 +107,7 @@ class Weights(BaseEstimator):  # type: ignore[misc]
         given = self.activation
         kinds = given if isinstance(given, str) else tuple(given)
         layers = kinds, self.out_activation_, self.dropout, self.batch_norm, self.layer_norm, self._masked
-        return *layers, *self._loss_options()
+        return *layers, self.device, *self._loss_options()
 
     def _network(self) -> Sequential:
         """Return the network, with whatever arrays its user has put into the attributes."""
@@ -109,25 +116,41 @@ class Weights(BaseEstimator):  # type: ignore[misc]
         same = shown is not None and len(shown) == len(arrays) and all(map(lambda a, b: a is b, arrays, shown))
         if not same or self._built_for != self._options():
             sizes = [self.coefs_[0].shape[0], *(w.shape[1] for w in self.coefs_)]
-            self._net = self._build(sizes, np.dtype(self.coefs_[0].dtype).name)
+            dtype, backend = dtype_name(self.coefs_[0]), backend_for(self.device, self.coefs_[0])
+            self._net = self._build(sizes, dtype, backend)
             for layer, w, b in zip(self._dense(), self.coefs_, self.intercepts_, strict=True):
-                layer.value("w")[...], layer.value("b")[...] = w.T, b
+                layer.value("w")[...], layer.value("b")[...] = backend.asarray(w).T, backend.asarray(b)
             for now, before in zip(self._norms(), vars(self).get("norms_", ()), strict=False):
                 for name in now.keys() & before.keys():
-                    now[name][...] = before[name]
+                    now[name][...] = backend.asarray(before[name])
             self._show()
         net: Sequential = self._net
         return net
 
     def _frozen(self) -> dict[str, Any]:
         """Return copies of the arrays that a network is made of, by the names of the attributes."""
-        state: dict[str, Any] = {name: [w.copy() for w in getattr(self, name)] for name in ("coefs_", "intercepts_")}
-        if hasattr(self, "norms_"):
-            state["norms_"] = [{name: array.copy() for name, array in norm.items()} for norm in self.norms_]
-        return state
+        return {name: _mapped(vars(self)[name], copied) for name in ARRAYS if name in vars(self)}
 
     def __getstate__(self) -> dict[str, Any]:
         state = dict(super().__getstate__())
+        net = state.get("_net")
         for name in ("_net", "_shown", "_built_for"):
             state.pop(name, None)
+        if net is not None and net.backend is not NUMPY:  # what was on a GPU loads without one
+            for name in (*ARRAYS, "_optimizer", "_watch"):
+                if name in state:
+                    state[name] = _mapped(state[name], to_numpy)
         return state
+
+
+def _mapped(value: Any, function: Callable[[Array], Array]) -> Any:
+    """Return the same structure with a function applied to every array on a device or the host inside it."""
+    if isinstance(value, dict):
+        return {name: _mapped(each, function) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_mapped(each, function) for each in value)
+    if isinstance(value, Optimizer | Watch):
+        made = copy.copy(value)
+        vars(made).update(_mapped(vars(value), function))
+        return made
+    return value if backend_name(value) is None else function(value)
