@@ -78,7 +78,7 @@ class PlanSteps:
         self.loss = plan_numbers.of_loss(net)
         rows = plan.describe(net.body(), train.x.shape[1], training=True)
         self.run = plan.kernels("network").train
-        self.threads_module = plan.kernels("threads")
+        self.threads_module, self.sharing = plan.kernels("threads"), plan.kernels("sharing")
         self.net, self.train, self.optimizer = net, train, optimizer
         self.batch_size, self.seed, self.n_steps = batch_size, seed, n_steps
         self.lr = optimizer.lr
@@ -242,6 +242,7 @@ class PlanSteps:
     def _call(self, others: Any, threads: int, first: int, rows: Array, changing: Array) -> tuple[int, Array]:
         """Take steps over ``rows`` on some threads; return how many were taken, and their losses and penalties."""
         job, losses = self.job.copy(), np.zeros((2, changing.shape[1]))
+        sharing = self.sharing.new_shared(self.blocks)
         job[self.places] = rows.ctypes.data, rows.size, first, self.optimizer.steps, threads
         shared = (
             job,
@@ -251,15 +252,20 @@ class PlanSteps:
             changing,
             losses,
             np.zeros((self.blocks, 16)),
-            np.zeros(16, np.int64),
+            sharing,
             self.net.buffers.statistics.view(np.uint8),
             self.statistics.view(np.uint8),
         )
         t = self.threads_module
-        started = [others.submit(t.beside, t.processor(), self.run, thread, *shared) for thread in range(1, threads)]
-        taken = self.run(0, *shared)
-        for other in started:
-            other.result()
+        try:
+            here = t.processor()
+            started = [others.submit(t.beside, here, self.run, thread, *shared) for thread in range(1, threads)]
+            taken = self.run(0, *shared)
+        except BaseException:
+            self.sharing.abandon(sharing)
+            raise
+        for other in started:  # one that comes late finds nothing to do
+            other.cancel()
         return int(taken), losses
 
     def _diverged(self, step: int, epoch: int, order: Array, place: int) -> DivergenceError:

@@ -2,13 +2,14 @@
 
 A network is a table with a row per layer; the row holds the addresses of the layer's pieces (job.py, pieces_*.py).
 One compiled function walks it for every architecture and both dtypes. Threads run the same function side by side and
-meet twice a step:
+share each step's blocks (sharing.py), in two phases:
 
-1. each takes a block of batch *rows* through gather, forward, loss and the chain of input gradients;
-2. each takes a block of *output rows* of every weight's gradient over the whole batch, and updates those weights at
-   once, while they are in cache. No gradient buffers are summed.
+1. a block of batch *rows* goes through gather, forward, loss and the chain of input gradients;
+2. a block of *output rows* of every weight gets its gradient over the whole batch, and is updated at once, while it is
+   in cache. No gradient buffers are summed.
 
-The cuts depend on the number of blocks alone, so results do not depend on how many threads share the blocks.
+With clipping, the update is a third phase. The cuts depend on the number of blocks alone, so results do not depend on
+how many threads share the blocks, or on which of them runs which.
 """
 
 import math
@@ -16,8 +17,8 @@ import math
 import numpy as np
 
 from mlpx_kernels.cpu import job as p
-from mlpx_kernels.cpu.barrier import wait
 from mlpx_kernels.cpu.compile import inlined, kernel
+from mlpx_kernels.cpu.sharing import begin, claim, finish, idle, open_phase
 from mlpx_kernels.updates import DECAY, L1, L2, LR, SCALE, C
 from mlpx_kernels.updates import STEP as UPDATE_STEP
 
@@ -90,11 +91,83 @@ def squared_norm(table, reals, layer, job, frame, first, last):
     return square
 
 
+@inlined
+def total(partial, blocks, column):
+    """Return the sum over blocks of what each has left in a column."""
+    result = 0.0
+    for block in range(blocks):
+        result += partial[block, column]
+    return result
+
+
+@inlined
+def prepare(s, job, table, reals, changing, frame, floats):
+    """Set the frame and the numbers of step ``s``."""
+    start = s * job[p.BATCH]
+    n = min(job[p.BATCH], job[p.N_ROWS] - start)
+    frame[p.STEP], frame[p.START], frame[p.ROWS] = job[p.FIRST_STEP] + s, start, n
+    floats[p.ALL_WEIGHT] = np.float64(n)
+    if job[p.TOTAL]:
+        floats[p.ALL_WEIGHT] = call(job[p.TOTAL], table, reals, 0, job, frame, 0, n)
+    floats[LR], floats[L2], floats[C] = changing[0, s], changing[1, s], changing[2, s]
+    floats[SCALE] = 1.0
+    floats[UPDATE_STEP] = job[p.UPDATES] + s + 1
+
+
+@inlined
+def through(block, blocks, job, table, reals, frame):
+    """Take a block of the step's rows through all layers and back; return its share of the loss."""
+    last_layer = table.shape[0] - 1
+    a, b = cut(frame[p.ROWS], block, blocks), cut(frame[p.ROWS], block + 1, blocks)
+    call(job[p.GATHER], table, reals, 0, job, frame, a, b)
+    for layer in range(table.shape[0]):
+        call(table[layer, p.FORWARD], table, reals, layer, job, frame, a, b)
+    loss = call(job[p.LOSS], table, reals, last_layer, job, frame, a, b)
+    for layer in range(last_layer, -1, -1):
+        if table[layer, p.BACKWARD]:
+            call(table[layer, p.BACKWARD], table, reals, layer, job, frame, a, b)
+    return loss
+
+
+@inlined
+def learn(block, blocks, job, table, reals, frame, floats):
+    """Compute the gradients of a block's weights, and without clipping update them.
+
+    Returns the sum of squares of the gradients (with clipping) and that of the weights that were updated.
+    """
+    clipped, square, weights = floats[p.MAX_NORM] > 0.0, 0.0, 0.0
+    for layer in range(table.shape[0] - 1, -1, -1):
+        first, last = output_rows(table, layer, block, blocks)
+        if table[layer, p.W] < 0 or first >= last or (frozen(reals, layer) and not clipped):
+            continue
+        if table[layer, p.WEIGHTS]:
+            call(table[layer, p.WEIGHTS], table, reals, layer, job, frame, first, last)
+        if clipped:
+            square += squared_norm(table, reals, layer, job, frame, first, last)
+        else:
+            weights += update_layer(table, reals, layer, job, frame, floats, first, last)
+    return square, weights
+
+
+@inlined
+def update_clipped(block, blocks, job, table, reals, frame, floats, square):
+    """Update a block's weights with gradients of that squared norm; return the sum of the weights' squares."""
+    norm, weights = math.sqrt(square), 0.0
+    floats[SCALE] = min(1.0, floats[p.MAX_NORM] / norm) if norm > 0.0 else 1.0
+    for layer in range(table.shape[0]):
+        first, last = output_rows(table, layer, block, blocks)
+        if table[layer, p.W] >= 0 and first < last and not frozen(reals, layer):
+            weights += update_layer(table, reals, layer, job, frame, floats, first, last)
+    return weights
+
+
 @kernel
-def train(thread, job, table, reals, numbers, changing, losses, partial, barrier, stats, stats_backup):
+def train(thread, job, table, reals, numbers, changing, losses, partial, shared, stats, stats_backup):
     """Take the job's steps; return how many were taken before the loss was not finite (all, if it always was).
 
-    Every thread calls this with its own number and the same arrays.
+    Every thread calls this with its own number and the same arrays. Once thread 0 is back, all is done: others may come
+    back later or never have begun. Before a thread has claimed a block it reads none of the buffers that the job has
+    addresses of, so these need not outlive the call of thread 0.
 
     Parameters
     ----------
@@ -109,82 +182,62 @@ def train(thread, job, table, reals, numbers, changing, losses, partial, barrier
         Written: the loss of each step, and its penalty ``l2 / 2 |w|^2``, both before the update.
     partial : array (blocks, 16), float64
         Scratch: a loss and two sums of squares per block, on cache lines of their own.
-    barrier : array (16,), int64
-        Zeros.
+    shared : array, int64
+        From `sharing.new_shared`.
     stats, stats_backup : array (bytes,), uint8
         Running statistics, and a copy from before the last step.
     """
-    n_threads, blocks, n_layers = job[p.THREADS], job[p.BLOCKS], table.shape[0]
-    last_layer = n_layers - 1
+    n_threads, blocks, steps = job[p.THREADS], job[p.BLOCKS], changing.shape[1]
     row_blocks = 1 if job[p.TOGETHER] else blocks
     frame = np.zeros(p.FRAME_SIZE, np.int64)
     floats = numbers.copy()
     frame[p.FLOATS] = floats.ctypes.data
-    clipped = floats[p.MAX_NORM] > 0.0
-    steps = changing.shape[1]
-    for s in range(steps):
-        start = s * job[p.BATCH]
-        n = min(job[p.BATCH], job[p.N_ROWS] - start)
-        frame[p.STEP], frame[p.START], frame[p.ROWS] = job[p.FIRST_STEP] + s, start, n
-        floats[p.ALL_WEIGHT] = np.float64(n)
-        if job[p.TOTAL]:
-            floats[p.ALL_WEIGHT] = call(job[p.TOTAL], table, reals, 0, job, frame, 0, n)
-        if thread == 0:
-            for k in range(stats.size):
-                stats_backup[k] = stats[k]
-        for block in range(thread, row_blocks, n_threads):
-            a, b = cut(n, block, row_blocks), cut(n, block + 1, row_blocks)
-            call(job[p.GATHER], table, reals, 0, job, frame, a, b)
-            for layer in range(n_layers):
-                call(table[layer, p.FORWARD], table, reals, layer, job, frame, a, b)
-            partial[block, 0] = call(job[p.LOSS], table, reals, last_layer, job, frame, a, b)
-            for layer in range(last_layer, -1, -1):
-                if table[layer, p.BACKWARD]:
-                    call(table[layer, p.BACKWARD], table, reals, layer, job, frame, a, b)
-        wait(barrier, n_threads)
-        loss = 0.0
-        for block in range(row_blocks):
-            loss += partial[block, 0]
-        if thread == 0:
-            losses[0, s] = loss
-        if not math.isfinite(loss):
+    phases = 3 if floats[p.MAX_NORM] > 0.0 else 2
+    alone, phase, prepared, looks = n_threads == 1, -1, -1, 0
+    if thread == 0:
+        begin(shared, blocks)
+    while True:
+        now = phase + 1 if alone else open_phase(shared, blocks)
+        if now == phase:
+            idle(looks)
+            looks += 1
+            continue
+        if now == steps * phases or now < 0:
+            break
+        phase, looks = now, 0
+        s, part = phase // phases, phase % phases
+        loss = total(partial, row_blocks, 0)
+        # What was read is this step's only if it is still this phase.
+        if part == 1 and not math.isfinite(loss) and (alone or open_phase(shared, blocks) == phase):
             return s
-        floats[LR], floats[L2], floats[C] = changing[0, s], changing[1, s], changing[2, s]
-        floats[SCALE] = 1.0
-        floats[UPDATE_STEP] = job[p.UPDATES] + s + 1
-        for block in range(thread, blocks, n_threads):
-            square, weights = 0.0, 0.0
-            for layer in range(last_layer, -1, -1):
-                first, last = output_rows(table, layer, block, blocks)
-                if table[layer, p.W] < 0 or first >= last or (frozen(reals, layer) and not clipped):
+        owner = thread
+        for _ in range(n_threads):
+            for block in range(owner, blocks, n_threads):
+                if not (alone or claim(shared, block, phase)):
                     continue
-                if table[layer, p.WEIGHTS]:
-                    call(table[layer, p.WEIGHTS], table, reals, layer, job, frame, first, last)
-                if clipped:
-                    square += squared_norm(table, reals, layer, job, frame, first, last)
+                if prepared != s:
+                    prepare(s, job, table, reals, changing, frame, floats)
+                    prepared = s
+                if part == 0:
+                    if block == 0:
+                        if s > 0:
+                            losses[1, s - 1] = 0.5 * changing[1, s - 1] * total(partial, blocks, 2)
+                        for k in range(stats.size):
+                            stats_backup[k] = stats[k]
+                    if block < row_blocks:
+                        partial[block, 0] = through(block, row_blocks, job, table, reals, frame)
+                elif part == 1:
+                    if block == 0:
+                        losses[0, s] = loss
+                    partial[block, 1], partial[block, 2] = learn(block, blocks, job, table, reals, frame, floats)
                 else:
-                    weights += update_layer(table, reals, layer, job, frame, floats, first, last)
-            partial[block, 1], partial[block, 2] = square, weights
-        if clipped:
-            wait(barrier, n_threads)
-            square = 0.0
-            for block in range(blocks):
-                square += partial[block, 1]
-            norm = math.sqrt(square)
-            floats[SCALE] = min(1.0, floats[p.MAX_NORM] / norm) if norm > 0.0 else 1.0
-            for block in range(thread, blocks, n_threads):
-                weights = 0.0
-                for layer in range(n_layers):
-                    first, last = output_rows(table, layer, block, blocks)
-                    if table[layer, p.W] >= 0 and first < last and not frozen(reals, layer):
-                        weights += update_layer(table, reals, layer, job, frame, floats, first, last)
-                partial[block, 2] = weights
-        wait(barrier, n_threads)
-        if thread == 0:
-            weights = 0.0
-            for block in range(blocks):
-                weights += partial[block, 2]
-            losses[1, s] = 0.5 * floats[L2] * weights
+                    square = total(partial, blocks, 1)
+                    partial[block, 2] = update_clipped(block, blocks, job, table, reals, frame, floats, square)
+                if not alone:
+                    finish(shared)
+            owner = owner + 1 if owner + 1 < n_threads else 0
+    if thread == 0 and steps > 0:
+        losses[1, steps - 1] = 0.5 * changing[1, steps - 1] * total(partial, blocks, 2)
     return steps
 
 

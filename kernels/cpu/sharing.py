@@ -1,7 +1,10 @@
-"""A spinning barrier for threads that run the same compiled function side by side.
+"""Work that threads share in blocks, phase by phase, inside one compiled function.
 
-Opening a parallel region costs microseconds and a threading layer; a training step needs two meetings of a few
-threads that are there already. Each thread counts itself in and waits, spinning, until the last one has come.
+Opening a parallel region costs microseconds and a threading layer; a training step needs two meetings of a few threads
+that are there already. A phase is a number of blocks that may run side by side; the next phase begins when all of them
+are done. Threads claim blocks. Each begins with its own, so that it finds its data in its cache, and then takes what
+nobody has claimed: a thread that comes late, or whose core went to somebody else, holds up nothing but a block that it
+has already begun. Blocks, not threads, decide the result.
 """
 
 import ctypes
@@ -20,8 +23,8 @@ from mlpx_kernels.cpu.compile import inlined
 SPINS = 500
 """Looks before a waiting thread offers its core to others; some ten microseconds. With more, a machine whose cores are
 busy otherwise spends its time slices on waiting: 20,000 looks made two threads twice as slow as one there."""
-COUNT, GENERATION = 0, 8
-"""Places in the shared int64 array, on cache lines of their own."""
+LINE = 8
+"""Numbers on a cache line: the count of finished blocks, and each block's next phase, have one to themselves."""
 
 _X86 = platform.machine().lower() in ("x86_64", "amd64", "i686", "x86")
 
@@ -62,14 +65,15 @@ def _load(typingctx, array, index):
 
 
 @intrinsic
-def _store(typingctx, array, index, value):
-    """Write an element that other threads read."""
+def _swap(typingctx, array, index, before, after):
+    """Replace an element atomically if it is still ``before``; return whether it was."""
 
     def codegen(context, builder, signature, args):
-        builder.store_atomic(args[2], _slot(context, builder, array, args[0], args[1]), "seq_cst", 8)
-        return context.get_dummy_value()
+        place = _slot(context, builder, array, args[0], args[1])
+        pair = builder.cmpxchg(place, args[2], args[3], "seq_cst", "seq_cst")
+        return builder.extract_value(pair, 1)
 
-    return types.void(array, types.int64, types.int64), codegen
+    return types.boolean(array, types.int64, types.int64, types.int64), codegen
 
 
 @intrinsic
@@ -97,25 +101,56 @@ def _yield(typingctx):
     return types.void(), codegen
 
 
-def new_barrier():
-    """Return the shared array of a barrier."""
-    return np.zeros(16, np.int64)
+def new_shared(blocks):
+    """Return the array that threads share: the count of finished blocks, and the phase that each block is to enter.
+
+    No phase is open until `begin`.
+    """
+    shared = np.zeros(LINE * (1 + blocks), np.int64)
+    shared[0] = -blocks
+    return shared
+
+
+def abandon(shared):
+    """Let threads that wait for a beginning go home."""
+    shared[0] = np.iinfo(np.int64).min
 
 
 @inlined
-def wait(shared, n_threads):
-    """Return when ``n_threads`` threads have called this with the same array; memory written before is seen after."""
-    if n_threads == 1:
-        return
-    generation = _load(shared, GENERATION)
-    if _fetch_add(shared, COUNT, 1) == n_threads - 1:
-        _store(shared, COUNT, 0)
-        _store(shared, GENERATION, generation + 1)
-        return
-    spins = 0
-    while _load(shared, GENERATION) == generation:
-        spins += 1
-        if spins < SPINS:
-            _pause()
-        else:
-            _yield()
+def begin(shared, blocks):
+    """Open phase 0."""
+    _fetch_add(shared, 0, blocks)
+
+
+@inlined
+def open_phase(shared, blocks):
+    """Return the number of the phase whose blocks may be claimed; memory written in those before is seen.
+
+    It is -1 before the beginning, and less than that when there will be none.
+    """
+    return _load(shared, 0) // blocks
+
+
+@inlined
+def claim(shared, block, phase):
+    """Return whether a block of a phase is now the caller's to run; it must call `finish` afterwards.
+
+    Only in an open phase can it be, so a late caller gets nothing.
+    """
+    place = LINE * (1 + block)
+    return _load(shared, place) == phase and _swap(shared, place, phase, phase + 1)
+
+
+@inlined
+def finish(shared):
+    """Count a block as done."""
+    _fetch_add(shared, 0, 1)
+
+
+@inlined
+def idle(looks):
+    """Spend a moment of waiting; after `SPINS` of them the core is offered to others."""
+    if looks < SPINS:
+        _pause()
+    else:
+        _yield()
