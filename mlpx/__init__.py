@@ -20,7 +20,8 @@ from mlpx.layers import (
     Softmax,
     TimeDistributed,
 )
-from mlpx.model import MLP, Sequential, load
+from mlpx.mlp import MLP
+from mlpx.model import Sequential, load
 
 __all__ = [
     "MLP",

@@ -29,6 +29,8 @@ from mlpx.training_data import check_data, sent, split
 from mlpx.typing import Array, ArrayLike
 from mlpx_kernels import Unsupported
 
+PRECISIONS = ("float32", "tf32", "bf16")
+
 
 @dataclass
 class Job:
@@ -45,6 +47,7 @@ class Job:
     n_threads: int | None
     deterministic: bool
     gradient_hook: GradientHook | None
+    precision: str
 
 
 def fit(
@@ -66,6 +69,7 @@ def fit(
     n_threads: int | None = None,
     deterministic: bool = False,
     gradient_hook: GradientHook | None = None,
+    precision: str = "float32",
 ) -> History:
     """Train a network in place; see `mlpx.Sequential.fit` for every parameter."""
     chosen = _optimizer(optimizer)
@@ -95,6 +99,7 @@ def fit(
         None if n_threads is None else check_count("n_threads", n_threads),
         deterministic,
         gradient_hook,
+        _precision(precision, net),
     )
     run = Run(net, History(), job.epochs)
     started: list[Callback] = []
@@ -115,6 +120,14 @@ def fit(
         for callback in reversed(started):
             callback.on_end(run)
     return run.history
+
+
+def _precision(precision: str, net: Network) -> str:
+    if precision not in PRECISIONS:
+        raise unknown("precision", precision, PRECISIONS)
+    if precision != "float32" and net.dtype != "float32":
+        raise ValueError(f"precision: {precision!r} is for networks of dtype float32; this one is {net.dtype}.")
+    return precision
 
 
 def _optimizer(optimizer: str | Optimizer | FullBatch) -> Optimizer | FullBatch:
@@ -173,7 +186,8 @@ def _steps(job: Job, optimizer: Optimizer) -> LayerSteps | PlanSteps | GraphStep
     hook = job.gradient_hook
     try:
         if net.backend.name == "cupy":
-            return GraphSteps(net, train, batch_size, optimizer, seed=seed, n_steps=n_steps, gradient_hook=hook)
+            common: dict[str, Any] = {"seed": seed, "n_steps": n_steps, "precision": job.precision}
+            return GraphSteps(net, train, batch_size, optimizer, gradient_hook=hook, **common)
         if hook is not None:
             raise Unsupported("a gradient hook wants every step by itself")
         return PlanSteps(

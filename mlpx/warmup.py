@@ -8,7 +8,8 @@ from mlpx import ops
 from mlpx.layers import Activation, BatchNorm, Dense, Dropout, LayerNorm
 from mlpx.losses import BinaryCrossEntropy, CrossEntropy, Huber, Loss, Poisson, Quantile
 from mlpx.losses import find as find_loss
-from mlpx.model import MLP, Sequential
+from mlpx.mlp import MLP
+from mlpx.model import Sequential
 from mlpx.op import using_fused
 from mlpx.ops.activation import NAMES
 from mlpx.optimizers import OPTIMIZERS, Adam

@@ -16,6 +16,8 @@ from mlpx_kernels.cuda.compile import source
 from mlpx_kernels.updates import RPROP
 
 REALS = ("float", "double")
+BF16 = "__nv_bfloat16"
+STORED = (*REALS, BF16)
 
 
 def _held(real: str, plain: bool) -> tuple[str, ...]:
@@ -26,7 +28,7 @@ def _held(real: str, plain: bool) -> tuple[str, ...]:
 INSTANCES: dict[str, tuple[str, ...]] = {
     "dense": tuple(
         f"{kernel}<{real}, {code}>"
-        for kernel, real, code in product(("bias_activate", "activation_grad_bias_grad"), REALS, CODES.values())
+        for kernel, real, code in product(("bias_activate", "activation_grad_bias_grad"), STORED, CODES.values())
     ),
     "loss": (
         *(f"total_weight<{real}>" for real in REALS),
@@ -38,6 +40,7 @@ INSTANCES: dict[str, tuple[str, ...]] = {
         *(f"softmax_cross_entropy_long<{real}, 1024>" for real in REALS),
     ),
     "element_loss": tuple(f"element_losses<{real}, {code}>" for real, code in product(REALS, range(1, 7))),
+    "cast": (f"cast<float, {BF16}>",),
     "gather": tuple(f"gather<{real}>" for real in REALS),
     "update": (
         *(f"squared_norm<{real}>" for real in REALS),
@@ -52,8 +55,9 @@ INSTANCES: dict[str, tuple[str, ...]] = {
         )
     ),
     "product": tuple(
-        f"product<{real}, {transposed}>"
-        for real, transposed in product(REALS, ("false, true", "false, false", "true, false"))
+        f"product<{factors}, {result}, {transposed}>"
+        for factors, result in (*zip(STORED, STORED, strict=True), (BF16, "float"))
+        for transposed in ("false, true", "false, false", "true, false")
     ),
 }
 

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.skipif(no_compiler() is not None, reason=no_compiler() 
 LAYOUTS = ((False, True), (False, False), (True, False))
 """Whether a and b come transposed: forward, gradient for the input, gradient of the weights."""
 NAMES = {
-    (dtype, *layout): f"product<{ctype}, {str(layout[0]).lower()}, {str(layout[1]).lower()}>"
+    (dtype, *layout): f"product<{ctype}, {ctype}, {str(layout[0]).lower()}, {str(layout[1]).lower()}>"
     for (dtype, ctype), layout in itertools.product((("float32", "float"), ("float64", "double")), LAYOUTS)
 }
 kernels = Module(source("product"), tuple(NAMES.values()), "product")

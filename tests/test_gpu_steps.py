@@ -222,3 +222,24 @@ def test_sequences_and_losses_without_a_code_go_layer_by_layer() -> None:
         focal = build("cupy", loss="focal")
         focal.fit(X, LABELS, epochs=1, progress=False)
     assert "focal" in focal.plan_declined
+
+
+@pytest.mark.parametrize("activation", ["relu", "gelu"])
+def test_bf16_keeps_to_the_curve_of_float32(activation: str) -> None:
+    import cupy
+
+    exact, rounded = build("cupy", activation=activation), build("cupy", activation=activation)
+    data = {"epochs": 4, "batch_size": 16, "progress": False}
+    one, other = exact.fit(X, LABELS, **data), rounded.fit(X, LABELS, precision="bf16", **data)
+    assert not rounded.plan_declined
+    assert rounded.parameters.dtype == cupy.float32
+    np.testing.assert_allclose(other.loss, one.loss, rtol=0.02)
+    assert other.loss != one.loss
+
+
+def test_precisions_that_cannot_be() -> None:
+    with pytest.raises(ValueError, match="precision: unknown name 'bf8'"):
+        build("cupy").fit(X, LABELS, precision="bf8")
+    with pytest.raises(ValueError, match="dtype float32; this one is float64"):
+        build("cupy", dtype="float64").fit(X, LABELS, precision="bf16")
+    build("numpy").fit(X, LABELS, precision="bf16", epochs=1, progress=False)  # a CPU rounds nothing

@@ -33,7 +33,7 @@ FLOORS = [
     ],
     ["mlpx.steps", "mlpx.choice", "mlpx.plan_numbers", "mlpx.plan_steps", "mlpx.gpu"],
     ["mlpx.training_data", "mlpx.training"],
-    ["mlpx.model"],
+    ["mlpx.model", "mlpx.mlp"],
     [
         "mlpx", "mlpx.estimators", "mlpx.doctor", "mlpx.warmup", "mlpx.demos", "mlpx.bench", "mlpx.bench_gpu",
         "mlpx.gpu.check", "mlpx.samples",

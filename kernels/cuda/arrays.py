@@ -14,6 +14,8 @@ from mlpx_kernels import Unsupported
 
 Launch = Callable[[], None]
 CTYPES = {"float32": "float", "float64": "double"}
+STORED = CTYPES | {"uint16": "__nv_bfloat16"}
+"""What steps store: CuPy has no bfloat16, so such numbers lie in arrays of uint16."""
 NULL = np.uint64(0)
 """A null pointer as a kernel's argument."""
 THREADS = 256
@@ -34,8 +36,13 @@ def real_arrays(*arrays: Any, name: str) -> list[Any]:
 
 
 def ctype(x: Any) -> str:
-    """Return the C type of a float array's elements."""
-    return CTYPES[x.dtype.name]
+    """Return the C type of the elements of an array that holds reals."""
+    return STORED[x.dtype.name]
+
+
+def summed(x: Any) -> str:
+    """Return the dtype in which sums over such an array are taken, and biases are kept: `Acc` in common.cuh."""
+    return "float64" if x.dtype.name == "float64" else "float32"
 
 
 def pointer(x: Any) -> Any:

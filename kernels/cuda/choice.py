@@ -11,16 +11,23 @@ SMALL = 1 << 22
 they lose: some 10 us on a large GPU, two launches' worth."""
 
 
-def products(sizes: Sequence[tuple[int, int, int]], *, tf32: bool = False) -> tuple[Products, str]:
+def products(sizes: Sequence[tuple[int, int, int]], precision: str = "float32") -> tuple[Products, str]:
     """Return the products for dense layers of given (rows, n_in, n_out), and why better ones cannot be had.
 
     cuBLASLt where nvmath-python is installed; else our own tiles where every product is small; else cuBLAS through
-    CuPy, which cannot be captured.
+    CuPy, which cannot be captured. Tensor cores ("tf32", "bf16") want the first.
+
+    Raises
+    ------
+    Unsupported
+        For bf16 factors too large for our own tiles, where there is no cuBLASLt.
     """
     try:
-        return LtProducts(tf32=tf32), ""
+        return LtProducts(tf32=precision == "tf32"), ""
     except Unsupported as reason:
         small = all(rows * n_in * n_out <= SMALL for rows, n_in, n_out in sizes)
-        if small and not tf32:
+        if small and precision != "tf32":
             return TileProducts(), ""
+        if precision == "bf16":
+            raise
         return CupyProducts(), str(reason)

@@ -3,6 +3,9 @@
 // The same sources run on a GPU (NVRTC) and, in the tests, on the CPU (g++ with MLPX_EMULATION).
 #pragma once
 
+#if defined(MLPX_BF16) || defined(MLPX_EMULATION)
+#include <cuda_bf16.h>
+#endif
 #ifdef MLPX_EMULATION
 #include "cuda_on_cpu.h"
 #else

@@ -43,7 +43,8 @@ class Kernel:
         import cupy
 
         self.name = name
-        module = cupy.RawModule(code=source(family), options=OPTIONS, name_expressions=(name,))
+        options = (*OPTIONS, "-DMLPX_BF16") if "bfloat16" in name else OPTIONS  # a header that only they need
+        module = cupy.RawModule(code=source(family), options=options, name_expressions=(name,))
         self._function = module.get_function(name)
 
     def __call__(

@@ -15,18 +15,18 @@ Needs nvmath-python (extras ``cuda12``, ``cuda13``). Source: cuBLAS documentatio
 cublasLtEpilogue_t.
 """
 
-from functools import cached_property
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from mlpx_kernels import Unsupported
-from mlpx_kernels.cuda.product import Launch
+from mlpx_kernels.cuda.arrays import Launch, summed
 
 WORKSPACE = 32 << 20
 """Bytes of scratch; cuBLAS recommends so much for the newest cards."""
-REAL_32F, REAL_64F = 0, 1
-"""cudaDataType_t: CUDA_R_32F, CUDA_R_64F."""
+REALS = {"float32": 0, "float64": 1, "uint16": 14}
+"""cudaDataType_t of what the arrays hold: CUDA_R_32F, CUDA_R_64F, CUDA_R_16BF."""
 COMPUTE = {"float32": 68, "tf32": 77, "float64": 70}
 """cublasComputeType_t: CUBLAS_COMPUTE_32F, _32F_FAST_TF32, _64F."""
 FORWARD = {"identity": "BIAS", "relu": "RELU_BIAS", "gelu_tanh": "GELU_BIAS"}
@@ -66,12 +66,11 @@ class LtProducts:
         except ImportError as error:
             raise Unsupported(f"nvmath-python cannot be imported: {error}") from error
         self.lt, self.tf32 = cublasLt, tf32
+        try:
+            self.handle = int(cublasLt.create())  # never destroyed: cuBLASLt keeps its own caches by it
+        except Exception as error:  # a library or driver that does not fit
+            raise Unsupported(f"cuBLASLt does not start: {type(error).__name__}: {error}") from error
         self.workspace = cupy.empty(WORKSPACE, np.uint8)
-
-    @cached_property
-    def handle(self) -> int:
-        """A cuBLASLt handle; it lives as long as the process, as cuBLASLt's own caches do."""
-        return int(self.lt.create())
 
     def forward(self, x: Any, w: Any, y: Any, *, bias: Any = None, kind: str = "identity", aux: Any = None) -> Launch:
         """Return the launch of ``y = f(x @ w.T + bias)``; with ``aux`` it keeps what `input_grad` needs."""
@@ -110,11 +109,9 @@ class LtProducts:
         """
         import cupy
 
-        lt, dtype = self.lt, out.dtype.name
-        n, m = out.shape
-        compute = COMPUTE["tf32" if self.tf32 and dtype == "float32" else dtype]
-        real = REAL_64F if dtype == "float64" else REAL_32F
-        description = int(lt.matmul_desc_create(compute, real))
+        lt, sums = self.lt, summed(out)
+        compute = COMPUTE["tf32" if self.tf32 and a.dtype.name == "float32" else sums]
+        description = int(lt.matmul_desc_create(compute, REALS[sums]))
         attributes = {"TRANSA": int(a_t), "TRANSB": int(b_t)}
         for name, value in epilogue.items():
             value = int(lt.Epilogue[value]) if name == "EPILOGUE" else value
@@ -125,11 +122,11 @@ class LtProducts:
             lt.matmul_desc_set_attribute(description, attribute, number.ctypes.data, number.nbytes)
         # Every array is C-contiguous: in columns, its last axis is the rows and the leading dimension.
         layouts = [
-            int(lt.matrix_layout_create(real, array.shape[1], array.shape[0], array.shape[1])) for array in (a, b)
+            int(lt.matrix_layout_create(REALS[array.dtype.name], array.shape[1], array.shape[0], array.shape[1]))
+            for array in (a, b, out, out)
         ]
-        layouts += [int(lt.matrix_layout_create(real, m, n, m))] * 2
-        algorithm = self._algorithm(description, layouts)
-        one, zero = np.ones(1, out.dtype), np.zeros(1, out.dtype)
+        algorithm = self._algorithm(description, layouts, (a, b, out, out))
+        one, zero = np.ones(1, sums), np.zeros(1, sums)
         held = (a, b, out, *epilogue.values())  # the description holds their addresses
 
         def launch() -> None:
@@ -154,13 +151,17 @@ class LtProducts:
 
         return launch
 
-    def _algorithm(self, description: int, layouts: list[int]) -> Any:
+    def _algorithm(self, description: int, layouts: list[int], arrays: Sequence[Any]) -> Any:
         """Return what cuBLASLt's heuristic thinks best; the result begins with the algorithm."""
         lt = self.lt
         preference = int(lt.matmul_preference_create())
-        room = np.array([WORKSPACE], np.uint64)
-        attribute = lt.MatmulPreferenceAttribute.MAX_WORKSPACE_BYTES
-        lt.matmul_preference_set_attribute(preference, attribute, room.ctypes.data, room.nbytes)
+        wishes = {"MAX_WORKSPACE_BYTES": WORKSPACE}
+        for name, array in zip("ABCD", arrays, strict=True):  # views into flat buffers begin on 64 bytes, not on 256
+            wishes[f"MIN_ALIGNMENT_{name}_BYTES"] = min(256, array.data.ptr & -array.data.ptr)
+        for name, value in wishes.items():
+            attribute = lt.MatmulPreferenceAttribute[name]
+            number = np.array([value]).astype(lt.get_matmul_preference_attribute_dtype(attribute))
+            lt.matmul_preference_set_attribute(preference, attribute, number.ctypes.data, number.nbytes)
         found, count = lt.MatmulHeuristicResult(1), np.zeros(1, np.int32)
         try:
             lt.matmul_algo_get_heuristic(

@@ -10,13 +10,13 @@ template <typename T, int CODE>
 constexpr int BLOCKS = Activation<CODE>::COSTLY ? (sizeof(T) == 8 ? 3 : 5) : (sizeof(T) == 8 ? 4 : 8);
 
 template <typename T, int CODE, int V>
-__device__ __forceinline__ void bias_activate_tiles(const T* z, const T* bias, T* y, T* saved, i64 rows, i64 cols) {
+__device__ __forceinline__ void bias_activate_tiles(const T* z, const Acc<T>* bias, T* y, T* saved, i64 rows, i64 cols) {
     typedef Acc<T> A;
     for (i64 tile = blockIdx.x; tile < column_tiles<V>(cols); tile += gridDim.x) {
         const i64 column = tile_column<V>(tile);
         if (column >= cols) continue;
         A b[V];
-        for (int v = 0; v < V; v++) b[v] = bias ? A(bias[column + v]) : A(0);
+        for (int v = 0; v < V; v++) b[v] = bias ? bias[column + v] : A(0);
         const i64 end = rows * cols, step = row_step() * cols;
 #pragma unroll 1  // as it is, all registers of full occupancy are in use
         for (i64 at = first_row() * cols + column; at < end; at += step) {
@@ -35,7 +35,7 @@ __device__ __forceinline__ void bias_activate_tiles(const T* z, const T* bias, T
 // null; y or saved may be z.
 template <typename T, int CODE>
 __global__ void __launch_bounds__(COLUMN_THREADS, (BLOCKS<T, CODE>))
-bias_activate(const T* z, const T* bias, T* y, T* saved, i64 rows, i64 cols) {
+bias_activate(const T* z, const Acc<T>* bias, T* y, T* saved, i64 rows, i64 cols) {
     if (whole_vectors(z, cols) && aligned16(y) && aligned16(saved)) {
         bias_activate_tiles<T, CODE, Vector<T>::SIZE>(z, bias, y, saved, rows, cols);
     } else {
@@ -45,7 +45,7 @@ bias_activate(const T* z, const T* bias, T* y, T* saved, i64 rows, i64 cols) {
 
 template <typename T, int CODE, int V>
 __device__ __forceinline__ void activation_grad_tiles(
-    const T* dy, const T* saved, T* dz, T* db, Sums<Acc<T>, 1>* partials, u32* counters, i64 rows, i64 cols
+    const T* dy, const T* saved, T* dz, Acc<T>* db, Sums<Acc<T>, 1>* partials, u32* counters, i64 rows, i64 cols
 ) {
     typedef Acc<T> A;
     for (i64 tile = blockIdx.x; tile < column_tiles<V>(cols); tile += gridDim.x) {
@@ -65,7 +65,7 @@ __device__ __forceinline__ void activation_grad_tiles(
             if (CODE != IDENTITY || dz != dy) store<V>(dz + at, d);
         }
         if (db && merge_columns<Sums<A, 1>, V>(sum, tile, cols, partials, counters)) {
-            for (int v = 0; v < V; v++) db[column + v] = T(sum[v].at[0]);
+            for (int v = 0; v < V; v++) db[column + v] = sum[v].at[0];
         }
     }
 }
@@ -75,7 +75,7 @@ __device__ __forceinline__ void activation_grad_tiles(
 // `partials` and `counters` are those of `merge_columns`.
 template <typename T, int CODE>
 __global__ void __launch_bounds__(COLUMN_THREADS, (BLOCKS<T, CODE>)) activation_grad_bias_grad(
-    const T* dy, const T* saved, T* dz, T* db, Sums<Acc<T>, 1>* partials, u32* counters, i64 rows, i64 cols
+    const T* dy, const T* saved, T* dz, Acc<T>* db, Sums<Acc<T>, 1>* partials, u32* counters, i64 rows, i64 cols
 ) {
     if (whole_vectors(dy, cols) && aligned16(saved) && aligned16(dz)) {
         activation_grad_tiles<T, CODE, Vector<T>::SIZE>(dy, saved, dz, db, partials, counters, rows, cols);

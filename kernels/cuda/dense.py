@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from mlpx_kernels.activations import CODES, SAVES_INPUT
-from mlpx_kernels.cuda.arrays import Launch, column_grid, ctype, pointer, real_arrays, row_count
+from mlpx_kernels.cuda.arrays import Launch, column_grid, ctype, pointer, real_arrays, row_count, summed
 from mlpx_kernels.cuda.compile import kernel
 
 IDENTITY = CODES["identity"]
@@ -17,7 +17,7 @@ ROWS_EACH = 16
 def bias_activate(z: Any, bias: Any, y: Any, saved: Any, kind: str) -> Launch:
     """Return the launch of ``y = f(z + bias)`` over (rows, cols) arrays; also ``saved = z + bias`` unless it is None.
 
-    ``bias`` (cols,) may be None; ``y`` or ``saved`` may be ``z``.
+    ``bias`` (cols,), of the dtype that `summed` tells, may be None; ``y`` or ``saved`` may be ``z``.
     """
     rows, cols = z.shape
     grid, block = column_grid(z, rows, cols)
@@ -34,7 +34,7 @@ def activation_grad_bias_grad(dy: Any, saved: Any, dz: Any, db: Any, kind: str) 
 
     rows, cols = dy.shape
     grid, block = column_grid(dy, rows, cols, 1 if db is None else ROWS_EACH)
-    partials, counters = cupy.empty(grid[1] * cols, dy.dtype), cupy.zeros(grid[0], np.uint32)
+    partials, counters = cupy.empty(grid[1] * cols, summed(dy)), cupy.zeros(grid[0], np.uint32)
     args = (dy, pointer(saved), dz, pointer(db), partials, counters, np.int64(rows), np.int64(cols))
     return partial(kernel("dense", f"activation_grad_bias_grad<{ctype(dy)}, {CODES[kind]}>"), grid, block, args)
 

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from mlpx_kernels.cuda.arrays import CTYPES, Launch
+from mlpx_kernels.cuda.arrays import Launch, ctype
 from mlpx_kernels.cuda.compile import kernel
 
 TILE, SIDE = 32, 16
@@ -75,7 +75,10 @@ class CupyProducts:
 
 
 class TileProducts:
-    """The kernel of product.cu: one launch, captured like any other, at its best where all matrices are small."""
+    """The kernel of product.cu: one launch, captured like any other, at its best where all matrices are small.
+
+    Factors may be bfloat16 while the result is float32.
+    """
 
     name, captured = "tiles of our own", True
 
@@ -93,7 +96,7 @@ class TileProducts:
 
     @staticmethod
     def _product(a: Any, b: Any, out: Any, k: int, transposed: str) -> Launch:
-        run = kernel("product", f"product<{CTYPES[out.dtype.name]}, {transposed}>")
+        run = kernel("product", f"product<{ctype(a)}, {ctype(out)}, {transposed}>")
         m, n = out.shape
         grid = (-(-n // TILE), -(-m // TILE))
         args = (a, b, out, np.int64(m), np.int64(n), np.int64(k))

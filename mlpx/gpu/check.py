@@ -15,7 +15,7 @@ import numpy as np
 from mlpx import ops, samples
 from mlpx.backend import Backend, resolve, to_numpy, using_backend
 from mlpx.gpu.steps import GraphSteps
-from mlpx.model import MLP
+from mlpx.mlp import MLP
 from mlpx.op import Op, using_fused
 from mlpx.optimizers import Adam
 from mlpx.plan import kernels

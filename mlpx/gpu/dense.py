@@ -27,6 +27,8 @@ class Place:
         Views into the flat buffers; b and db are None without a bias.
     kind : str
         The activation.
+    w_factor, d_factor : array
+        What products take for w and d: the arrays themselves, or bfloat16 copies.
     forward, own_grad, weight_grad, input_grad : list of launches
         Output; the gradients through the activation and of the bias; of the weights; for the input.
     """
@@ -41,10 +43,15 @@ class Place:
     dw: Array
     db: Array | None
     kind: str
+    w_factor: Array = None
+    d_factor: Array = None
     forward: list[Any] = field(default_factory=list)
     own_grad: list[Any] = field(default_factory=list)
     weight_grad: list[Any] = field(default_factory=list)
     input_grad: list[Any] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.w_factor, self.d_factor = self.w, self.d
 
     def backward(self) -> list[Any]:
         """Return the launches of the backward pass through this layer, in order."""
@@ -68,7 +75,7 @@ def settle(place: Place, above: Place | None, products: Any, xp: Any, *, bias_la
         Whether whoever reads ``y`` adds the bias, as the loss does.
     """
     _plain(place, products, bias_later=bias_later)
-    if products.name != "cuBLASLt" or place.b is None:
+    if products.name != "cuBLASLt" or place.b is None or place.w_factor is not place.w:
         return
     if place.kind in TAKEN_ALONG and above is not None and _both_ways(place, above, products, xp):
         return
@@ -86,15 +93,17 @@ def _plain(place: Place, products: Any, *, bias_later: bool) -> None:
     """Products, with one kernel behind the forward one and one before the backward ones."""
     epilogues = kernels("dense", "cuda")
     separate = CODES[place.kind] in SAVES_INPUT
-    place.forward = [products.forward(place.x, place.w, place.z)]
+    place.forward = [products.forward(place.x, place.w_factor, place.z)]
     if place.kind != "identity" or (place.b is not None and not bias_later):
         saved = place.z if separate else None
         place.forward.append(epilogues.bias_activate(place.z, place.b, place.y, saved, place.kind))
     if place.kind != "identity" or place.db is not None:
         place.own_grad = [epilogues.activation_grad_bias_grad(place.d, place.z, place.d, place.db, place.kind)]
-    place.weight_grad = [products.weight_grad(place.d, place.x, place.dw)]
+    if place.d_factor.dtype != place.d.dtype:
+        place.own_grad.append(kernels("cast", "cuda").cast(place.d, place.d_factor))
+    place.weight_grad = [products.weight_grad(place.d_factor, place.x, place.dw)]
     if place.dx is not None:
-        place.input_grad = [products.input_grad(place.d, place.w, place.dx)]
+        place.input_grad = [products.input_grad(place.d_factor, place.w_factor, place.dx)]
 
 
 def _both_ways(place: Place, above: Place, products: Any, xp: Any) -> bool:

@@ -13,6 +13,9 @@ from mlpx_kernels import Unsupported
 from mlpx_kernels.activations import CODES, SAVES_INPUT
 
 Launches = list[Any]
+IN_HALF = ("dense", "activation", "dropout")
+HALF = "uint16"
+"""What CuPy, which has no bfloat16, holds such numbers in."""
 
 
 class GraphPlan:
@@ -29,6 +32,10 @@ class GraphPlan:
         The step's clock on the device.
     bias_later : bool
         Whether the loss adds the last layer's bias.
+    precision : str
+        "float32" (or the network's dtype), "tf32" or "bf16". With the last, activations and their gradients are kept
+        in bfloat16, and weights are rounded to it for products; sums, biases, the last layer's output and the weights
+        themselves stay float32.
 
     Raises
     ------
@@ -36,7 +43,9 @@ class GraphPlan:
         If a layer has no launches; the message says why.
     """
 
-    def __init__(self, net: Network, batch: Batch, seed: int, clock: Array, *, bias_later: bool) -> None:
+    def __init__(
+        self, net: Network, batch: Batch, seed: int, clock: Array, *, bias_later: bool, precision: str = "float32"
+    ) -> None:
         self.net, self.batch, self.seed, self.clock, self.bias_later = net, batch, seed, clock, bias_later
         self.dtype, self.xp = net.dtype, net.backend.xp
         n, width = batch.x.shape
@@ -45,8 +54,18 @@ class GraphPlan:
             if row.op not in ("dense", "activation", "dropout", "layer_norm", "batch_norm", "softmax"):
                 raise Unsupported(f"{row.op} runs layer by layer in training on a GPU")
         sizes = [(n, row.n_in, row.n_out) for row in self.rows if row.op == "dense"]
-        self.products, self.declined = kernels("choice", "cuda").products(sizes)
+        self.products, self.declined = kernels("choice", "cuda").products(sizes, precision)
+        self.half = precision == "bf16"
+        if self.half and (self.rows[-1].op != "dense" or any(row.op not in IN_HALF for row in self.rows)):
+            raise Unsupported(f"in bf16 a network is made of {', '.join(IN_HALF)}, and ends in a dense layer")
         self.rooms = [self._room(row, n) for row in self.rows]
+        if self.half:
+            last = self.rooms[-1]
+            last["d16"] = last["d"]
+            last["y"] = last["z"] = self.xp.empty((n, self.rows[-1].n_out), self.dtype)
+            last["d"] = self.xp.empty_like(last["y"])
+            self.x16 = self.xp.empty(batch.x.shape, HALF)
+            self.weights16 = self.xp.empty(net.parameters.shape, HALF)
 
     @property
     def captured(self) -> bool:
@@ -62,10 +81,11 @@ class GraphPlan:
 
     def _room(self, row: PlanRow, n: int) -> dict[str, Array]:
         """Return a layer's buffers for n rows: output y, the gradient d for it, what the gradient needs (z)."""
-        room = {name: self.xp.empty((n, row.n_out), self.dtype) for name in ("y", "d")}
+        dtype = HALF if self.half else self.dtype
+        room = {name: self.xp.empty((n, row.n_out), dtype) for name in ("y", "d")}
         room["z"] = room["y"]
         if row.op == "dense" and CODES[row.kind] in SAVES_INPUT:
-            room["z"] = self.xp.empty((n, row.n_out), self.dtype)
+            room["z"] = self.xp.empty((n, row.n_out), dtype)
         if row.op in ("layer_norm", "batch_norm"):
             size = n if row.op == "layer_norm" else row.n_out
             room |= {name: self.xp.empty(size, self.dtype) for name in ("mean", "var")}
@@ -78,7 +98,7 @@ class GraphPlan:
     def launches(self, n: int) -> tuple[Launches, Launches]:
         """Return the launches forward, and those backward from the gradient that the loss left."""
         places = self._dense(n)
-        forward: Launches = []
+        forward: Launches = self._rounded(n)
         backward: Launches = []
         for line, row in enumerate(self.rows):
             place = places.get(line)
@@ -87,10 +107,17 @@ class GraphPlan:
             backward = back + backward
         return forward, backward
 
+    def _rounded(self, n: int) -> Launches:
+        """Return the launches that round the batch's inputs and the weights, where products take them so."""
+        if not self.half:
+            return []
+        cast = kernels("cast", "cuda").cast
+        return [cast(self.batch.x[:n], self.x16[:n]), cast(self.net.parameters, self.weights16)]
+
     def _input(self, line: int, n: int) -> tuple[Array, Array | None]:
         """Return a layer's input and where the gradient for it goes; None for the network's own input."""
         if line == 0:
-            return self.batch.x[:n], None
+            return (self.x16 if self.half else self.batch.x)[:n], None
         below = self.rooms[line - 1]
         return below["y"][:n], below["d"][:n] if self._wants_gradient(line) else None
 
@@ -120,6 +147,10 @@ class GraphPlan:
                 db=None if b is None else b.grad,
                 kind=row.kind,
             )
+            if self.half:
+                rounded = self.weights16[w.offset : w.offset + w.size]
+                place.w_factor = self.xp.reshape(rounded, w.shape)
+                place.d_factor = room["d16" if "d16" in room else "d"][:n]
             later = line == len(self.rows) - 1 and self.last_bias is not None
             dense.settle(place, places.get(line + 1), self.products, self.xp, bias_later=later)
             places[line] = place

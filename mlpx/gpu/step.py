@@ -32,6 +32,8 @@ class GraphStep:
         Started.
     seed : int
         Chooses dropout masks.
+    precision : str
+        See `mlpx.gpu.plan.GraphPlan`.
 
     Raises
     ------
@@ -40,7 +42,14 @@ class GraphStep:
     """
 
     def __init__(
-        self, net: Network, sources: list[Batch], n_rows: int, batch_size: int, optimizer: Optimizer, seed: int
+        self,
+        net: Network,
+        sources: list[Batch],
+        n_rows: int,
+        batch_size: int,
+        optimizer: Optimizer,
+        seed: int,
+        precision: str,
     ) -> None:
         source = sources[0]
         if source.x.ndim != 2 or source.valid is not None:
@@ -57,7 +66,7 @@ class GraphStep:
         self.order = xp.empty(n_rows, np.int64)
         self.rates, self.losses = xp.empty(most, np.float64), xp.empty(most, np.float64)
         self.began = np.zeros(CLOCK_SIZE, np.int64)
-        self.plan = GraphPlan(net, self.batch, seed, self.clock, bias_later=True)
+        self.plan = GraphPlan(net, self.batch, seed, self.clock, bias_later=True, precision=precision)
 
     def _room(self, source: Array) -> Array:
         return self.xp.empty((self.batch_size, *source.shape[1:]), source.dtype)

@@ -49,6 +49,7 @@ class GraphSteps:
         seed: int,
         n_steps: int,
         gradient_hook: GradientHook | None = None,
+        precision: str = "float32",
     ) -> None:
         self.net, self.train, self.optimizer = net, train, optimizer
         self.batch_size, self.seed, self.n_steps = batch_size, seed, n_steps
@@ -62,7 +63,7 @@ class GraphSteps:
             streamed = isinstance(train.x, HostRows)
             self.feed = Streamed(train, batch_size, net.backend) if streamed else Resident(train)
             most_rows = min(train.x.shape[0], self.feed.most_steps * batch_size)
-            self.step = GraphStep(net, self.feed.sources, most_rows, batch_size, optimizer, seed)
+            self.step = GraphStep(net, self.feed.sources, most_rows, batch_size, optimizer, seed, precision)
             self.runs = {
                 n: [
                     [self._graphs(part) for part in parts]
