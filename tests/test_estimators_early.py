@@ -9,7 +9,7 @@ from estimators_kit import NUMBERS, X, Y, fitted
 from sklearn.metrics import log_loss, mean_squared_error
 from sklearn.model_selection import train_test_split
 
-from mlpx import MLPClassifier, MLPRegressor
+from mlpx import EarlyStopping, MLPClassifier, MLPRegressor
 
 TRAIN, HELD_OUT = (X[:100], Y[:100]), (X[100:], Y[100:])
 
@@ -122,9 +122,20 @@ def test_sparse_rows_are_held_out_alike(monkeypatch) -> None:
     np.testing.assert_allclose(thin.validation_scores_, dense.validation_scores_)
 
 
-def test_unknown_classes_among_validation_data() -> None:
-    with pytest.raises(ValueError, match="validation_data: y has classes"):
-        fitted(x=X[:100], y=Y[:100], validation_data=(X[100:], Y[100:] + 1))
+@pytest.mark.parametrize(
+    ("kind", "data", "words"),
+    [
+        (MLPClassifier, (X, Y + 1), "validation_data: y has classes"),
+        (MLPClassifier, (X[:, :2], Y), "features"),
+        (MLPClassifier, (X,), r"validation_data: expected a tuple \(X, y\[, sample_weight\[, mask\]\]\), got tuple"),
+        (MLPClassifier, 0.1, "expected a tuple .* got float"),
+        (MLPClassifier, (X, Y, -np.ones(150)), "sample_weight: holds negative values"),
+        (MLPRegressor, (X, Y, None, np.ones((150, 3))), r"expected a tuple \(X, y\[, sample_weight\]\)"),
+    ],
+)
+def test_validation_data_that_cannot_work(kind, data, words) -> None:
+    with pytest.raises(ValueError, match=words):
+        fitted(kind, validation_data=data)
 
 
 # --- watching a fit ---------------------------------------------------------------------------------------------------
@@ -164,6 +175,11 @@ class Recorder:
         self.said.append(f"end {context.task_name}")
         self.scores.append(fitted_estimator)
         return context.task_name == "epoch" and context.task_id + 1 == self.stop_after
+
+
+def test_callbacks_that_are_none() -> None:
+    with pytest.raises(ValueError, match="callbacks: expected functions of the estimator, got EarlyStopping"):
+        fitted(callbacks=[EarlyStopping()])
 
 
 def test_callbacks_of_scikit_learn() -> None:

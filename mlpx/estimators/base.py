@@ -142,6 +142,10 @@ class BaseMLP(CallbackSupport, Exporting, Explained):
         self._watch.over = False
         held_out = None
         if validation_data is not None:
+            most = 4 if is_classifier(self) else 3
+            if not isinstance(validation_data, tuple | list) or not 2 <= len(validation_data) <= most:
+                parts = "(X, y[, sample_weight[, mask]])" if most == 4 else "(X, y[, sample_weight])"
+                raise ValueError(f"validation_data: expected a tuple {parts}, got {type(validation_data).__name__}.")
             X, y = self._checked(*validation_data[:2], reset=False)
             weight, mask = [*validation_data[2:], None, None][:2]
             held_out = self._rows(X, self._known(y), weight, mask, False)

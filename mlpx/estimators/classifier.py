@@ -243,11 +243,11 @@ class MLPClassifier(Deciding):
 
         With ``early_stopping`` each call ends with a score: of ``validation_data``, or of a ``validation_fraction`` of
         the call's rows, held out before its epoch. The weights of the best score so far are kept aside while training
-        goes on from the newest. After ``n_iter_no_change`` calls without an improvement of ``tol`` the best ones are
-        put back, ``stopped_`` is True, and further calls change nothing, so that a loop of calls ends where ``fit``
-        would; `restore_best` puts them back earlier. Scores compare only on the same rows: give ``validation_data``
-        where each call brings others, and, where the same rows come again, an int ``random_state`` holds the same ones
-        out each time.
+        goes on from the newest. After more than ``n_iter_no_change`` calls without an improvement of ``tol`` the best
+        ones are put back, ``stopped_`` is True, and further calls change nothing, so that a loop of calls ends where
+        ``fit`` would; `restore_best` puts them back earlier. Scores compare only on the same rows: give
+        ``validation_data`` where each call brings others; where the same rows come again, an int ``random_state`` holds
+        the same ones out each time.
 
         Parameters
         ----------

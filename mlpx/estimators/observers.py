@@ -63,6 +63,12 @@ class Observers:
     def __init__(self, estimator: Any, announcer: Announcer | None, *, bar: bool) -> None:
         self.estimator, self.announcer = estimator, announcer
         self.callbacks: tuple[Callable[[Any], Any], ...] = tuple(estimator.callbacks or ())
+        for callback in self.callbacks:
+            if not callable(callback):
+                raise ValueError(
+                    f"callbacks: expected functions of the estimator, got {callback!r}. scikit-learn's go to "
+                    "set_callbacks; for those of mlpx.callbacks there are early_stopping and max_iter."
+                )
         self.bar = ProgressBar() if bar and wanted(estimator.progress_bar) else None
 
     def __enter__(self) -> "Observers":
