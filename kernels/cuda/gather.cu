@@ -7,8 +7,10 @@ template <typename T> __device__ __forceinline__ void copy_row(const T* from, T*
     if (cols * sizeof(T) % 16 == 0 && aligned16(from) && aligned16(to)) {
         const Vector<T>* source = (const Vector<T>*)from;
         Vector<T>* target = (Vector<T>*)to;
+#pragma unroll 1  // more, and ptxas spills
         for (i64 k = lane; k < cols / Vector<T>::SIZE; k += WARP) target[k] = source[k];
     } else {
+#pragma unroll 1  // more, and ptxas spills
         for (i64 k = lane; k < cols; k += WARP) to[k] = from[k];
     }
 }

@@ -165,12 +165,21 @@ class Memory:
         self.write: tuple[int, int] | None = None
         self.reads: dict[int, int] = {}
         device.used += rounded
+        _live[id(self)] = self
         weakref.finalize(self, _give_back, rounded)
 
     def check_frame(self, what: str) -> None:
         """Raise if something wrote past the end."""
         if not (self._frame == FRAME_BYTE).all():
             raise StandInError(f"{what} wrote past the end of an array of {self.nbytes} bytes")
+
+
+_live: "weakref.WeakValueDictionary[int, Memory]" = weakref.WeakValueDictionary()
+
+
+def live() -> list[Memory]:
+    """Return all allocations."""
+    return list(_live.values())
 
 
 def _give_back(nbytes: int) -> None:

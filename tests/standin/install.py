@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from mlpx import backend, ops
-from standin import array, functions, host, kernels, streams
+from standin import array, cublaslt, functions, host, kernels, streams
 from standin.device import (
     CUDADriverError,
     CUDARuntimeError,
@@ -187,10 +187,13 @@ def _forget() -> None:
 
 
 @contextmanager
-def installed(failures: Failures | None = None) -> Iterator[Device]:
-    """Have ``import cupy`` find the stand-in for a ``with`` block; yields its device, with nothing counted yet."""
-    modules = _modules()
-    before = {name: sys.modules.pop(name, None) for name in (*modules, "nvmath")}
+def installed(failures: Failures | None = None, *, nvmath: bool = False) -> Iterator[Device]:
+    """Have ``import cupy`` find the stand-in for a ``with`` block; yields its device, with nothing counted yet.
+
+    With ``nvmath``, ``nvmath.bindings.cublasLt`` is there too; otherwise nvmath-python counts as not installed.
+    """
+    modules: dict[str, Any] = {**_modules(), **(cublaslt.modules() if nvmath else {"nvmath": None})}
+    before = {name: sys.modules.pop(name, None) for name in modules}
     sys.modules.update(modules)
     _forget()
     streams.start_streams()

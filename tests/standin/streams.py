@@ -39,6 +39,7 @@ class Stream:
         self._graph: Graph | None = None
         self._broken = False
         self._before: list[Stream] = []
+        _streams[self.ptr] = self
 
     def __enter__(self) -> "Stream":
         self._before.append(current())
@@ -147,6 +148,7 @@ class Stream:
 
 
 _timelines: dict[int, int] = {}
+_streams: "weakref.WeakValueDictionary[int, Stream]" = weakref.WeakValueDictionary()
 _current: Stream
 
 
@@ -165,6 +167,11 @@ def start_streams() -> None:
 def current(device_id: int = -1) -> Stream:
     """Return the current stream: ``cupy.cuda.get_current_stream``."""
     return _current
+
+
+def with_pointer(ptr: int) -> Stream:
+    """Return the stream of an address."""
+    return Stream.null if ptr == 0 else _streams[ptr]
 
 
 class Event:

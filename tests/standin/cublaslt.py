@@ -1,0 +1,291 @@
+"""``nvmath.bindings.cublasLt`` on NumPy: products of column-major matrices with epilogues, and what cuBLASLt refuses.
+
+Names, numbers and signatures are those of nvmath-python 1.0. Source of the semantics: cuBLAS documentation,
+cublasLtMatmul, cublasLtEpilogue_t and cublasLtMatmulDescAttributes_t.
+"""
+
+import ctypes
+import types
+from enum import IntEnum
+from typing import Any
+
+import numpy as np
+
+from standin.device import Memory, StandInError, device, live
+from standin.streams import current, with_pointer
+
+DTYPES = {0: np.dtype(np.float32), 1: np.dtype(np.float64)}
+"""cudaDataType_t."""
+COMPUTE = {68: np.float32, 77: np.float32, 70: np.float64}
+"""cublasComputeType_t: 32F, 32F_FAST_TF32, 64F."""
+TF32 = 77
+
+
+class Epilogue(IntEnum):
+    """cublasLtEpilogue_t."""
+
+    DEFAULT = 1
+    RELU = 2
+    RELU_AUX = 130
+    BIAS = 4
+    RELU_BIAS = 6
+    RELU_AUX_BIAS = 134
+    DRELU = 136
+    DRELU_BGRAD = 152
+    GELU = 32
+    GELU_AUX = 160
+    GELU_BIAS = 36
+    GELU_AUX_BIAS = 164
+    DGELU = 192
+    DGELU_BGRAD = 208
+    BGRADA = 256
+    BGRADB = 512
+
+
+class MatmulDescAttribute(IntEnum):
+    """cublasLtMatmulDescAttributes_t."""
+
+    TRANSA = 3
+    TRANSB = 4
+    EPILOGUE = 7
+    BIAS_POINTER = 8
+    EPILOGUE_AUX_POINTER = 11
+    EPILOGUE_AUX_LD = 12
+
+
+class MatmulPreferenceAttribute(IntEnum):
+    """cublasLtMatmulPreferenceAttributes_t."""
+
+    MAX_WORKSPACE_BYTES = 1
+
+
+class cuBLASLtError(Exception):
+    """A status that is not success."""
+
+
+_ATTRIBUTE_DTYPES = {"TRANSA": np.int32, "TRANSB": np.int32, "EPILOGUE": np.uint32}
+_objects: dict[int, dict[str, Any]] = {}
+
+
+def _new(**what: Any) -> int:
+    number = len(_objects) + 1
+    _objects[number] = what
+    return number
+
+
+def create() -> int:
+    """Return a handle."""
+    device.check_driver()
+    return _new()
+
+
+def get_matmul_desc_attribute_dtype(attribute: int) -> type:
+    """Return the NumPy type of an attribute."""
+    return _ATTRIBUTE_DTYPES.get(MatmulDescAttribute(attribute).name, np.int64)
+
+
+def matmul_desc_create(compute_type: int, scale_type: int) -> int:
+    """Return a description of a product."""
+    if COMPUTE[compute_type] != DTYPES[scale_type]:
+        raise cuBLASLtError("CUBLAS_STATUS_INVALID_VALUE (7)")
+    return _new(compute=compute_type, TRANSA=0, TRANSB=0, EPILOGUE=1)
+
+
+def matmul_desc_set_attribute(description: int, attribute: int, buffer: int, size: int) -> None:
+    """Set an attribute from a buffer on the host, of exactly its size."""
+    kind = np.dtype(get_matmul_desc_attribute_dtype(attribute))
+    if size != kind.itemsize:
+        raise cuBLASLtError("CUBLAS_STATUS_INVALID_VALUE (7)")
+    value = int(np.frombuffer(ctypes.string_at(buffer, size), kind)[0])
+    _objects[description][MatmulDescAttribute(attribute).name] = value
+
+
+def matrix_layout_create(dtype: int, rows: int, cols: int, ld: int) -> int:
+    """Return the layout of a column-major matrix."""
+    if ld < rows or min(rows, cols) < 1:
+        raise cuBLASLtError("CUBLAS_STATUS_INVALID_VALUE (7)")
+    return _new(dtype=DTYPES[dtype], rows=rows, cols=cols, ld=ld)
+
+
+def matmul_preference_create() -> int:
+    """Return preferences of a search."""
+    return _new()
+
+
+def matmul_preference_set_attribute(preference: int, attribute: int, buffer: int, size: int) -> None:
+    """Set the room for scratch."""
+    _objects[preference][MatmulPreferenceAttribute(attribute).name] = ctypes.string_at(buffer, size)
+
+
+def destroy(number: int) -> None:
+    """Forget an object."""
+    _objects[number].clear()
+
+
+class MatmulHeuristicResult:
+    """An array of results, whose memory begins with an algorithm."""
+
+    def __init__(self, size: int = 1) -> None:
+        self._room = np.zeros(88 * size, np.uint8)
+        self.ptr = self._room.ctypes.data
+
+
+def matmul_algo_get_heuristic(
+    handle: int, description: int, a: int, b: int, c: int, d: int, preference: int, wanted: int, out: int, count: int
+) -> None:
+    """Write an algorithm, or raise where cuBLASLt has none: no epilogues in float64, layouts that do not fit."""
+    _sizes(description, a, b, d)
+    found = _objects[description]
+    if DTYPES[1] == COMPUTE[found["compute"]] and found["EPILOGUE"] != Epilogue.DEFAULT:
+        raise cuBLASLtError("CUBLAS_STATUS_NOT_SUPPORTED (15)")
+    ctypes.memset(out, 1, 64)
+    ctypes.memmove(count, np.ones(1, np.int32).ctypes.data, 4)
+
+
+def _sizes(description: int, a: int, b: int, d: int) -> tuple[int, int, int]:
+    """Return m, n, k of ``D (m x n) = op(A) (m x k) op(B) (k x n)``."""
+    found, la, lb, ld = _objects[description], _objects[a], _objects[b], _objects[d]
+    m, k = (la["rows"], la["cols"])[:: -1 if found["TRANSA"] else 1]
+    k_too, n = (lb["rows"], lb["cols"])[:: -1 if found["TRANSB"] else 1]
+    if (k, m, n) != (k_too, ld["rows"], ld["cols"]):
+        raise cuBLASLtError("CUBLAS_STATUS_INVALID_VALUE (7)")
+    return m, n, k
+
+
+def _memory(pointer: int, nbytes: int, what: str) -> Memory:
+    """Return the allocation that holds so many bytes from an address on."""
+    for memory in live():
+        start = memory.bytes.ctypes.data
+        if start <= pointer and pointer + nbytes <= start + memory.nbytes:
+            return memory
+    raise StandInError(f"cublasLtMatmul: {what} reaches outside of every array")
+
+
+def _matrix(pointer: int, layout: int, what: str) -> tuple[Any, Memory]:
+    """Return a column-major matrix in device memory as NumPy sees it, and its allocation."""
+    found = _objects[layout]
+    size = found["dtype"].itemsize
+    memory = _memory(pointer, ((found["cols"] - 1) * found["ld"] + found["rows"]) * size, what)
+    offset = pointer - memory.bytes.ctypes.data
+    strides = (size, found["ld"] * size)
+    return np.ndarray((found["rows"], found["cols"]), found["dtype"], memory.bytes, offset, strides), memory
+
+
+def _vector(pointer: int, count: int, dtype: Any, what: str) -> tuple[Any, Memory]:
+    memory = _memory(pointer, count * np.dtype(dtype).itemsize, what)
+    return np.ndarray((count,), dtype, memory.bytes, pointer - memory.bytes.ctypes.data), memory
+
+
+def rounded_to_tf32(x: Any) -> Any:
+    """Return float32 numbers with ten bits of mantissa, ties away from zero."""
+    return ((x.view(np.uint32) + 0x1000) & 0xFFFFE000).view(np.float32)
+
+
+def matmul(
+    handle: int, description: int, alpha: int, a: int, a_layout: int, b: int, b_layout: int, beta: int, c: int,
+    c_layout: int, d: int, d_layout: int, algorithm: int, workspace: int, workspace_bytes: int, stream: int,
+) -> None:  # fmt: skip
+    """Launch ``D = epilogue(alpha op(A) op(B))`` on a stream."""
+    m, n, k = _sizes(description, a_layout, b_layout, d_layout)
+    found = _objects[description]
+    epilogue = Epilogue(found["EPILOGUE"])
+    one = np.frombuffer(
+        ctypes.string_at(alpha, np.dtype(COMPUTE[found["compute"]]).itemsize), COMPUTE[found["compute"]]
+    )
+    zero = np.frombuffer(ctypes.string_at(beta, one.itemsize), one.dtype)
+    if one[0] != 1 or zero[0] != 0 or c != d:
+        raise NotImplementedError("the stand-in knows alpha 1, beta 0 and C = D alone")
+    if not ctypes.string_at(algorithm, 64).strip(b"\0"):
+        raise cuBLASLtError("CUBLAS_STATUS_INVALID_VALUE (7)")
+    (a_, a_memory), (b_, b_memory), (d_, d_memory) = (
+        _matrix(p, layout, name) for p, layout, name in ((a, a_layout, "A"), (b, b_layout, "B"), (d, d_layout, "D"))
+    )
+    reads, writes = [a_memory, b_memory], [d_memory]
+    if workspace_bytes:
+        writes.append(_memory(workspace, workspace_bytes, "the workspace"))
+    bias = aux = None
+    if "BIAS" in epilogue.name or "BGRAD" in epilogue.name:
+        length = n if epilogue == Epilogue.BGRADB else m
+        bias, memory = _vector(found["BIAS_POINTER"], length, d_.dtype, "the bias")
+        (reads if "BIAS" in epilogue.name else writes).append(memory)
+    if "AUX" in epilogue.name or (epilogue.name.startswith("D") and epilogue != Epilogue.DEFAULT):
+        aux, memory = _aux(found, epilogue, m, n, d_.dtype)
+        (writes if "AUX" in epilogue.name else reads).append(memory)
+    device.counters.products += 1
+    device.names.append(f"cublasLtMatmul {epilogue.name}")
+    op_a, op_b = (x.T if found[t] else x for x, t in ((a_, "TRANSA"), (b_, "TRANSB")))
+    tf32 = found["compute"] == TF32
+
+    def work() -> None:
+        left, right = (np.ascontiguousarray(x) for x in (op_a, op_b))
+        z = rounded_to_tf32(left) @ rounded_to_tf32(right) if tf32 else left @ right
+        d_[...] = _epilogue(epilogue, z, op_a, op_b, bias, aux)
+
+    stream_object = current() if current().ptr == stream else with_pointer(stream)
+    stream_object.run(work, reads, writes)
+
+
+def _aux(found: dict[str, Any], epilogue: Epilogue, m: int, n: int, dtype: Any) -> tuple[Any, Memory]:
+    """Return what a forward epilogue keeps: a bit or a number for every element, column-major."""
+    ld, pointer, bits = found["EPILOGUE_AUX_LD"], found["EPILOGUE_AUX_POINTER"], "RELU" in epilogue.name
+    if ld < m or ld % (128 if bits else 8) or pointer % 16:
+        raise cuBLASLtError("CUBLAS_STATUS_INVALID_VALUE (7)")
+    rows, dtype = (ld // 8, np.dtype(np.uint8)) if bits else (ld, dtype)
+    flat, memory = _vector(pointer, rows * n, dtype, "the epilogue's auxiliary array")
+    return flat.reshape(n, rows).T, memory
+
+
+def _epilogue(epilogue: Epilogue, z: Any, a: Any, b: Any, bias: Any, aux: Any) -> Any:
+    """Return what an epilogue makes of a product; gradients go to the bias, what is kept to aux."""
+    name, m = epilogue.name, z.shape[0]
+    if "BIAS" in name:
+        z = z + bias[:, None]
+    if name.startswith("DRELU"):
+        z = np.where(np.unpackbits(aux, axis=0, bitorder="little")[:m].astype(bool), z, 0)
+    elif name.startswith("DGELU"):
+        z = z * _gelu_slope(aux[:m])
+    elif "RELU" in name:
+        if aux is not None:
+            bits = np.zeros((8 * aux.shape[0], z.shape[1]), bool)
+            bits[:m] = z > 0
+            aux[...] = np.packbits(bits, axis=0, bitorder="little")
+        z = np.maximum(z, 0)
+    elif "GELU" in name:
+        if aux is not None:
+            aux[:m] = z
+        z = 0.5 * z * (1 + np.tanh(_inner(z)))
+    if epilogue == Epilogue.BGRADA:
+        bias[...] = a.sum(axis=1)
+    elif epilogue == Epilogue.BGRADB:
+        bias[...] = b.sum(axis=0)
+    elif "BGRAD" in name:
+        bias[...] = z.sum(axis=1)
+    return z
+
+
+def _inner(z: Any) -> Any:
+    return np.sqrt(2 / np.pi) * (z + 0.044715 * z**3)
+
+
+def _gelu_slope(z: Any) -> Any:
+    t = np.tanh(_inner(z))
+    return 0.5 * (1 + t) + 0.5 * z * (1 - t**2) * np.sqrt(2 / np.pi) * (1 + 3 * 0.044715 * z**2)
+
+
+def modules() -> dict[str, types.ModuleType]:
+    """Return nvmath and its bindings by name."""
+    names = {
+        name: value
+        for name, value in globals().items()
+        if name.split("_")[0] in ("create", "get", "matmul", "matrix") or name in
+        ("Epilogue", "MatmulDescAttribute", "MatmulPreferenceAttribute", "MatmulHeuristicResult", "cuBLASLtError", "destroy")
+    }  # fmt: skip
+    names |= {f"{kind}_destroy": destroy for kind in ("matmul_desc", "matrix_layout", "matmul_preference")}
+    lt = types.ModuleType("nvmath.bindings.cublasLt")
+    lt.__dict__.update(names)
+    bindings = types.ModuleType("nvmath.bindings")
+    bindings.cublasLt = lt  # type: ignore[attr-defined]
+    nvmath = types.ModuleType("nvmath")
+    nvmath.bindings = bindings  # type: ignore[attr-defined]
+    nvmath.__path__ = bindings.__path__ = []
+    return {m.__name__: m for m in (nvmath, bindings, lt)}
