@@ -54,6 +54,20 @@ INSTANCES: dict[str, tuple[str, ...]] = {
             f"{kernel}_long<{real}, {kind}, 1024>",
         )
     ),
+    "dropout": tuple(f"{kernel}<{real}>" for kernel, real in product(("dropout", "dropout_shared"), REALS)),
+    "norm": (
+        *(
+            f"{kernel}<{real}, {held}>"
+            for kernel, real in product(("layer_norm", "layer_norm_grad"), REALS)
+            for held in _held(real, kernel == "layer_norm")
+        ),
+        *(f"{kernel}_long<{real}, 1024>" for kernel, real in product(("layer_norm", "layer_norm_grad"), REALS)),
+        *(f"norm_gain_grad<{real}, {of_rows}>" for real, of_rows in product(REALS, ("true", "false"))),
+        *(
+            f"{kernel}<{real}>"
+            for kernel, real in product(("batch_statistics", "batch_normalise", "batch_norm_dx"), REALS)
+        ),
+    ),
     "product": tuple(
         f"product<{factors}, {result}, {transposed}>"
         for factors, result in (*zip(STORED, STORED, strict=True), (BF16, "float"))

@@ -70,6 +70,31 @@ def test_cross_entropy(cupy: Any, width: int, dtype: str) -> None:
     check("softmax_cross_entropy", z, dense, r, None, mask)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("width", WIDTHS)
+def test_layer_norm(cupy: Any, width: int, dtype: str) -> None:
+    rng = np.random.default_rng(width)
+    x, dy = (rng.standard_normal((ROWS, width)).astype(dtype) for _ in range(2))
+    gamma, beta = (rng.standard_normal(width).astype(dtype) for _ in range(2))
+    check("layer_norm", x, gamma, beta, eps=1e-5)
+    mean, var = x.mean(axis=1, keepdims=True), x.var(axis=1, keepdims=True)
+    check("layer_norm_grad", dy, x, gamma, mean, var, eps=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["relu", "gelu", "identity"])
+def test_sums_over_columns_of_arrays_that_start_anywhere(cupy: Any, kind: str) -> None:
+    rng = np.random.default_rng(1)
+    n, i, o = 300, 5, 264  # columns that would go by vectors, were the array aligned
+    dy, saved = (rng.standard_normal(n * o + 1).astype(np.float32) for _ in range(2))
+    x, w = rng.standard_normal((n, i)).astype(np.float32), rng.standard_normal((o, i)).astype(np.float32)
+    args = (dy[1:].reshape(n, o), x, w, saved[1:].reshape(n, o))
+    device = (to_device(dy)[1:].reshape(n, o), *map(to_device, (x, w)), to_device(saved)[1:].reshape(n, o))
+    result = ops.dense_grad(*device, activation=kind)
+    reference = ops.dense_grad.reference(np, *args, activation=kind)
+    true = exact_result(ops.dense_grad.reference, args, {"activation": kind})
+    check_close("dense_grad", tuple(part.get() for part in result), reference, true, n)
+
+
 @pytest.mark.parametrize("special", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("width", [40, 8193])
 def test_special_numbers_in_wide_rows(cupy: Any, width: int, special: float) -> None:

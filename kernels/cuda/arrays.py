@@ -24,6 +24,9 @@ MOST_BLOCKS = 2112
 """Blocks of a grid beyond which threads take several turns: a whole number of waves on the 132 multiprocessors of an
 H100, the same everywhere, so that sums are taken in one order on every device."""
 
+SUMMED_ROWS = 16
+"""Rows of a column that a thread adds up before its sum is merged with others."""
+
 
 def real_arrays(*arrays: Any, name: str) -> list[Any]:
     """Return C-contiguous arrays of one float dtype that the kernels are made for, or decline; None stays None."""
@@ -55,14 +58,27 @@ def power_of_two(n: int) -> int:
     return 1 << max(n - 1, 0).bit_length()
 
 
-def column_grid(x: Any, rows: int, cols: int, rows_each: int = 1) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Return (grid, block) of a kernel of columns.cuh over ``x`` (rows, cols); a thread takes ``rows_each`` or more."""
+def column_grid(
+    x: Any, rows: int, cols: int, rows_each: int = 1, *, vectors: bool = True
+) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Return (grid, block) of a kernel of columns.cuh over ``x`` (rows, cols); a thread takes ``rows_each`` or more.
+
+    ``vectors`` tells whether the kernel takes 16 bytes at a time where the columns allow it.
+    """
     vector = 16 // x.dtype.itemsize
-    groups = max(cols // vector if cols % vector == 0 else cols, 1)
+    groups = max(cols // vector if vectors and cols % vector == 0 else cols, 1)
     across = min(power_of_two(groups), THREADS // 8 if rows_each > 1 else THREADS)
     down = THREADS // across
     tiles = -(-groups // across)
     return (tiles, max(1, min(-(-rows // (down * rows_each)), MOST_BLOCKS // tiles, 65535))), (across, down)
+
+
+def column_sums(grid: tuple[int, int], block: tuple[int, int], cols: int, numbers: int, x: Any) -> tuple[Any, Any]:
+    """Return room for the partial sums of `merge_columns` over ``x``, some numbers a column, and its counters at 0."""
+    import cupy
+
+    # A kernel that finds its arrays not aligned takes single columns, and so has more tiles than the grid.
+    return cupy.empty(grid[1] * cols * numbers, summed(x)), cupy.zeros(-(-cols // block[0]) or 1, np.uint32)
 
 
 def row_count(x: Any) -> int:

@@ -6,12 +6,19 @@ from typing import Any
 import numpy as np
 
 from mlpx_kernels.activations import CODES, SAVES_INPUT
-from mlpx_kernels.cuda.arrays import Launch, column_grid, ctype, pointer, real_arrays, row_count, summed
+from mlpx_kernels.cuda.arrays import (
+    SUMMED_ROWS,
+    Launch,
+    column_grid,
+    column_sums,
+    ctype,
+    pointer,
+    real_arrays,
+    row_count,
+)
 from mlpx_kernels.cuda.compile import kernel
 
 IDENTITY = CODES["identity"]
-ROWS_EACH = 16
-"""Rows that a thread adds up before its sum is merged with others."""
 
 
 def bias_activate(z: Any, bias: Any, y: Any, saved: Any, kind: str) -> Launch:
@@ -30,12 +37,10 @@ def activation_grad_bias_grad(dy: Any, saved: Any, dz: Any, db: Any, kind: str) 
 
     Deterministic: blocks leave partial sums, and the last one to finish adds them in a fixed order.
     """
-    import cupy
-
     rows, cols = dy.shape
-    grid, block = column_grid(dy, rows, cols, 1 if db is None else ROWS_EACH)
-    partials, counters = cupy.empty(grid[1] * cols, summed(dy)), cupy.zeros(grid[0], np.uint32)
-    args = (dy, pointer(saved), dz, pointer(db), partials, counters, np.int64(rows), np.int64(cols))
+    grid, block = column_grid(dy, rows, cols, 1 if db is None else SUMMED_ROWS)
+    sums = column_sums(grid, block, cols, 1, dy)
+    args = (dy, pointer(saved), dz, pointer(db), *sums, np.int64(rows), np.int64(cols))
     return partial(kernel("dense", f"activation_grad_bias_grad<{ctype(dy)}, {CODES[kind]}>"), grid, block, args)
 
 

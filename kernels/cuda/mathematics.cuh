@@ -22,6 +22,10 @@ __device__ __forceinline__ double sqrt(double x) { return ::sqrt(x); }
 __device__ __forceinline__ float abs(float x) { return ::fabsf(x); }
 __device__ __forceinline__ double abs(double x) { return ::fabs(x); }
 
+// A product that no sum takes into itself: rounded before it is used.
+__device__ __forceinline__ float rounded_product(float a, float b) { return __fmul_rn(a, b); }
+__device__ __forceinline__ double rounded_product(double a, double b) { return __dmul_rn(a, b); }
+
 template <typename A> __device__ __forceinline__ A sigmoid(A z) {
     const A e = exp(-abs(z));  // never overflows
     return (z < A(0) ? e : A(1)) / (A(1) + e);

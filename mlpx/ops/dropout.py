@@ -54,6 +54,7 @@ def _vjp(dy: Array, y: Array, x: Array, **params: Any) -> tuple[Array, ...]:
 
 @op(
     numpy="mlpx_kernels.cpu.dropout:dropout",
+    cupy="mlpx_kernels.cuda.dropout:dropout",
     check=_check,
     vjp=_vjp,
 )

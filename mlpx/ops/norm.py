@@ -34,7 +34,7 @@ def _inference_vjp(
     return batch_norm_inference_grad(dy, x, gamma, mean, var, eps=eps)
 
 
-@op(numpy="mlpx_kernels.cpu.norm:batch_norm", check=_check, vjp=_batch_vjp)
+@op(numpy="mlpx_kernels.cpu.norm:batch_norm", cupy="mlpx_kernels.cuda.norm:batch_norm", check=_check, vjp=_batch_vjp)
 def batch_norm(xp: Namespace, x: Array, gamma: Array, beta: Array, *, eps: float) -> tuple[Array, Array, Array]:
     """Normalise each feature over the batch: ``y = gamma (x - mean) / sqrt(var + eps) + beta``.
 
@@ -62,7 +62,7 @@ def batch_norm(xp: Namespace, x: Array, gamma: Array, beta: Array, *, eps: float
     return xp.reshape(centred * (gamma / xp.sqrt(var + eps)) + beta, x.shape), mean, var
 
 
-@op(numpy="mlpx_kernels.cpu.norm:batch_norm_grad")
+@op(numpy="mlpx_kernels.cpu.norm:batch_norm_grad", cupy="mlpx_kernels.cuda.norm:batch_norm_grad")
 def batch_norm_grad(
     xp: Namespace, dy: Array, x: Array, gamma: Array, mean: Array, var: Array, *, eps: float
 ) -> tuple[Array, Array, Array]:
@@ -80,7 +80,12 @@ def batch_norm_grad(
     return xp.reshape(gamma * inverse * (d - (dbeta + h * dgamma) / n), x.shape), dgamma, dbeta
 
 
-@op(numpy="mlpx_kernels.cpu.norm:batch_norm_inference", check=_check, vjp=_inference_vjp)
+@op(
+    numpy="mlpx_kernels.cpu.norm:batch_norm_inference",
+    cupy="mlpx_kernels.cuda.norm:batch_norm_inference",
+    check=_check,
+    vjp=_inference_vjp,
+)
 def batch_norm_inference(
     xp: Namespace, x: Array, gamma: Array, beta: Array, mean: Array, var: Array, *, eps: float
 ) -> Array:
@@ -88,7 +93,7 @@ def batch_norm_inference(
     return (x - mean) * (gamma / xp.sqrt(var + eps)) + beta
 
 
-@op(numpy="mlpx_kernels.cpu.norm:batch_norm_inference_grad")
+@op(numpy="mlpx_kernels.cpu.norm:batch_norm_inference_grad", cupy="mlpx_kernels.cuda.norm:batch_norm_inference_grad")
 def batch_norm_inference_grad(
     xp: Namespace, dy: Array, x: Array, gamma: Array, mean: Array, var: Array, *, eps: float
 ) -> tuple[Array, Array, Array]:
@@ -98,7 +103,7 @@ def batch_norm_inference_grad(
     return dy * (gamma * inverse), xp.sum(d * (r - mean) * inverse, axis=0), xp.sum(d, axis=0)
 
 
-@op(numpy="mlpx_kernels.cpu.norm:layer_norm", check=_check, vjp=_layer_vjp)
+@op(numpy="mlpx_kernels.cpu.norm:layer_norm", cupy="mlpx_kernels.cuda.norm:layer_norm", check=_check, vjp=_layer_vjp)
 def layer_norm(xp: Namespace, x: Array, gamma: Array, beta: Array, *, eps: float) -> tuple[Array, Array, Array]:
     """Normalise each row over its features: ``y = gamma (x - mean) / sqrt(var + eps) + beta``.
 
@@ -113,7 +118,7 @@ def layer_norm(xp: Namespace, x: Array, gamma: Array, beta: Array, *, eps: float
     return centred / xp.sqrt(var + eps) * gamma + beta, mean, var
 
 
-@op(numpy="mlpx_kernels.cpu.norm:layer_norm_grad")
+@op(numpy="mlpx_kernels.cpu.norm:layer_norm_grad", cupy="mlpx_kernels.cuda.norm:layer_norm_grad")
 def layer_norm_grad(
     xp: Namespace, dy: Array, x: Array, gamma: Array, mean: Array, var: Array, *, eps: float
 ) -> tuple[Array, Array, Array]:
