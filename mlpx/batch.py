@@ -10,6 +10,8 @@ from mlpx.typing import Array, ArrayLike
 
 BLOCK = 4096
 """Rows that `mlpx.network.Network.predict` takes at once, so that hidden layers never exist for all rows."""
+GPU_BLOCK = 1 << 16
+"""The same on a GPU, which a few thousand rows leave idle."""
 
 
 @dataclass
@@ -43,9 +45,9 @@ def _rows(part: Array, rows: Array | slice) -> Array:
     return backend_of(part).xp.take(part, rows, axis=0)
 
 
-def blocks(n: int) -> list[slice]:
-    """Return slices of at most `BLOCK` rows that cover n rows; an empty one for none."""
-    return [slice(start, min(start + BLOCK, n)) for start in range(0, max(n, 1), BLOCK)]
+def blocks(n: int, most: int = BLOCK) -> list[slice]:
+    """Return slices of at most ``most`` rows that cover n rows; an empty one for none."""
+    return [slice(start, min(start + most, n)) for start in range(0, max(n, 1), most)]
 
 
 def lone(mask: ArrayLike | None) -> ArrayLike | None:

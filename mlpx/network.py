@@ -4,8 +4,8 @@ from collections.abc import Callable
 from typing import Any
 
 from mlpx.backend import FLOATS, Backend, as_float_array, current_backend
+from mlpx.batch import BLOCK, GPU_BLOCK, blocks, lone, without_padding
 from mlpx.batch import Batch as Batch
-from mlpx.batch import blocks, lone, without_padding
 from mlpx.errors import check_count, unknown
 from mlpx.host_rows import HostRows
 from mlpx.layers import INFERENCE, Backprop, Context, Layer, MaskedSoftmax, bind, owners
@@ -160,7 +160,7 @@ class Network:
             return y[0] if single else y
         xp = self.backend.xp
         parts = []
-        for rows in blocks(x.shape[0]):
+        for rows in blocks(x.shape[0], self._block):
             part_mask, part_valid = (None if m is None else m[rows, ...] for m in given)
             parts.append(_through(self.layers, x[rows, ...], Context(mask=part_mask, valid=part_valid))[0])
         y = parts[0] if len(parts) == 1 else xp.concat(parts, axis=0)
@@ -214,6 +214,10 @@ class Network:
         backprop(dz)
         return loss
 
+    @property
+    def _block(self) -> int:
+        return GPU_BLOCK if self.backend.name == "cupy" else BLOCK
+
     def evaluate(self, batch: Batch) -> tuple[float, Array]:
         """Return the loss of a checked batch, and what it was computed from (logits where the loss is fused)."""
         compiled = self.predictor(to_the_loss=True)
@@ -221,7 +225,7 @@ class Network:
             z = compiled.of_any_shape(batch.x, batch.mask if compiled.masked else None)
             return float(self._loss_of(z, batch)[0]), z
         parts = []
-        for rows in blocks(batch.x.shape[0]):
+        for rows in blocks(batch.x.shape[0], self._block):
             part = batch.take(rows)
             parts.append(_through(self.body(), part.x, Context(mask=part.mask, valid=part.valid))[0])
         z = parts[0] if len(parts) == 1 else self.backend.xp.concat(parts, axis=0)
