@@ -1,6 +1,7 @@
 """The layouts of the cuBLASLt products against NumPy, by an emulation of cuBLASLt's column-major matrices."""
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -97,7 +98,7 @@ def test_weight_gradient_takes_the_bias_gradient_along(device: Any, rows: int, n
 def test_three_layers_forward_and_backward_are_eight_launches(device: Any) -> None:
     widths, rows = (11, 20, 130, 5), 37
     x, d = normal(0, rows, 11), normal(9, rows, 5)
-    weights = [normal(i + 1, o, i_) for i, (i_, o) in enumerate(zip(widths, widths[1:], strict=False))]
+    weights = [normal(i + 1, o, i_) for i, (i_, o) in enumerate(pairwise(widths))]
     biases = [normal(i + 5, o) for i, o in enumerate(widths[1:])]
     ws, bs = [to_device(w) for w in weights], [to_device(b) for b in biases]
     ys = [to_device(x), *(empty(rows, o) for o in widths[1:])]

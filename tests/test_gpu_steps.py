@@ -94,6 +94,11 @@ def test_a_masked_output() -> None:
     check_same(*both({"mask": mask}, output="masked_softmax"))
 
 
+def test_dropout_and_norms_draw_the_same_masks() -> None:
+    for norm in ("layer", "batch"):
+        check_same(*both({}, dropout=0.3, norm=norm), tolerance=1e-4)
+
+
 def test_a_step_is_one_graph_and_nothing_is_read_back_within_a_slice(device: Any, monkeypatch: Any) -> None:
     monkeypatch.setattr(steps, "SLICE", 1e9)  # an epoch is a slice, after the first
     net, x, y = build("cupy"), mlpx.asarray(X), mlpx.asarray(LABELS)

@@ -162,7 +162,7 @@ def _problem() -> tuple[Any, Any]:
 
 
 def _network() -> MLP:
-    return MLP([32, 64, 48, 4], activation="relu", output="softmax", seed=0)
+    return MLP([32, 64, 48, 4], activation="relu", output="softmax", dropout=0.1, seed=0)
 
 
 def _trained(backend: str | Backend) -> Any:

@@ -158,11 +158,49 @@ class GraphPlan:
 
     def _others(self, line: int, row: PlanRow, n: int) -> tuple[Launches, Launches]:
         """Return the launches of a layer that is not dense, forward and backward."""
-        room = self.rooms[line]
         x, dx = self._input(line, n)
-        y, d = room["y"][:n], room["d"][:n]
+        y, d = self.rooms[line]["y"][:n], self.rooms[line]["d"][:n]
+        if row.op in ("layer_norm", "batch_norm"):
+            return self._norm(line, row, x, y, d, dx)
+        back = None
         if row.op == "activation":
             k = kernels("dense", "cuda")
-            back = k.activation_grad_bias_grad(d, x if CODES[row.kind] in SAVES_INPUT else y, dx, None, row.kind)
-            return [k.bias_activate(x, None, y, None, row.kind)], [back] if dx is not None else []
-        raise Unsupported(f"{row.op} runs layer by layer in training on a GPU")
+            ahead = k.bias_activate(x, None, y, None, row.kind)
+            if dx is not None:
+                saved = x if CODES[row.kind] in SAVES_INPUT else y
+                back = k.activation_grad_bias_grad(d, saved, dx, None, row.kind)
+        elif row.op == "dropout":
+            k = kernels("dropout", "cuda")
+            options = {"p": row.real, "seed": self.seed, "layer": row.number, "clock": self.clock}
+            ahead = k.drop(x, y, **options)
+            if dx is not None:
+                back = k.drop(d, dx, **options)
+        else:
+            k = kernels("softmax", "cuda")
+            ahead = k.forward(k.PLAIN, x, None, y)
+            if dx is not None:
+                back = k.backward(k.PLAIN, d, y, None, dx)
+        return [ahead], [] if back is None else [back]
+
+    def _norm(
+        self, line: int, row: PlanRow, x: Array, y: Array, d: Array, dx: Array | None
+    ) -> tuple[Launches, Launches]:
+        """Return the launches of a norm; gain and shift learn whether or not anybody wants ``dx``."""
+        k, eps = kernels("norm", "cuda"), row.real
+        gain, shift = row.weight, row.bias
+        assert gain is not None and shift is not None  # noqa: S101, PT018
+        by_row = row.op == "layer_norm"
+        mean, var = (
+            self.rooms[line][name][: x.shape[0]] if by_row else self.rooms[line][name] for name in ("mean", "var")
+        )
+        back = [k.gain_grad(d, x, mean, var, gain.grad, shift.grad, eps, of_rows=by_row)]
+        if by_row:
+            if dx is not None:
+                back.append(k.normalise_rows_grad(d, x, gain.value, mean, var, dx, eps))
+            return [k.normalise_rows(x, gain.value, shift.value, y, mean, var, eps)], back
+        assert row.mean is not None and row.var is not None  # noqa: S101, PT018
+        running = {"running": (row.mean.value, row.var.value), "momentum": row.momentum}
+        if dx is not None:
+            back.append(k.normalise_columns_grad(d, x, gain.value, mean, var, gain.grad, shift.grad, dx, eps))
+        ahead = k.normalise_columns(x, gain.value, shift.value, mean, var, y, eps)
+        return [k.statistics(x, mean, var, **running), ahead], back

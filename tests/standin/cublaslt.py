@@ -14,8 +14,8 @@ import numpy as np
 from standin.device import Memory, StandInError, device, live
 from standin.streams import current, with_pointer
 
-DTYPES = {0: np.dtype(np.float32), 1: np.dtype(np.float64)}
-"""cudaDataType_t."""
+DTYPES = {0: np.dtype(np.float32), 1: np.dtype(np.float64), 14: np.dtype(np.uint16)}
+"""cudaDataType_t; NumPy has no bfloat16, so its bits stand for it."""
 COMPUTE = {68: np.float32, 77: np.float32, 70: np.float64}
 """cublasComputeType_t: 32F, 32F_FAST_TF32, 64F."""
 TF32 = 77
@@ -57,6 +57,10 @@ class MatmulPreferenceAttribute(IntEnum):
     """cublasLtMatmulPreferenceAttributes_t."""
 
     MAX_WORKSPACE_BYTES = 1
+    MIN_ALIGNMENT_A_BYTES = 5
+    MIN_ALIGNMENT_B_BYTES = 6
+    MIN_ALIGNMENT_C_BYTES = 7
+    MIN_ALIGNMENT_D_BYTES = 8
 
 
 class cuBLASLtError(Exception):
@@ -82,6 +86,11 @@ def create() -> int:
 def get_matmul_desc_attribute_dtype(attribute: int) -> type:
     """Return the NumPy type of an attribute."""
     return _ATTRIBUTE_DTYPES.get(MatmulDescAttribute(attribute).name, np.int64)
+
+
+def get_matmul_preference_attribute_dtype(attribute: int) -> type:
+    """Return the NumPy type of an attribute."""
+    return np.uint64 if attribute == MatmulPreferenceAttribute.MAX_WORKSPACE_BYTES else np.uint32
 
 
 def matmul_desc_create(compute_type: int, scale_type: int) -> int:
@@ -181,12 +190,23 @@ def rounded_to_tf32(x: Any) -> Any:
     return ((x.view(np.uint32) + 0x1000) & 0xFFFFE000).view(np.float32)
 
 
+def _reals(x: Any) -> Any:
+    """Return what bits of bfloat16 stand for; reals as they are."""
+    return (x.astype(np.uint32) << 16).view(np.float32) if x.dtype == np.uint16 else x
+
+
+def rounded_to_bf16(x: Any) -> Any:
+    """Return the bits of finite float32 numbers rounded to bfloat16, ties to even."""
+    bits = np.ascontiguousarray(x, np.float32).view(np.uint32)
+    return ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(np.uint16)
+
+
 def matmul(
     handle: int, description: int, alpha: int, a: int, a_layout: int, b: int, b_layout: int, beta: int, c: int,
     c_layout: int, d: int, d_layout: int, algorithm: int, workspace: int, workspace_bytes: int, stream: int,
 ) -> None:  # fmt: skip
     """Launch ``D = epilogue(alpha op(A) op(B))`` on a stream."""
-    m, n, k = _sizes(description, a_layout, b_layout, d_layout)
+    m, n, _ = _sizes(description, a_layout, b_layout, d_layout)
     found = _objects[description]
     epilogue = Epilogue(found["EPILOGUE"])
     one = np.frombuffer(
@@ -217,9 +237,10 @@ def matmul(
     tf32 = found["compute"] == TF32
 
     def work() -> None:
-        left, right = (np.ascontiguousarray(x) for x in (op_a, op_b))
+        left, right = (_reals(np.ascontiguousarray(x)) for x in (op_a, op_b))
         z = rounded_to_tf32(left) @ rounded_to_tf32(right) if tf32 else left @ right
-        d_[...] = _epilogue(epilogue, z, op_a, op_b, bias, aux)
+        result = _epilogue(epilogue, z, op_a, op_b, bias, aux)
+        d_[...] = rounded_to_bf16(result) if d_.dtype == np.uint16 else result
 
     stream_object = current() if current().ptr == stream else with_pointer(stream)
     stream_object.run(work, reads, writes)
@@ -274,12 +295,10 @@ def _gelu_slope(z: Any) -> Any:
 
 def modules() -> dict[str, types.ModuleType]:
     """Return nvmath and its bindings by name."""
-    names = {
-        name: value
-        for name, value in globals().items()
-        if name.split("_")[0] in ("create", "get", "matmul", "matrix") or name in
-        ("Epilogue", "MatmulDescAttribute", "MatmulPreferenceAttribute", "MatmulHeuristicResult", "cuBLASLtError", "destroy")
-    }  # fmt: skip
+    kinds = ("create", "get", "matmul", "matrix")
+    others = ("Epilogue", "MatmulDescAttribute", "MatmulPreferenceAttribute", "MatmulHeuristicResult", "cuBLASLtError")
+    chosen = {name for name in globals() if name.split("_")[0] in kinds} | {*others, "destroy"}
+    names = {name: globals()[name] for name in chosen}
     names |= {f"{kind}_destroy": destroy for kind in ("matmul_desc", "matrix_layout", "matmul_preference")}
     lt = types.ModuleType("nvmath.bindings.cublasLt")
     lt.__dict__.update(names)
