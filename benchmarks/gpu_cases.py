@@ -36,11 +36,9 @@ def _op(name: str, op: str, n: int, c: int, *stages: Stage) -> GpuCase:
 
 
 def _dense(n: int, i: int, o: int) -> GpuCase:
-    def make() -> Any:
-        x, w, b = samples.normal(n, i), samples.normal(o, i) / i**0.5, samples.normal(o)
-        return "dense", (x, w.astype(x.dtype), b), {"activation": "relu"}
-
-    return GpuCase(f"dense relu {n}x{i}x{o}", "op", roofline.dense(n, i, o), make)
+    return GpuCase(
+        f"dense relu {n}x{i}x{o}", "op", roofline.dense(n, i, o), lambda: ("dense", *samples.dense("dense", n, i, o))
+    )
 
 
 def cases() -> Iterator[GpuCase]:

@@ -64,12 +64,17 @@ def _activation(op: str, n: int, c: int, dtype: str) -> Call:
     return (x,) if op == "activation" else (normal(n, c, dtype=dtype, seed=1), np.tanh(x)), {"kind": "tanh"}
 
 
-def _dense(op: str, n: int, c: int, dtype: str) -> Call:
-    x, w, b = normal(n, c, dtype=dtype), normal(c, c, dtype=dtype) * c**-0.5, normal(c, dtype=dtype)
+def dense(op: str, n: int, i: int, o: int, dtype: str = "float32") -> Call:
+    """Return arguments of a dense layer's op for ``n`` rows, ``i`` inputs and ``o`` outputs, with ReLU."""
+    x, w, b = normal(n, i, dtype=dtype), normal(o, i, dtype=dtype) * i**-0.5, normal(o, dtype=dtype)
     w = w.astype(dtype)
-    y, dy = np.maximum(x @ w.T + b, 0), normal(n, c, dtype=dtype, seed=1)
+    y, dy = np.maximum(x @ w.T + b, 0), normal(n, o, dtype=dtype, seed=1)
     args = {"dense": (x, w, b), "dense_grad": (dy, x, w, y), "dense_grad_rows": (dy, x, y)}[op]
     return args, {"activation": "relu"}
+
+
+def _square(op: str, n: int, c: int, dtype: str) -> Call:
+    return dense(op, n, c, c, dtype)
 
 
 def _dropout(op: str, n: int, c: int, dtype: str) -> Call:
@@ -125,7 +130,7 @@ FAMILIES: tuple[tuple[tuple[str, ...], Callable[[str, int, int, str], Call]], ..
         _softmax,
     ),
     (("activation", "activation_grad"), _activation),
-    (("dense", "dense_grad", "dense_grad_rows"), _dense),
+    (("dense", "dense_grad", "dense_grad_rows"), _square),
     (("dropout",), _dropout),
     (
         (
