@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -248,3 +249,17 @@ def test_precisions_that_cannot_be() -> None:
     with pytest.raises(ValueError, match="dtype float32; this one is float64"):
         build("cupy", dtype="float64").fit(X, LABELS, precision="bf16")
     build("numpy").fit(X, LABELS, precision="bf16", epochs=1, progress=False)  # a CPU rounds nothing
+
+
+def test_without_a_compiler_plain_cupy_trains_and_says_so(device: Any) -> None:
+    device.failures = replace(device.failures, compiler=True)
+    from mlpx_kernels.cuda import compile as cuda_compile
+
+    cuda_compile._compiled.cache_clear()
+    net = build("cupy")
+    with pytest.warns(RuntimeWarning, match="CUDA kernels do not compile here.*libnvrtc") as told:
+        history = net.fit(X, LABELS, epochs=2, batch_size=16, progress=False)
+    assert len({str(w.message) for w in told}) == 1
+    assert "does not compile here" in net.plan_declined
+    plain = build("numpy").fit(X, LABELS, epochs=2, batch_size=16, progress=False)
+    np.testing.assert_allclose(history.loss, plain.loss, rtol=1e-4)

@@ -1,9 +1,12 @@
 """Compile CUDA sources on first use, one instance of one kernel at a time, so that nobody waits for the others."""
 
 import re
+import warnings
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+from mlpx_kernels import Unsupported
 
 FOLDER = Path(__file__).parent
 OPTIONS = ("-std=c++17",)
@@ -61,6 +64,23 @@ class Kernel:
 
 
 @cache
+def _compiled(family: str, name: str) -> Kernel | str:
+    """Return a kernel, or what is wrong with it here; tried once."""
+    try:
+        return Kernel(family, name)
+    except ImportError:
+        raise
+    except Exception as error:  # a missing NVRTC, a header, a driver too old: the references work without any
+        problem = f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
+        warnings.warn(
+            f"mlpx: CUDA kernels do not compile here, so plain CuPy runs in their place ({problem}). `mlpx doctor` "
+            "shows which.",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+        return f"{name} does not compile here: {problem}"
+
+
 def kernel(family: str, name: str) -> Kernel:
     """Return a kernel of ``<family>.cu``, compiled on the first call.
 
@@ -68,8 +88,13 @@ def kernel(family: str, name: str) -> Kernel:
     ------
     ImportError
         Without CuPy.
+    Unsupported
+        If it does not compile or load here; a warning has said so.
     """
-    return Kernel(family, name)
+    found = _compiled(family, name)
+    if isinstance(found, str):
+        raise Unsupported(found)
+    return found
 
 
 def _dimensions(size: int | tuple[int, ...]) -> tuple[int, ...]:
