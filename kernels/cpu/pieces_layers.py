@@ -7,7 +7,6 @@ import numpy as np
 from mlpx_kernels.activations import SAVES_INPUT
 from mlpx_kernels.cpu import batch_norm, layer_norm
 from mlpx_kernels.cpu.activation import IDENTITY, apply, apply_grad
-from mlpx_kernels.cpu.blas import product_nn, product_nt, product_tn
 from mlpx_kernels.cpu.compile import inlined
 from mlpx_kernels.cpu.dense import epilogue
 from mlpx_kernels.cpu.dropout import LANES, dropout_factors, multiply_kept
@@ -42,19 +41,21 @@ from mlpx_kernels.cpu.job import (
     view,
     work_of,
 )
+from mlpx_kernels.cpu.product import NN, NT, TN, product, register
 from mlpx_kernels.cpu.softmax import masked_softmax_rows, softmax_grad_rows, softmax_rows
 
 
 @cache
 def dense_forward(kind, dtype):
     """Product, bias and activation."""
+    register(dtype)
     real, separate = real_of(dtype), kind in SAVES_INPUT
 
     @piece
     def run(row, reals, job, frame, a, b):
         n, i, o = b - a, row[N_IN], row[N_OUT]
         z, y = work_of(job, row[Z], o, a, b, real), work_of(job, row[Y], o, a, b, real)
-        product_nt(work_of(job, row[X], i, a, b, real), view(job[PARAMS], row[W], o * i, real), z, n, o, i, i, i, o)
+        product(NT, work_of(job, row[X], i, a, b, real), view(job[PARAMS], row[W], o * i, real), z, n, o, i, i, i, o)
         bias = view(job[PARAMS], row[B], o if row[B] >= 0 else 0, real)
         if separate:
             epilogue(kind, z, bias, y, n, o)
@@ -68,6 +69,7 @@ def dense_forward(kind, dtype):
 @cache
 def dense_backward(kind, dtype):
     """The gradient for the pre-activation, in place of the one for the output; then the one for the input."""
+    register(dtype)
     real = real_of(dtype)
 
     @piece
@@ -79,7 +81,7 @@ def dense_backward(kind, dtype):
                 d[k] = apply_grad(kind, d[k], saved[k])
         if row[DX] >= 0:
             w = view(job[PARAMS], row[W], o * i, real)
-            product_nn(d, w, work_of(job, row[DX], i, a, b, real), n, i, o, o, i, i)
+            product(NN, d, w, work_of(job, row[DX], i, a, b, real), n, i, o, o, i, i)
         return 0.0
 
     return run
@@ -88,6 +90,7 @@ def dense_backward(kind, dtype):
 @cache
 def dense_weights(dtype):
     """The gradients of output rows a to b, over the whole batch."""
+    register(dtype)
     real = real_of(dtype)
 
     @piece
@@ -95,7 +98,7 @@ def dense_weights(dtype):
         n, i, o = frame[ROWS], row[N_IN], row[N_OUT]
         d = view(job[WORK], row[D], n * o, real)
         w = view(job[GRADS], row[W] + a * i, (b - a) * i, real)
-        product_tn(d[a:], view(job[WORK], row[X], n * i, real), w, b - a, i, n, o, i, i)
+        product(TN, d[a:], view(job[WORK], row[X], n * i, real), w, b - a, i, n, o, i, i)
         if row[B] >= 0:
             column_sums(d, n, o, a, view(job[GRADS], row[B] + a, b - a, real))
         return 0.0

@@ -1,0 +1,292 @@
+"""Matrix products in tiles of vector registers, where they beat the BLAS.
+
+A tile of the result, some rows by some vectors, stays in registers over the whole sum; each step adds the products of
+a number of every row of ``a`` and vectors from a row of ``b``. Nothing is packed but a ``b`` that comes transposed. A
+BLAS packs both operands and chooses its way per call; at the sizes of a batch through a layer that costs it 10 to 40 %.
+Every sum runs in the order of k, whatever the tile, so results do not depend on where rows are cut.
+"""
+
+import os
+from functools import cache
+
+import llvmlite.binding
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from mlpx_kernels.cpu.blas import LIBRARY, product_nn, product_nt, product_tn
+from mlpx_kernels.cpu.compile import cached_callback, inlined
+from mlpx_kernels.cpu.job import size_of, view
+
+_FEATURES = llvmlite.binding.get_host_cpu_features()
+VECTOR_BYTES = 64 if _FEATURES.get("avx512f") else 32 if _FEATURES.get("avx") else 16
+MANY_REGISTERS = VECTOR_BYTES == 64 or not (_FEATURES.get("sse2") or _FEATURES.get("avx"))
+"""Whether there are 32 vector registers, as AVX-512 and ARM have, or 16."""
+ROWS, VECTORS = (8 if MANY_REGISTERS else 6), 2
+"""A tile: so many rows of the result by so many vectors; the other registers hold operands."""
+BLAS_IS_QUICK = 1 << 17
+"""Multiplications up to which OpenBLAS has a quicker way of its own, which wins over tiles that are not filled."""
+
+
+def _vector(context, real):
+    value = context.get_value_type(real)
+    return ir.VectorType(value, VECTOR_BYTES * 8 // real.bitwidth)
+
+
+def _splat(builder, kind, value):
+    undefined = ir.Constant(kind, ir.Undefined)
+    i32 = ir.IntType(32)
+    first = builder.insert_element(undefined, value, ir.Constant(i32, 0))
+    return builder.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(i32, kind.count), [0] * kind.count))
+
+
+def _first(builder, lanes, n):
+    """Return the mask of the first ``n`` (an int64) lanes."""
+    kind = ir.VectorType(ir.IntType(32), lanes)
+    return builder.icmp_signed(
+        "<", ir.Constant(kind, list(range(lanes))), _splat(builder, kind, builder.trunc(n, kind.element))
+    )
+
+
+def _access(builder, kind, bytes_, place, mask, value=None):
+    """Load a vector from a place, or store ``value`` there; with a mask only its lanes (others load as 0)."""
+    pointer = builder.inttoptr(place, kind.as_pointer())
+    if mask is None:
+        return builder.load(pointer, align=bytes_) if value is None else builder.store(value, pointer, align=bytes_)
+    align, suffix = ir.Constant(ir.IntType(32), bytes_), f"v{kind.count}f{8 * bytes_}.p0"
+    if value is None:
+        args, result, what = [pointer, align, mask, ir.Constant(kind, None)], kind, "load"
+    else:
+        args, result, what = [value, pointer, align, mask], ir.VoidType(), "store"
+    function = cgutils.get_or_insert_function(
+        builder.module, ir.FunctionType(result, [x.type for x in args]), f"llvm.masked.{what}.{suffix}"
+    )
+    return builder.call(function, args)
+
+
+def _tile(rows, vectors, masked):
+    """Return the intrinsic that computes a tile of ``rows`` by ``vectors``, the last of which may be cut short."""
+
+    @intrinsic
+    def tile(typingctx, real, a, a_row, a_k, b, ldb, c, ldc, k, n):
+        dtype = real.instance_type
+        bytes_ = dtype.bitwidth // 8
+        i64 = ir.IntType(64)
+
+        def codegen(context, builder, signature, args):
+            kind = _vector(context, dtype)
+            a, a_row, a_k, b, ldb, c, ldc, k, n = args[1:]
+            size = ir.Constant(i64, bytes_)
+            a_row, a_k, ldb, ldc = (builder.mul(stride, size) for stride in (a_row, a_k, ldb, ldc))
+            mask = _first(builder, kind.count, n) if masked else None
+            across = [ir.Constant(i64, v * VECTOR_BYTES) for v in range(vectors)]
+            starts = [builder.add(a, builder.mul(a_row, ir.Constant(i64, r))) for r in range(rows)]
+            sums = [[cgutils.alloca_once_value(builder, ir.Constant(kind, None)) for _ in across] for _ in range(rows)]
+            for row in sums:
+                for place in row:
+                    builder.store(ir.Constant(kind, None), place)
+            with cgutils.for_range(builder, k) as loop:
+                here = builder.add(b, builder.mul(loop.index, ldb))
+                factors = [_access(builder, kind, bytes_, builder.add(here, v), mask) for v in across]
+                along = builder.mul(loop.index, a_k)
+                for r in range(rows):
+                    scalar = builder.inttoptr(builder.add(starts[r], along), kind.element.as_pointer())
+                    number = _splat(builder, kind, builder.load(scalar))
+                    for place, factor in zip(sums[r], factors, strict=True):
+                        product = builder.fmul(number, factor, flags=("contract",))
+                        builder.store(builder.fadd(builder.load(place), product, flags=("contract",)), place)
+            for r in range(rows):
+                out = builder.add(c, builder.mul(ldc, ir.Constant(i64, r)))
+                for place, v in zip(sums[r], across, strict=True):
+                    _access(builder, kind, bytes_, builder.add(out, v), mask, builder.load(place))
+            return context.get_dummy_value()
+
+        return types.void(real, *(types.int64,) * 9), codegen
+
+    return tile
+
+
+_FULL, _CUT = _tile(ROWS, VECTORS, False), _tile(ROWS, 1, True)
+_ROW_FULL, _ROW_CUT = _tile(1, VECTORS, False), _tile(1, 1, True)
+
+
+@intrinsic
+def _transpose(typingctx, real, source, stride, last, n, target, target_stride):
+    """Write a square block of a matrix transposed: ``lanes`` rows, of ``n`` columns that are looked at.
+
+    Rows beyond number ``last`` repeat it. The off-diagonal halves change places, then those of the halves, and so on.
+    """
+    dtype = real.instance_type
+    bytes_ = dtype.bitwidth // 8
+    i64, i32 = ir.IntType(64), ir.IntType(32)
+
+    def codegen(context, builder, signature, args):
+        kind = _vector(context, dtype)
+        lanes = kind.count
+        source, stride, last, n, target, target_stride = args[1:]
+        mask = _first(builder, lanes, n)
+
+        def row(i):
+            number = ir.Constant(i64, i)
+            number = builder.select(builder.icmp_signed("<", number, last), number, last)
+            return builder.add(source, builder.mul(number, builder.mul(stride, ir.Constant(i64, bytes_))))
+
+        rows = [_access(builder, kind, bytes_, row(i), mask) for i in range(lanes)]
+        half = lanes // 2
+        while half:
+            low = ir.Constant(
+                ir.VectorType(i32, lanes), [j if not j & half else lanes + j - half for j in range(lanes)]
+            )
+            high = ir.Constant(
+                ir.VectorType(i32, lanes), [j + half if not j & half else lanes + j for j in range(lanes)]
+            )
+            for i in range(lanes):
+                if not i & half:
+                    a, b = rows[i], rows[i + half]
+                    rows[i], rows[i + half] = builder.shuffle_vector(a, b, low), builder.shuffle_vector(a, b, high)
+            half //= 2
+        step = builder.mul(target_stride, ir.Constant(i64, bytes_))
+        for i in range(lanes):
+            _access(builder, kind, bytes_, builder.add(target, builder.mul(step, ir.Constant(i64, i))), None, rows[i])
+        return context.get_dummy_value()
+
+    return types.void(real, *(types.int64,) * 6), codegen
+
+
+@inlined
+def multiply(real, a, a_row, a_k, b, ldb, b_tile, c, ldc, m, n, k):
+    """Write ``c (m, n) = a (m, k) @ b (k, n)``; addresses, and strides in elements; rows of b and c are contiguous.
+
+    Column j of b is found in tile ``j // wide`` of `VECTORS` vectors each; ``b_tile`` is the distance between tiles.
+    """
+    size = size_of(real)
+    lanes = VECTOR_BYTES // size
+    wide = VECTORS * lanes
+    few = m < ROWS
+    j = 0
+    while j < n:
+        full = j + wide <= n
+        bj, cj = b + (j // wide * b_tile + j % wide) * size, c + j * size
+        r = 0
+        while r < m:
+            r = r if few else min(r, m - ROWS)  # the last tile takes some rows again, rather than few at a time
+            ar, cr = a + r * a_row * size, cj + r * ldc * size
+            if full and not few:
+                _FULL(real, ar, a_row, a_k, bj, ldb, cr, ldc, k, 0)
+            elif not few:
+                _CUT(real, ar, a_row, a_k, bj, ldb, cr, ldc, k, n - j)
+            elif full:
+                _ROW_FULL(real, ar, a_row, a_k, bj, ldb, cr, ldc, k, 0)
+            else:
+                _ROW_CUT(real, ar, a_row, a_k, bj, ldb, cr, ldc, k, n - j)
+            r += 1 if few else ROWS
+        j += wide if full else lanes
+
+
+NT, NN, TN = range(3)
+"""Forms of a product ``c (m, n)``: ``a (m, k) @ b (n, k).T``, ``a (m, k) @ b (k, n)`` and ``a (k, m).T @ b (k, n)``."""
+
+
+@inlined
+def fits_tiles(form, m, n, k, lanes):
+    """Return whether tiles are faster than the BLAS: their vectors must be filled, and packing must pay.
+
+    Where rows are those of a batch (all but TN) their number hardly counts: cutting a batch elsewhere should not turn
+    it over to the BLAS, whose sums run in another order.
+    """
+    if m < (2 * ROWS if form == NT else ROWS):
+        return False
+    filled = n / ((n + lanes - 1) // lanes * lanes)
+    if form == TN:
+        filled *= m / ((m + ROWS - 1) // ROWS * ROWS)
+    return filled >= 0.8 or (filled >= 0.6 and m * n * k >= BLAS_IS_QUICK)
+
+
+@cache
+def products(dtype):
+    """Return the compiled ``run(form, a, b, c, m, n, k, lda, ldb, ldc)`` of a dtype; addresses, strides in elements."""
+    real = np.dtype(dtype).type
+
+    @cached_callback(types.void(*(types.int64,) * 10))
+    def run(form, a, b, c, m, n, k, lda, ldb, ldc):
+        size = size_of(real)
+        lanes = VECTOR_BYTES // size
+        if not fits_tiles(form, m, n, k, lanes):
+            blas_product(real, form, a, b, c, m, n, k, lda, ldb, ldc)
+            return
+        wide = VECTORS * lanes
+        if form != NT:
+            a_row, a_k = (lda, 1) if form == NN else (1, lda)
+            multiply(real, a, a_row, a_k, b, ldb, wide, c, ldc, m, n, k)
+            return
+        tile = wide * ((k + lanes - 1) // lanes * lanes)
+        panel = np.empty((n + wide - 1) // wide * tile, real)
+        for j in range(0, n, lanes):
+            start = panel.ctypes.data + (j // wide * tile + j % wide) * size
+            for i in range(0, k, lanes):
+                _transpose(real, b + (j * ldb + i) * size, ldb, n - 1 - j, k - i, start + i * wide * size, wide)
+        multiply(real, a, lda, 1, panel.ctypes.data, wide, tile, c, ldc, m, n, k)
+
+    return run
+
+
+@cache
+def blas_products(dtype):
+    """Return a function as `products` gives, for processors or users that want nothing but the BLAS."""
+    real = np.dtype(dtype).type
+
+    @cached_callback(types.void(*(types.int64,) * 10))
+    def run(form, a, b, c, m, n, k, lda, ldb, ldc):
+        blas_product(real, form, a, b, c, m, n, k, lda, ldb, ldc)
+
+    return run
+
+
+@inlined
+def blas_product(real, form, a, b, c, m, n, k, lda, ldb, ldc):
+    """Compute a product by the BLAS."""
+    x, y, z = view(a, 0, 1, real), view(b, 0, 1, real), view(c, 0, 1, real)
+    if form == NT:
+        product_nt(x, y, z, m, n, k, lda, ldb, ldc)
+    elif form == NN:
+        product_nn(x, y, z, m, n, k, lda, ldb, ldc)
+    else:
+        product_tn(x, y, z, m, n, k, lda, ldb, ldc)
+
+
+IN_TILES = VECTOR_BYTES >= 32 and LIBRARY == "openblas" and os.environ.get("MLPX_BLAS", "auto") == "auto"
+"""Whether tiles may be taken: where they were measured, and unless a BLAS was asked for."""
+
+
+@cache
+def register(dtype):
+    """Name the products of a dtype for compiled code, which must be done before that is compiled or loaded."""
+    run = (products if IN_TILES else blas_products)(dtype)
+    llvmlite.binding.add_symbol(f"mlpx_product_{np.dtype(dtype)}", run.address)
+    return run
+
+
+@intrinsic
+def _named_product(typingctx, form, a, b, c, m, n, k, lda, ldb, ldc):
+    """Call the product registered for the dtype of the arrays."""
+    name = f"mlpx_product_{c.dtype}"
+
+    def codegen(context, builder, signature, args):
+        i64 = ir.IntType(64)
+        arrays = (
+            builder.ptrtoint(cgutils.create_struct_proxy(kind)(context, builder, value=value).data, i64)
+            for kind, value in zip(signature.args[1:4], args[1:4], strict=True)
+        )
+        function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(ir.VoidType(), [i64] * 10), name)
+        builder.call(function, [args[0], *arrays, *args[4:]])
+        return context.get_dummy_value()
+
+    return types.void(types.int64, a, b, c, *(types.int64,) * 6), codegen
+
+
+@inlined
+def product(form, a, b, c, m, n, k, lda, ldb, ldc):
+    """Write ``c (m, n)`` by tiles or the BLAS, whichever is faster; flat arrays that start at the first element."""
+    _named_product(form, a, b, c, m, n, k, lda, ldb, ldc)

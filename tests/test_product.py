@@ -1,0 +1,100 @@
+"""Products in tiles against NumPy's in float64, and what the plan relies on: strides, cuts, who is asked."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+pytest.importorskip("numba", reason="Numba is not installed: there is nothing compiled")
+
+from mlpx_kernels.cpu import product
+
+LANES = {np.float32: product.VECTOR_BYTES // 4, np.float64: product.VECTOR_BYTES // 8}
+SHAPES = [
+    (m, n, k)
+    for m in (1, 2, 7, 8, 9, 16, 17, 33)
+    for n in (1, 3, 8, 15, 16, 17, 31, 32, 33, 48, 65, 130)
+    for k in (0, 1, 5, 16, 17, 70)
+]
+GAP = 3
+"""Elements beside each row of a matrix that belong to somebody else."""
+
+
+def matrix(rows: int, columns: int, dtype: type, rng: np.random.Generator) -> np.ndarray:
+    """Return a matrix inside a wider one that is NaN around it."""
+    whole = np.full((rows + 1, columns + GAP), np.nan, dtype)
+    whole[:rows, :columns] = rng.standard_normal((rows, columns))
+    return whole
+
+
+def run(form: int, a: np.ndarray, b: np.ndarray, c: np.ndarray, m: int, n: int, k: int, compiled=product.products):
+    strides = (array.strides[0] // array.itemsize for array in (a, b, c))
+    compiled(c.dtype).ctypes(form, a.ctypes.data, b.ctypes.data, c.ctypes.data, m, n, k, *strides)
+
+
+def transposed(form: int, a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the operands of ``a @ b`` as a form wants them."""
+    return (a.T if form == product.TN else a), (b.T if form == product.NT else b)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("form", [product.NT, product.NN, product.TN])
+@pytest.mark.parametrize("compiled", [product.products, product.blas_products])
+def test_products_of_all_sizes(compiled, form: int, dtype: type) -> None:
+    rng = np.random.default_rng(0)
+    for m, n, k in SHAPES:
+        a = matrix(*((k, m) if form == product.TN else (m, k)), dtype, rng)
+        b = matrix(*((n, k) if form == product.NT else (k, n)), dtype, rng)
+        c = np.full((m + 1, n + GAP), 7, dtype)
+        run(form, a, b, c, m, n, k, compiled)
+        x, y = transposed(form, a[:-1, :-GAP].astype(np.float64), b[:-1, :-GAP].astype(np.float64))
+        allowed = 4 * np.finfo(dtype).eps * (np.abs(x) @ np.abs(y))
+        assert np.all(np.abs(c[:m, :n] - x @ y) <= allowed), (m, n, k)
+        assert np.all(c[m:] == 7), (m, n, k)
+        assert np.all(c[:, n:] == 7), (m, n, k)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_rows_are_the_same_wherever_they_are_cut(dtype: type) -> None:
+    rng = np.random.default_rng(0)
+    n, k = 4 * LANES[dtype], 40
+    a, b = rng.standard_normal((67, k)).astype(dtype), rng.standard_normal((n, k)).astype(dtype)
+    whole = np.zeros((67, n), dtype)
+    run(product.NT, a, b, whole, 67, n, k)
+    for cut in (16, 24, 35, 48):
+        parts = np.zeros((67, n), dtype)
+        run(product.NT, a[:cut], b, parts[:cut], cut, n, k)
+        run(product.NT, a[cut:], b, parts[cut:], 67 - cut, n, k)
+        assert np.array_equal(parts, whole), cut
+
+
+def test_nan_and_infinity_go_where_they_belong() -> None:
+    a, b = np.ones((24, 40), np.float32), np.ones((64, 40), np.float32)
+    a[3, 5], a[20, 0], b[50, 1] = np.nan, np.inf, -np.inf
+    c = np.zeros((24, 64), np.float32)
+    run(product.NT, a, b, c, 24, 64, 40)
+    with np.errstate(invalid="ignore"):
+        assert np.array_equal(c, a @ b.T, equal_nan=True)
+
+
+def test_tiles_are_asked_where_vectors_are_filled() -> None:
+    fits = product.fits_tiles.py_func
+    rows, lanes = product.ROWS, 16
+    assert fits(product.NT, 32, 128, 64, lanes)
+    assert fits(product.TN, 128, 64, 32, lanes)
+    assert not fits(product.NT, 1, 128, 64, lanes)  # packing would not pay
+    assert not fits(product.NN, rows - 1, 128, 64, lanes)
+    assert not fits(product.NT, 32, 10, 128, lanes)
+    assert fits(product.NT, 512, 10, 128, lanes)  # the BLAS is slow there
+
+
+@pytest.mark.parametrize(("asked", "tiles"), [("auto", product.IN_TILES), ("openblas", False)])
+def test_a_blas_that_is_asked_for_is_taken(asked: str, tiles: bool) -> None:
+    code = "from mlpx_kernels.cpu import product; print(product.IN_TILES)"
+    environment = os.environ | {"MLPX_BLAS": asked}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.stdout.strip() == str(tiles), done.stderr
