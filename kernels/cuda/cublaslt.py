@@ -16,7 +16,9 @@ cublasLtEpilogue_t.
 """
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
+from weakref import finalize
 
 import numpy as np
 
@@ -47,6 +49,20 @@ def aux_layout(kind: str, rows: int, width: int) -> tuple[int, int]:
     return ld, ld * rows * 4
 
 
+@cache
+def _handle(device: int) -> int:
+    """Return the handle of a device, which lives as long as the process: cuBLASLt keeps its own caches by it."""
+    from nvmath.bindings import cublasLt
+
+    return int(cublasLt.create())
+
+
+def _destroy(lt: Any, description: int, layouts: Sequence[int]) -> None:
+    lt.matmul_desc_destroy(description)
+    for layout in layouts:
+        lt.matrix_layout_destroy(layout)
+
+
 class LtProducts:
     """cuBLASLt with one plan per product.
 
@@ -67,9 +83,10 @@ class LtProducts:
             raise Unsupported(f"nvmath-python cannot be imported: {error}") from error
         self.lt, self.tf32 = cublasLt, tf32
         try:
-            self.handle = int(cublasLt.create())  # never destroyed: cuBLASLt keeps its own caches by it
+            self.handle = _handle(cupy.cuda.Device().id)
         except Exception as error:  # a library or driver that does not fit
             raise Unsupported(f"cuBLASLt does not start: {type(error).__name__}: {error}") from error
+        # Our own: two fits that run at once on two streams must not share it.
         self.workspace = cupy.empty(WORKSPACE, np.uint8)
 
     def forward(self, x: Any, w: Any, y: Any, *, bias: Any = None, kind: str = "identity", aux: Any = None) -> Launch:
@@ -149,6 +166,7 @@ class LtProducts:
                 cupy.cuda.get_current_stream().ptr,
             )
 
+        finalize(launch, _destroy, lt, description, layouts).atexit = False  # the library may be gone by then
         return launch
 
     def _algorithm(self, description: int, layouts: list[int], arrays: Sequence[Any]) -> Any:
