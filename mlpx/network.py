@@ -7,13 +7,12 @@ from mlpx.backend import FLOATS, Backend, as_float_array, current_backend
 from mlpx.batch import BLOCK, GPU_BLOCK, blocks, lone, without_padding
 from mlpx.batch import Batch as Batch
 from mlpx.errors import check_count, unknown
+from mlpx.gpu_predict import AnyPredictor, predictor_for
 from mlpx.host_rows import HostRows
 from mlpx.layers import INFERENCE, Backprop, Context, Layer, MaskedSoftmax, bind, owners
 from mlpx.losses import Loss, default_for, find
 from mlpx.op import fused_mode
-from mlpx.plan import Predictor
 from mlpx.typing import Array, ArrayLike, Shape
-from mlpx_kernels import Unsupported
 
 
 class Network:
@@ -64,7 +63,7 @@ class Network:
         self.n_in, self.n_out = _sizes(self.layers)
         self.buffers = bind(self.layers, seed=seed, dtype=dtype, backend=self.backend)
         self.plan_declined = ""
-        self._predictors: dict[int, Predictor | None] = {}  # by the number of layers they go through
+        self._predictors: dict[int, AnyPredictor | None] = {}  # by the number of layers they go through
         owners.update((id(layer), self) for layer in everything)
 
     @property
@@ -104,20 +103,16 @@ class Network:
             for name, p in (layer.parameters | layer.statistics).items()
         }
 
-    def predictor(self, *, to_the_loss: bool = False) -> Predictor | None:
+    def predictor(self, *, to_the_loss: bool = False) -> AnyPredictor | None:
         """Return the compiled prediction, or only what the loss is computed from; made on first use.
 
         None where the network or the machine does not allow it.
         """
-        if fused_mode() == "off" or self.backend.name != "numpy":
+        if fused_mode() == "off":
             return None
         layers = self.body() if to_the_loss else self.layers
         if len(layers) not in self._predictors:
-            try:
-                made: Predictor | None = Predictor(layers, self.n_in, self.buffers, self.dtype)
-            except Unsupported:
-                made = None
-            self._predictors[len(layers)] = made
+            self._predictors[len(layers)] = predictor_for(layers, self.n_in, self.buffers, self.dtype)
         return self._predictors[len(layers)]
 
     # --- passes -----------------------------------------------------------------------------------------------
@@ -221,7 +216,7 @@ class Network:
     def evaluate(self, batch: Batch) -> tuple[float, Array]:
         """Return the loss of a checked batch, and what it was computed from (logits where the loss is fused)."""
         compiled = self.predictor(to_the_loss=True)
-        if compiled is not None and batch.valid is None:
+        if compiled is not None and batch.valid is None and not isinstance(batch.x, HostRows):
             z = compiled.of_any_shape(batch.x, batch.mask if compiled.masked else None)
             return float(self._loss_of(z, batch)[0]), z
         parts = []

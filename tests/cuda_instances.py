@@ -68,6 +68,8 @@ INSTANCES: dict[str, tuple[str, ...]] = {
             for kernel, real in product(("batch_statistics", "batch_normalise", "batch_norm_dx"), REALS)
         ),
     ),
+    "network": tuple(f"network<{real}>" for real in REALS),
+    "network_tensor": ("network_tensor<Tf32>", "network_tensor<Bf16>"),
     "product": tuple(
         f"product<{factors}, {result}, {transposed}>"
         for factors, result in (*zip(STORED, STORED, strict=True), (BF16, "float"))

@@ -9,7 +9,7 @@
 #ifdef MLPX_EMULATION
 #include "cuda_on_cpu.h"
 #else
-#define SHARED_BYTES(name) extern __shared__ __align__(16) unsigned char name[]
+#define SHARED_BYTES(name) extern __shared__ __align__(128) unsigned char name[]
 #endif
 
 #ifndef INFINITY  // NVRTC does not define it

@@ -9,7 +9,7 @@ __device__ __forceinline__ u64 step_of(const Clock* clock, i64 step) {
 }
 
 template <typename T> __device__ __forceinline__ T dropped(T x, u32 word, u64 threshold, Acc<T> scale) {
-    return word < threshold ? T(0) : T(Acc<T>(x) * scale);  // exactly 0, even for NaN
+    return T(word < threshold ? Acc<T>(0) : Acc<T>(x) * scale);  // exactly 0, even for NaN
 }
 
 // Four elements, those of one counter, at a time. The step is that of the clock, or `step` without one; y may be x.
@@ -17,7 +17,7 @@ template <typename T>
 __global__ void __launch_bounds__(DROPOUT_THREADS, 8) dropout(
     const T* x, T* y, i64 n, u64 threshold, double scale, u64 seed, i64 step, u32 layer, const Clock* clock
 ) {
-    struct alignas(16) Four { T at[4]; };
+    struct alignas(sizeof(T) < 4 ? 8 : 16) Four { T at[4]; };
     const u64 number = step_of(clock, step);
     const bool aligned = aligned16(x) && aligned16(y);
     const i64 first = (i64)blockIdx.x * DROPOUT_THREADS + threadIdx.x, many = (i64)gridDim.x * DROPOUT_THREADS;
