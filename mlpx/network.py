@@ -7,7 +7,7 @@ from mlpx.backend import FLOATS, Backend, as_float_array, current_backend
 from mlpx.batch import BLOCK, GPU_BLOCK, blocks, lone, without_padding
 from mlpx.batch import Batch as Batch
 from mlpx.errors import check_count, unknown
-from mlpx.gpu_predict import AnyPredictor, predictor_for
+from mlpx.gpu.predict import AnyPredictor, predictor_for
 from mlpx.host_rows import HostRows
 from mlpx.layers import INFERENCE, Backprop, Context, Layer, MaskedSoftmax, bind, owners
 from mlpx.losses import Loss, default_for, find

@@ -13,7 +13,7 @@ from standin.install import to_device
 
 import mlpx
 from mlpx import layers
-from mlpx.gpu_predict import GpuPredictor
+from mlpx.gpu.predict import GpuPredictor
 from mlpx.op import using_fused
 from mlpx.ops.activation import NAMES
 from mlpx_kernels import Unsupported

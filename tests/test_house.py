@@ -25,7 +25,7 @@ FLOORS = [
     ["mlpx.op"],
     ["mlpx.ops"],
     ["mlpx.initializers", "mlpx.layers"],
-    ["mlpx.losses", "mlpx.plan", "mlpx.gpu_predict", "mlpx.batch", "mlpx.host_rows"],
+    ["mlpx.losses", "mlpx.plan", "mlpx.gpu.predict", "mlpx.batch", "mlpx.host_rows"],
     ["mlpx.network"],
     [
         "mlpx.history", "mlpx.callbacks", "mlpx.schedules", "mlpx.optimizers", "mlpx.fullbatch", "mlpx.divergence",
