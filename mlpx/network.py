@@ -150,7 +150,7 @@ class Network:
         single = x.ndim == 1
         x, mask = (x[None, :], lone(mask)) if single else (x, mask)
         given = self._masks(x.shape, mask, valid)
-        if compiled is not None and valid is None:
+        if compiled is not None and valid is None and not isinstance(x, HostRows):
             y = compiled.of_any_shape(x, given[0] if compiled.masked else None)
             return y[0] if single else y
         xp = self.backend.xp
