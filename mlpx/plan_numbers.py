@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from mlpx.losses import BinaryCrossEntropy, CrossEntropy, Huber, Quantile
+from mlpx.losses import BinaryCrossEntropy, CrossEntropy, Quantile
 from mlpx.network import Network
 from mlpx.optimizers import Optimizer
 from mlpx.typing import Array
@@ -22,10 +22,14 @@ LOSSES = (
     "poisson",
 )
 """In the order of their codes in the kernels."""
+ON_A_CPU = ("gamma", "hinge", "binary_focal", "focal")
+"""Those that come after them in the kernels of the CPU."""
 
 
-def of_loss(net: Network) -> tuple[int, Array, float]:
+def of_loss(net: Network, known: tuple[str, ...] = LOSSES) -> tuple[int, Array, float]:
     """Return the loss's code, its weights or levels per output (of size 0 where it has none), and its option.
+
+    ``known`` lists the losses of a plan, in the order of their codes.
 
     Raises
     ------
@@ -33,7 +37,7 @@ def of_loss(net: Network) -> tuple[int, Array, float]:
         If no plan has this loss.
     """
     loss = net.loss
-    if loss.name not in LOSSES:
+    if loss.name not in known:
         raise Unsupported(f"the loss {loss.name} runs layer by layer")
     values: Any = ()
     if isinstance(loss, CrossEntropy):
@@ -42,8 +46,9 @@ def of_loss(net: Network) -> tuple[int, Array, float]:
         values = loss.pos_weight or ()
     elif isinstance(loss, Quantile):
         values = loss.q
-    option = loss.delta if isinstance(loss, Huber) else getattr(loss, "label_smoothing", 0.0)
-    return LOSSES.index(loss.name), np.array(values, net.dtype), option
+    options = [getattr(loss, name) for name in ("delta", "label_smoothing", "focus") if hasattr(loss, name)]
+    option = options[0] if options else 0.0
+    return known.index(loss.name), np.array(values, net.dtype), option
 
 
 def of_update(optimizer: Optimizer) -> tuple[int, Array]:

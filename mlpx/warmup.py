@@ -6,7 +6,18 @@ import numpy as np
 
 from mlpx import ops
 from mlpx.layers import Activation, BatchNorm, Dense, Dropout, LayerNorm
-from mlpx.losses import BinaryCrossEntropy, CrossEntropy, Huber, Loss, Poisson, Quantile
+from mlpx.losses import (
+    BinaryCrossEntropy,
+    BinaryFocal,
+    CrossEntropy,
+    Focal,
+    Gamma,
+    Hinge,
+    Huber,
+    Loss,
+    Poisson,
+    Quantile,
+)
 from mlpx.losses import find as find_loss
 from mlpx.mlp import MLP
 from mlpx.model import Sequential
@@ -45,7 +56,9 @@ def _networks(dtype: str) -> list:  # type: ignore[type-arg]
     values = X[:, :3]
 
     def with_loss(loss: Loss, output: str) -> object:
-        y = (values > 0) if output in ("sigmoid", "exp") else values
+        y: np.ndarray = values
+        if output in ("sigmoid", "exp") or loss == Hinge():
+            y = (values > 0) + (0.5 if output == "exp" else 0.0)
         return lambda dtype: _fit(MLP([4, 5, 3], output=output, loss=loss, dtype=dtype), y)
 
     jobs: list = [  # type: ignore[type-arg]
@@ -61,6 +74,10 @@ def _networks(dtype: str) -> list:  # type: ignore[type-arg]
         with_loss(Quantile((0.1, 0.5, 0.9)), "linear"),
         with_loss(BinaryCrossEntropy(), "sigmoid"),
         with_loss(Poisson(), "exp"),
+        with_loss(Gamma(), "exp"),
+        with_loss(Hinge(), "linear"),
+        with_loss(BinaryFocal(), "sigmoid"),
+        lambda dtype: _fit(MLP([4, 5, 3], loss=Focal(), dtype=dtype), CLASSES),
         lambda dtype: _fit(MLP([4, 5, 3], loss=CrossEntropy(0.1), dtype=dtype), CLASSES, Adam(clip_norm=1.0)),
         lambda dtype: _fit(MLP([4, 5, 3], output="masked_softmax", dtype=dtype), CLASSES, mask=flags),
     ]
@@ -96,6 +113,7 @@ def _ops(dtype: str) -> None:
     for loss in (ops.squared_error, ops.absolute_error, ops.huber, ops.quantile, ops.poisson):
         loss(x, y)
     ops.sigmoid_cross_entropy(x, y)
+    ops.softmax_focal(x, CLASSES)
     ops.dropout(x, p=0.5, seed=0)
     gain = np.ones(4, dtype)
     for norm, gradients in ((ops.layer_norm, ops.layer_norm_grad), (ops.batch_norm, ops.batch_norm_grad)):

@@ -125,20 +125,24 @@ LOSSES = {
     "huber": (losses.Huber(0.3), RNG.standard_normal((N, C)), {}),
     "quantile": (losses.Quantile((0.1, 0.3, 0.5, 0.7, 0.9)), RNG.standard_normal(N), {}),
     "poisson": (losses.Poisson(), RNG.poisson(2.0, (N, C)), {}),
+    "gamma": (losses.Gamma(), np.exp(RNG.standard_normal((N, C))), {"sample_weight": WEIGHT}),
+    "hinge": (losses.Hinge(), RNG.random((N, C)) > 0.5, {}),
+    "binary focal": (losses.BinaryFocal(1.5), RNG.random((N, C)) > 0.5, {"sample_weight": WEIGHT}),
+    "focal": (losses.Focal(1.5), LABELS, {"sample_weight": WEIGHT}),
+    "dense focal": (losses.Focal(), RNG.dirichlet(np.ones(C), N), {}),
 }
-HEADS = {"binary": "sigmoid", "poisson": "exp", "squared": "linear", "absolute": "sigmoid"}
+HEADS = {"binary": "sigmoid", "binary focal": "sigmoid", "poisson": "exp", "gamma": "exp", "absolute": "sigmoid"}
 
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_losses(name) -> None:
     loss, y, fit = LOSSES[name]
-    output = HEADS.get(name, "softmax" if isinstance(loss, losses.CrossEntropy) else "linear")
+    output = HEADS.get(name, "softmax" if isinstance(loss, losses.ClassLoss) else "linear")
     check_same(small(8, activation="tanh", output=output, loss=loss), X, y, **fit)
 
 
-@pytest.mark.parametrize("smoothing", [0.0, 0.2])
-def test_masks(smoothing) -> None:
-    loss = losses.CrossEntropy(label_smoothing=smoothing)
+@pytest.mark.parametrize("loss", [losses.CrossEntropy(), losses.CrossEntropy(label_smoothing=0.2), losses.Focal()])
+def test_masks(loss) -> None:
     check_same(small(8, output="masked_softmax", loss=loss), X, LABELS, mask=MASK, sample_weight=WEIGHT)
 
 

@@ -11,8 +11,11 @@ from numba.extending import overload
 from mlpx_kernels.cpu.compile import FASTMATH, inlined, kernel
 from mlpx_kernels.cpu.mathematics import JIT, exp, sigmoid, softplus
 
-BINARY, SQUARED, ABSOLUTE, HUBER, QUANTILE, POISSON = range(1, 7)
-"""Codes of the losses; 0 is the cross-entropy, in loss.py."""
+BINARY, SQUARED, ABSOLUTE, HUBER, QUANTILE, POISSON, GAMMA, HINGE, BINARY_FOCAL = range(1, 10)
+"""Codes of the losses; 0 is the cross-entropy, in loss.py, and 10 the focal loss, in margin.py."""
+
+AT_ONCE = 256
+"""Elements whose losses are summed in their own dtype, before float64 takes over."""
 
 # Each function of this table takes the dtype's constructor and returns ``f(kind, a, b, q, o) -> (loss, gradient)`` for
 # one prediction (or logit) a, target b, column weight or quantile level q, and option o.
@@ -80,6 +83,43 @@ def _poisson(real):
     return f
 
 
+def _gamma(real):
+    one = real(1.0)
+
+    def f(kind, a, b, q, o):
+        ratio = b * exp(-a)
+        return a + ratio, one - ratio
+
+    return f
+
+
+def _hinge(real):
+    zero, one, two = real(0.0), real(1.0), real(2.0)
+
+    def f(kind, a, b, q, o):
+        s = two * b - one
+        short = one - s * a
+        return short if not short <= zero else zero, -s if short > zero else (zero if short <= zero else short)
+
+    return f
+
+
+def _binary_focal(real):
+    zero, one = real(0.0), real(1.0)
+
+    def f(kind, a, b, q, o):
+        p, rest, yes, no = sigmoid(a), sigmoid(-a), softplus(-a), softplus(a)
+        # (1 - p)^o and p^o; with o = 0 they are 1, also where the logarithm is infinite
+        easy_yes = b * (exp(-o * no) if o > zero else one)
+        easy_no = (one - b) * (exp(-o * yes) if o > zero else one)
+        v = easy_yes * yes if b != zero else zero
+        v += easy_no * no if b != one else zero
+        g = easy_no * (o * (rest * no if rest > zero else zero) + p)
+        return v, g - easy_yes * (o * (p * yes if p > zero else zero) + rest)
+
+    return f
+
+
 ELEMENT_LOSSES = {
     BINARY: _binary,
     SQUARED: _squared,
@@ -87,6 +127,9 @@ ELEMENT_LOSSES = {
     HUBER: _huber,
     QUANTILE: _quantile,
     POISSON: _poisson,
+    GAMMA: _gamma,
+    HINGE: _hinge,
+    BINARY_FOCAL: _binary_focal,
 }
 
 
@@ -105,7 +148,8 @@ def elementwise_rows(kind, z, t, sample_weight, column, mask, option, total, dz,
     """Write the gradient of an element-wise loss for a flat block of rows; return its share of the loss.
 
     ``column`` (c,) holds positive weights (BINARY) or quantile levels (QUANTILE), or has size 0; ``option`` is the
-    label smoothing (BINARY) or Huber's delta. Rows of weight 0 and masked elements give 0 whatever they hold.
+    label smoothing (BINARY), Huber's delta or the focus (BINARY_FOCAL). Rows of weight 0 and masked elements give 0
+    whatever they hold.
     """
 
 
@@ -120,6 +164,18 @@ def _elementwise_rows(kind, z, t, sample_weight, column, mask, option, total, dz
         zero, one, o = real(0.0), real(1.0), real(option)
         inverse_total = 1.0 / total if total > 0.0 else 1.0
         loss = 0.0
+        if sample_weight.size == 0 and mask.size == 0 and column.size == 0:  # rows of one output have no inner loop
+            share = real(inverse_total)
+            for start in range(0, rows * c, AT_ONCE):
+                n = min(AT_ONCE, rows * c - start)
+                a, b, d = z[start : start + n], t[start : start + n], dz[start : start + n]
+                each = zero
+                for j in range(n):
+                    v, g = element_loss(code, a[j], b[j], one, o)
+                    each += v
+                    d[j] = share * g
+                loss += np.float64(share) * np.float64(each)
+            return loss
         for r in range(rows):
             w = 1.0 if sample_weight.size == 0 else np.float64(sample_weight[r])
             share = real(w * inverse_total)

@@ -49,6 +49,7 @@ from mlpx_kernels.cpu.job import (
     work_of,
 )
 from mlpx_kernels.cpu.loss import CROSS_ENTROPY, cross_entropy_rows, plain_cross_entropy_rows, row_weight
+from mlpx_kernels.cpu.margin import FOCAL, focal_rows
 from mlpx_kernels.cpu.update import update
 from mlpx_kernels.updates import N_NUMBERS
 
@@ -88,7 +89,7 @@ def gather(dtype):
 def total(loss, dtype):
     """Return the normaliser of the loss over the step's rows."""
     real = real_of(dtype)
-    by_class = loss == CROSS_ENTROPY
+    by_class = loss in (CROSS_ENTROPY, FOCAL)
 
     @piece
     def run(row, reals, job, frame, a, b):
@@ -145,6 +146,8 @@ def loss_rows(loss, dtype):
         option, all_weight = floats[OPTION], floats[ALL_WEIGHT]
         if loss == CROSS_ENTROPY:
             return cross_entropy_rows(z, labels, targets, weights, column, mask, option, all_weight, dz, b - a, c)
+        if loss == FOCAL:
+            return focal_rows(z, labels, targets, weights, mask, option, all_weight, dz, b - a, c)
         smooth = elementwise_rows(loss, z, targets, weights, column, mask, option, all_weight, dz, b - a, c)
         # That 1 - p is rounded shows in the loss once p is nearly 1, in float64 from a logit of 12 on.
         if loss == BINARY and floats[CEILING] < np.inf and farthest(z) > floats[CEILING] / 3.0:

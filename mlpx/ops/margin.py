@@ -36,7 +36,7 @@ def _check_sigmoid_focal(
     check_number("focus", focus, 0.0)
 
 
-@op(check=_check_softmax_focal, vjp=own_gradient)
+@op(numpy="mlpx_kernels.cpu.margin:softmax_focal", check=_check_softmax_focal, vjp=own_gradient)
 def softmax_focal(
     xp: Namespace,
     z: Array,
@@ -105,7 +105,7 @@ def softmax_focal(
     return loss, xp.reshape(xp.where(allowed & counts, r * gradient, 0.0), z.shape)
 
 
-@op(check=_check_sigmoid_focal, vjp=own_gradient)
+@op(numpy="mlpx_kernels.cpu.margin:sigmoid_focal", check=_check_sigmoid_focal, vjp=own_gradient)
 def sigmoid_focal(
     xp: Namespace,
     z: Array,
@@ -151,7 +151,7 @@ def sigmoid_focal(
     return weighted_mean(xp, positive + negative, slope - mirrored, sample_weight, mask)
 
 
-@op(check=check_elements, vjp=own_gradient)
+@op(numpy="mlpx_kernels.cpu.margin:hinge", check=check_elements, vjp=own_gradient)
 def hinge(
     xp: Namespace, y: Array, target: Array, sample_weight: Array | None = None, mask: Array | None = None
 ) -> tuple[Array, Array]:
@@ -176,5 +176,5 @@ def hinge(
     """
     s = 2.0 * target - 1.0
     short = 1.0 - s * y
-    each = xp.where(short > 0, short, 0.0 * short)  # NaN stays NaN
-    return weighted_mean(xp, each, xp.where(short > 0, -s, 0.0 * short), sample_weight, mask)
+    slope = xp.where(short > 0, -s, xp.where(short <= 0, 0.0, short))  # NaN stays NaN
+    return weighted_mean(xp, xp.where(short <= 0, 0.0, short), slope, sample_weight, mask)

@@ -1,0 +1,130 @@
+"""Hinge and focal losses with their gradients; the loop of the element-wise ones is in element_loss.py."""
+
+import math
+
+import numpy as np
+
+from mlpx_kernels.cpu.activation import real_array
+from mlpx_kernels.cpu.compile import inlined, kernel
+from mlpx_kernels.cpu.element_loss import BINARY_FOCAL, HINGE
+from mlpx_kernels.cpu.loss import NO_LABELS, NO_MASK, elementwise, flat, labels_outside, row_weight, run_total
+from mlpx_kernels.cpu.mathematics import exp
+from mlpx_kernels.cpu.softmax import row_max
+from mlpx_kernels.cpu.threads import fixed_parts, share_parts
+
+FOCAL = 10
+"""Code of the focal loss in plans."""
+
+
+@inlined
+def focal_of(log_p, focus):
+    """Return ``-(1 - p)^f log p`` and its derivative times p, in float64, with their limits at p = 0 and 1."""
+    p, rest = math.exp(log_p), -math.expm1(log_p)
+    easy = rest**focus if focus > 0.0 else 1.0
+    slope = 0.0 if p == 0.0 else -1.0
+    if p > 0.0 and rest > 0.0:
+        slope = p * log_p / rest
+    return -easy * log_p, easy * (focus * slope - 1.0)
+
+
+@inlined
+def focal_rows(z, labels, dense, sample_weight, mask, focus, total, dz, rows, c):
+    """Write the gradient of the softmax focal loss for a flat block of rows; return its share of the loss.
+
+    Arguments as those of `mlpx_kernels.cpu.loss.cross_entropy_rows`. The power is taken in float64, once for each
+    target that is not 0: once a row for class numbers.
+    """
+    real = z.dtype.type
+    zero, lowest = real(0.0), real(-np.inf)
+    inverse_total = 1.0 / total if total > 0.0 else 1.0
+    none = sample_weight[:0]
+    loss = 0.0
+    for r in range(rows):
+        a, d = z[r * c : (r + 1) * c], dz[r * c : (r + 1) * c]
+        w, _ = row_weight(r, c, sample_weight, none, mask, labels, dense)
+        if w <= 0.0:
+            for j in range(c):
+                d[j] = zero
+            continue
+        for j in range(c):
+            d[j] = a[j]
+        if mask.size:
+            m = mask[r * c : (r + 1) * c]
+            for j in range(c):
+                d[j] = a[j] if m[j] else lowest
+        top, partition = row_max(d), zero
+        for j in range(c):
+            d[j] = exp(d[j] - top)
+            partition += d[j]
+        shift = np.float64(top) + math.log(np.float64(partition))
+        each, slopes = 0.0, 0.0
+        first, last = (labels[r], labels[r] + 1) if labels.size else (0, c)
+        for j in range(first, last):
+            t = 1.0 if labels.size else np.float64(dense[r * c + j])
+            if t != 0.0:
+                value, slope = focal_of(
+                    np.float64(a[j]) - shift if mask.size == 0 or mask[r * c + j] else -np.inf, focus
+                )
+                each += t * value
+                slopes += t * slope
+        loss += w * each
+        share = w * inverse_total
+        factor = real(-share * slopes / np.float64(partition))
+        for j in range(c):
+            d[j] *= factor
+        for j in range(first, last):
+            t = 1.0 if labels.size else np.float64(dense[r * c + j])
+            if t != 0.0:
+                slope = focal_of(np.float64(a[j]) - shift if mask.size == 0 or mask[r * c + j] else -np.inf, focus)[1]
+                d[j] += real(share * t * slope)
+        if mask.size:
+            m = mask[r * c : (r + 1) * c]
+            for j in range(c):
+                d[j] = d[j] if m[j] else zero
+    return loss * inverse_total
+
+
+@kernel
+def run_focal(z, labels, dense, sample_weight, mask, focus, total, dz, rows, c):
+    """Compiled entry point of `focal_rows`."""
+    return focal_rows(z, labels, dense, sample_weight, mask, focus, total, dz, rows, c)
+
+
+def softmax_focal(z, target, sample_weight=None, mask=None, *, focus=2.0):
+    """One read of z, one write of dz; one exponential an element."""
+    z = real_array(z, name="softmax_focal")
+    c, real = z.shape[-1], z.dtype
+    rows = z.size // c
+    integers = target.dtype.kind in "iu"
+    labels = flat(target, np.int64) if integers else NO_LABELS
+    if integers and labels_outside(labels, c):
+        raise ValueError(
+            f"softmax_focal: target holds class numbers from {labels.min()} to {labels.max()}; expected 0 to {c - 1} "
+            f"for z with {c} classes."
+        )
+    dense, sw = flat(None if integers else target, real), flat(sample_weight, real)
+    m = NO_MASK if mask is None else flat(mask, np.bool_)
+    dz = np.empty(z.shape, real)
+    z_flat, dz_flat = z.reshape(-1), dz.reshape(-1)
+    total = run_total(rows, c, sw, sw[:0], m, labels, dense)
+    parts = fixed_parts(rows, z.size)
+    losses = np.zeros(parts)
+
+    def some(part, a, b):
+        i = slice(a * c, b * c)
+        losses[part] = run_focal(
+            z_flat[i], labels[a:b], dense[i], sw[a:b], m[i], float(focus), total, dz_flat[i], b - a, c
+        )
+
+    share_parts(some, rows, parts)
+    return real.type(math.fsum(losses)), dz
+
+
+def sigmoid_focal(z, target, sample_weight=None, mask=None, *, focus=2.0):
+    """One read of z and target, one write of dz; powers of probabilities as exponentials of their logarithms."""
+    return elementwise(BINARY_FOCAL, z, target, sample_weight, None, mask, float(focus), name="sigmoid_focal")
+
+
+def hinge(y, target, sample_weight=None, mask=None):
+    """One read of y and target, one write of dy."""
+    return elementwise(HINGE, y, target, sample_weight, None, mask, 0.0, name="hinge")
