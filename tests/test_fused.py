@@ -67,6 +67,7 @@ def large_calls() -> dict[str, tuple[tuple[Any, ...], dict[str, Any]]]:
         "layer_norm": ((x, gamma, beta), eps),
         "layer_norm_grad": ((dy, x, gamma, rows, x.var(axis=1, keepdims=True)), eps),
     }
+    calls["softmax_cross_entropy"] = ((x, np.arange(2051) % 520), {})
     return calls | {name: ((x, t), {}) for name in ("squared_error", "huber", "poisson", "sigmoid_cross_entropy")}
 
 

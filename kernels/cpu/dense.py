@@ -22,6 +22,8 @@ from mlpx_kernels.cpu.threads import share_rows
 
 BLOCK = 4096
 """Elements of the epilogue's block: bias and activation run while it is in the first-level cache."""
+WIDE = 64
+"""Outputs from which on a row is taken by itself, bias and activation in one loop; shorter rows waste vectors."""
 SKINNY = 16
 """Outputs up to which the hand-written product is tried; x is read once, whatever the number of outputs."""
 PIECE = 512
@@ -39,8 +41,18 @@ def _epilogue(code, z, b, y, rows, width):
     if not isinstance(code, types.IntegerLiteral):
         return None
     kind = code.literal_value
+    separate = kind in SAVES_INPUT
 
     def implementation(code, z, b, y, rows, width):
+        if width >= WIDE and b.size and kind != IDENTITY:
+            for r in range(rows):
+                zs, ys = z[r * width : (r + 1) * width], y[r * width : (r + 1) * width]
+                for j in range(width):
+                    v = zs[j] + b[j]
+                    if separate:
+                        zs[j] = v
+                    ys[j] = apply(kind, v)
+            return
         step = max(1, BLOCK // max(width, 1))
         for start in range(0, rows, step):
             n = min(step, rows - start)

@@ -9,7 +9,7 @@ from mlpx_kernels.cpu.compile import inlined, kernel
 from mlpx_kernels.cpu.element_loss import ABSOLUTE, BINARY, HUBER, POISSON, QUANTILE, SQUARED, loss_loop
 from mlpx_kernels.cpu.mathematics import exp
 from mlpx_kernels.cpu.softmax import NARROW, SIDE, row_max, side_by_side
-from mlpx_kernels.cpu.threads import fixed_parts, share_parts, share_rows
+from mlpx_kernels.cpu.threads import fixed_parts, share_parts
 
 CROSS_ENTROPY = 0
 """Code of the cross-entropy in plans; those of the element-wise losses are in element_loss.py."""
@@ -230,20 +230,21 @@ def softmax_cross_entropy(z, target, sample_weight=None, class_weight=None, mask
         total = float(rows) if sample_weight is None else float(sw.sum(dtype=np.float64))
     else:
         total = run_total(rows, c, sw, cw, m, labels, dense)
-    losses = {}
+    parts = fixed_parts(rows, z.size)
+    losses = np.zeros(parts)
 
-    def some(a, b):
+    def some(part, a, b):
         rows_z, rows_dz = z_flat[a * c : b * c], dz_flat[a * c : b * c]
         if plain:
-            losses[a] = run_plain_cross_entropy(rows_z, labels[a:b], sw[a:b], total, rows_dz, b - a, c)
+            losses[part] = run_plain_cross_entropy(rows_z, labels[a:b], sw[a:b], total, rows_dz, b - a, c)
             return
         targets, allowed = dense[a * c : b * c], m[a * c : b * c]
-        losses[a] = run_cross_entropy(
+        losses[part] = run_cross_entropy(
             rows_z, labels[a:b], targets, sw[a:b], cw, allowed, label_smoothing, total, rows_dz, b - a, c
         )
 
-    share_rows(some, rows, z.size)
-    return real.type(math.fsum(losses.values())), dz
+    share_parts(some, rows, parts)
+    return real.type(math.fsum(losses)), dz
 
 
 def elementwise(kind, z, target, sample_weight, column, mask, option, *, name):

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
-from itertools import pairwise
+from itertools import count
 from pathlib import Path
 
 from threadpoolctl import ThreadpoolController
@@ -16,6 +16,8 @@ from threadpoolctl import ThreadpoolController
 WORTH_A_THREAD = 1 << 18
 """Elements of row work per thread below which one thread is faster: handing work over costs some 20 to 60 us."""
 
+PIECES = 4
+"""Pieces of work for each thread, claimed one by one."""
 MOST_PARTS = 16
 """Parts whose sums are kept apart; the sums of more would take longer than they save."""
 
@@ -135,27 +137,40 @@ def beside(core, function, *args):
 def share_rows(function, rows, work):
     """Call ``function(start, stop)`` over all rows, split over threads when the work (in elements) is worth it.
 
-    Rows are computed alike wherever the cuts fall, so results do not depend on the number of threads.
+    Rows are computed alike wherever the cuts fall, so results do not depend on the number of threads. They are cut into
+    more pieces than there are threads, which each thread claims until none is left: the caller waits for a helper that
+    is late no longer than for the piece it has begun, and not at all for one that has not begun any.
     """
     threads = min(rows, work // WORTH_A_THREAD)
     threads = min(threads, n_threads()) if threads > 1 else 1
     if threads == 1:
         function(0, rows)
         return
-    cuts = [rows * t // threads for t in range(threads + 1)]
+    pieces = min(rows, threads * PIECES)
+    numbers = count()
+
+    def take():
+        for i in numbers:
+            if i >= pieces:
+                return
+            function(rows * i // pieces, rows * (i + 1) // pieces)
+
     here = processor()
-    others = [pool(threads - 1).submit(beside, here, function, a, b) for a, b in pairwise(cuts[1:])]
+    others = [pool(threads - 1).submit(beside, here, take) for _ in range(threads - 1)]
     try:
-        function(0, cuts[1])
+        take()
     finally:
         for other in others:
-            other.result()
+            if not other.cancel():
+                other.result()
 
 
 def fixed_parts(rows, work):
     """Return into how many parts rows are cut whose sums are kept apart: a power of two that the shape decides."""
-    worth = min(rows, work // WORTH_A_THREAD, MOST_PARTS)
-    return 1 << (worth.bit_length() - 1) if worth > 1 else 1
+    if min(rows, work // WORTH_A_THREAD) < 2:
+        return 1
+    most = min(rows, work * PIECES // WORTH_A_THREAD, MOST_PARTS)
+    return 1 << (most.bit_length() - 1)
 
 
 def share_parts(function, rows, parts):
@@ -165,7 +180,7 @@ def share_parts(function, rows, parts):
         for part in range(first, last):
             function(part, rows * part // parts, rows * (part + 1) // parts)
 
-    share_rows(some, parts, parts * WORTH_A_THREAD if parts > 1 else 0)
+    share_rows(some, parts, parts * WORTH_A_THREAD // PIECES)
 
 
 @cache
