@@ -33,6 +33,7 @@ def _defaults(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def cupy_standin() -> Iterator[Any]:
     """Have ``import cupy`` find the stand-in, where kernels can run on the CPU; its device, with its counters."""
+    import cuda_instances  # noqa: F401  (which kernels are compiled together)
     from emulator import no_compiler
     from standin import installed
 

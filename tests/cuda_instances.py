@@ -80,27 +80,30 @@ INSTANCES: dict[str, tuple[str, ...]] = {
 
 def groups(family: str) -> list[tuple[str, ...]]:
     """Return the instances of a family in groups that are compiled together: by the type of their numbers."""
-    kinds = sorted({_kind(name) for name in INSTANCES[family]})
-    return [tuple(name for name in INSTANCES[family] if _kind(name) == kind) for kind in kinds]
+    kinds = sorted({kind_of(name) for name in INSTANCES[family]})
+    return [tuple(name for name in INSTANCES[family] if kind_of(name) == kind) for kind in kinds]
 
 
-def _kind(name: str) -> str:
+def kind_of(name: str) -> str:
+    """Return the type of an instance's numbers, its first argument."""
     return re.split("[<,>]", name + ",")[1]
 
 
 def build() -> None:
-    """Compile everything for the emulator, two at a time, and have the stand-in use it.
+    """Compile everything for the emulator, two at a time.
 
     The checked build takes long to compile, so it is made for float alone; what is wrong there is the same for double.
     """
-    for family in INSTANCES:
-        GROUPS[source(family)] = groups(family)
     wanted = [
         (text, group, kind)
         for text, known in GROUPS.items()
         for group in known
         for kind in ("fast", "checked")
-        if kind == "fast" or _kind(group[0]) != "double"
+        if kind == "fast" or kind_of(group[0]) != "double"
     ]
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(lambda job: kernels("kernels", *job), wanted))
+
+
+for _family in INSTANCES:
+    GROUPS[source(_family)] = groups(_family)

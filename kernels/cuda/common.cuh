@@ -24,6 +24,18 @@ typedef unsigned char u8;
 constexpr u32 ALL_LANES = 0xffffffffu;
 constexpr int WARP = 32;
 
+// Threads that a multiprocessor is to hold of a light kernel: on Hopper all of them, at 32 registers each. For other
+// architectures ptxas would spill to get there.
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ == 900
+constexpr bool HOPPER = true;
+#else
+constexpr bool HOPPER = false;
+#endif
+constexpr int FULL_THREADS = HOPPER ? 2048 : 1536;
+
+// Of a number of blocks that a division may have made none of.
+__host__ __device__ constexpr int at_least_one(int blocks) { return blocks > 1 ? blocks : 1; }
+
 // The type that sums of T are taken in.
 template <typename T> struct Accumulator { typedef float type; };
 template <> struct Accumulator<double> { typedef double type; };

@@ -4,10 +4,12 @@
 #include "activation.cuh"
 #include "columns.cuh"
 
-// Blocks that a multiprocessor is to hold: all of its threads (half of them for double); fewer where several quotients
-// and exponentials are under way at once and registers would spill. 1280 threads keep enough loads under way.
+// Blocks that a multiprocessor is to hold: all of its threads for float, half of them for double and for bfloat16, of
+// which a thread takes eight at once; fewer where several quotients and exponentials are under way at once and registers
+// would spill. 1280 threads keep enough loads under way.
 template <typename T, int CODE>
-constexpr int BLOCKS = Activation<CODE>::COSTLY ? (sizeof(T) == 8 ? 3 : 5) : (sizeof(T) == 8 ? 4 : 8);
+constexpr int BLOCKS =
+    Activation<CODE>::COSTLY ? (sizeof(T) == 4 && HOPPER ? 5 : 3) : (sizeof(T) == 4 ? FULL_THREADS / COLUMN_THREADS : 4);
 
 template <typename T, int CODE, int V>
 __device__ __forceinline__ void bias_activate_tiles(const T* z, const Acc<T>* bias, T* y, T* saved, i64 rows, i64 cols) {

@@ -58,7 +58,7 @@ __global__ void __launch_bounds__(TOTAL_THREADS) total_weight(
 
 // Threads and blocks that a multiprocessor is to hold: as many as spill no registers.
 template <typename T, int ITEMS, bool PLAIN>
-constexpr int RESIDENT = (PLAIN ? (ITEMS > 4 ? 1536 : 2048) : 1024) * 4 / (int)sizeof(T);
+constexpr int RESIDENT = (PLAIN ? (ITEMS > 4 ? 1536 : FULL_THREADS) : 1024) * 4 / (int)sizeof(T);
 template <typename T, int GROUP, int ITEMS, bool PLAIN>
 constexpr int BLOCKS = RESIDENT<T, ITEMS, PLAIN> < ROW_THREADS<GROUP> ? 1
                                                                       : RESIDENT<T, ITEMS, PLAIN> / ROW_THREADS<GROUP>;
@@ -161,7 +161,7 @@ softmax_cross_entropy(
 
 // The same for rows of any length: a block per row, which reads the logits twice.
 template <typename T, int GROUP>
-__global__ void __launch_bounds__(GROUP) softmax_cross_entropy_long(
+__global__ void __launch_bounds__(GROUP, 1) softmax_cross_entropy_long(
     const T* z, const T* bias, const i64* labels, const T* dense, const T* sample_weight, const T* class_weight,
     const u8* mask, double smoothing, const double* total, T* dz, T* loss, double* losses, Clock* clock,
     double* partials, u32* counter, i64 rows, i64 cols

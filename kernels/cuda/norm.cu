@@ -5,9 +5,9 @@
 #include "rows.cuh"
 
 // Blocks that a multiprocessor is to hold, so that no registers spill.
-template <typename T, int GROUP> constexpr int NORM_BLOCKS = (sizeof(T) == 8 ? 1024 : 2048) / ROW_THREADS<GROUP>;
 template <typename T, int GROUP>
-constexpr int NORM_GRAD_BLOCKS = NORM_BLOCKS<T, GROUP> > 1 ? NORM_BLOCKS<T, GROUP> / 2 : 1;
+constexpr int NORM_BLOCKS = at_least_one((HOPPER ? 2048 : 1024) * 4 / int(sizeof(T)) / ROW_THREADS<GROUP>);
+template <typename T, int GROUP> constexpr int NORM_GRAD_BLOCKS = at_least_one(NORM_BLOCKS<T, GROUP> / 2);
 
 template <typename A> __device__ __forceinline__ A inverse_deviation(A var, double eps) {
     return A(1) / maths::sqrt(var + A(eps));
@@ -138,7 +138,7 @@ __global__ void __launch_bounds__(GROUP) layer_norm_grad_long(
 // dgamma = sum dy h and dbeta = sum dy over the rows. The statistics are a row's (layer norm) or a column's (batch
 // norm). With `dx`, which needs gamma, also dx = dy gamma / deviation: the gradient where statistics are held fixed.
 template <typename T, bool OF_ROWS>
-__global__ void __launch_bounds__(COLUMN_THREADS, sizeof(T) == 8 ? 4 : 5) norm_gain_grad(
+__global__ void __launch_bounds__(COLUMN_THREADS, sizeof(T) == 8 || !HOPPER ? 4 : 5) norm_gain_grad(
     const T* dy, const T* x, const T* gamma, const T* mean, const T* var, double eps, T* dx, T* dgamma, T* dbeta,
     Sums<Acc<T>, 2>* partials, u32* counters, i64 rows, i64 cols
 ) {
@@ -199,7 +199,7 @@ template <typename A> struct Moments {
 // mean and var (cols,) of a batch (rows, cols); var divides by n. With running statistics, these move by `momentum`
 // towards the batch's, the variance towards the one that divides by n - 1.
 template <typename T>
-__global__ void __launch_bounds__(COLUMN_THREADS, sizeof(T) == 8 ? 4 : 6) batch_statistics(
+__global__ void __launch_bounds__(COLUMN_THREADS, sizeof(T) == 8 || !HOPPER ? 4 : 6) batch_statistics(
     const T* x, T* mean, T* var, T* running_mean, T* running_var, double momentum, Moments<Acc<T>>* partials,
     u32* counters, i64 rows, i64 cols
 ) {
@@ -228,7 +228,7 @@ __global__ void __launch_bounds__(COLUMN_THREADS, sizeof(T) == 8 ? 4 : 6) batch_
 
 // y = gamma (x - mean) / sqrt(var + eps) + beta with the statistics of the columns; y may be x.
 template <typename T>
-__global__ void __launch_bounds__(COLUMN_THREADS, sizeof(T) == 8 ? 4 : 8) batch_normalise(
+__global__ void __launch_bounds__(COLUMN_THREADS, sizeof(T) == 8 ? 4 : FULL_THREADS / COLUMN_THREADS) batch_normalise(
     const T* x, const T* gamma, const T* beta, const T* mean, const T* var, double eps, T* y, i64 rows, i64 cols
 ) {
     typedef Acc<T> A;

@@ -10,7 +10,7 @@ constexpr int SIDE = 16;   // threads along each side of the block; each compute
 // Tiles of a and b lie in shared memory with one column to spare, so that a transposed read meets every bank once.
 // A sum runs over k in order, so results do not depend on the grid.
 template <typename T, typename D, bool A_T, bool B_T>
-__global__ void __launch_bounds__(SIDE * SIDE)
+__global__ void __launch_bounds__(SIDE * SIDE, sizeof(T) == 8 ? 2 : 4)
     product(const T* __restrict__ a, const T* __restrict__ b, D* __restrict__ d, i64 m, i64 n, i64 k) {
     __shared__ T at[TILE][TILE + 1], bt[TILE][TILE + 1];  // at[row][depth], bt[depth][column]
     const i64 row0 = (i64)blockIdx.y * TILE, column0 = (i64)blockIdx.x * TILE;

@@ -5,8 +5,9 @@
 
 enum SoftmaxKind { PLAIN, MASKED, LOGARITHM };
 
-// Blocks that a multiprocessor is to hold: all of its threads; half of them for double, whose rows take more registers.
-template <typename T, int GROUP> constexpr int SOFTMAX_BLOCKS = (sizeof(T) == 8 ? 1024 : 2048) / ROW_THREADS<GROUP>;
+// Blocks that a multiprocessor is to hold: half as many for double, whose rows take more registers.
+template <typename T, int GROUP>
+constexpr int SOFTMAX_BLOCKS = (sizeof(T) == 8 ? 1024 : FULL_THREADS) / ROW_THREADS<GROUP>;
 
 // Which of a thread's elements a mask allows: bit k for element k.
 template <int ITEMS, typename P> __device__ __forceinline__ u32 allowed_by(const u8* mask_row, const P& places) {

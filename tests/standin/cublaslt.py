@@ -15,7 +15,7 @@ from standin.device import Memory, StandInError, device, live
 from standin.streams import current, with_pointer
 
 DTYPES = {0: np.dtype(np.float32), 1: np.dtype(np.float64), 14: np.dtype(np.uint16)}
-"""cudaDataType_t; NumPy has no bfloat16, so its bits stand for it."""
+"""cudaDataType_t: CUDA_R_32F, CUDA_R_64F, CUDA_R_16BF; bfloat16 lies in arrays of 16-bit numbers."""
 COMPUTE = {68: np.float32, 77: np.float32, 70: np.float64}
 """cublasComputeType_t: 32F, 32F_FAST_TF32, 64F."""
 TF32 = 77
@@ -51,6 +51,7 @@ class MatmulDescAttribute(IntEnum):
     BIAS_POINTER = 8
     EPILOGUE_AUX_POINTER = 11
     EPILOGUE_AUX_LD = 12
+    BIAS_DATA_TYPE = 26
 
 
 class MatmulPreferenceAttribute(IntEnum):
@@ -67,7 +68,7 @@ class cuBLASLtError(Exception):
     """A status that is not success."""
 
 
-_ATTRIBUTE_DTYPES = {"TRANSA": np.int32, "TRANSB": np.int32, "EPILOGUE": np.uint32}
+_ATTRIBUTE_DTYPES = {"TRANSA": np.int32, "TRANSB": np.int32, "EPILOGUE": np.uint32, "BIAS_DATA_TYPE": np.int32}
 _objects: dict[int, dict[str, Any]] = {}
 
 
@@ -89,7 +90,7 @@ def get_matmul_desc_attribute_dtype(attribute: int) -> type:
 
 
 def get_matmul_preference_attribute_dtype(attribute: int) -> type:
-    """Return the NumPy type of an attribute."""
+    """Return the NumPy type of a preference."""
     return np.uint64 if attribute == MatmulPreferenceAttribute.MAX_WORKSPACE_BYTES else np.uint32
 
 
@@ -102,11 +103,14 @@ def matmul_desc_create(compute_type: int, scale_type: int) -> int:
 
 def matmul_desc_set_attribute(description: int, attribute: int, buffer: int, size: int) -> None:
     """Set an attribute from a buffer on the host, of exactly its size."""
-    kind = np.dtype(get_matmul_desc_attribute_dtype(attribute))
-    if size != kind.itemsize:
-        raise cuBLASLtError("CUBLAS_STATUS_INVALID_VALUE (7)")
-    value = int(np.frombuffer(ctypes.string_at(buffer, size), kind)[0])
+    value = _number(buffer, size, get_matmul_desc_attribute_dtype(attribute))
     _objects[description][MatmulDescAttribute(attribute).name] = value
+
+
+def _number(buffer: int, size: int, kind: Any) -> int:
+    if size != np.dtype(kind).itemsize:
+        raise cuBLASLtError("CUBLAS_STATUS_INVALID_VALUE (7)")
+    return int(np.frombuffer(ctypes.string_at(buffer, size), kind)[0])
 
 
 def matrix_layout_create(dtype: int, rows: int, cols: int, ld: int) -> int:
@@ -122,8 +126,10 @@ def matmul_preference_create() -> int:
 
 
 def matmul_preference_set_attribute(preference: int, attribute: int, buffer: int, size: int) -> None:
-    """Set the room for scratch."""
-    _objects[preference][MatmulPreferenceAttribute(attribute).name] = ctypes.string_at(buffer, size)
+    """Set the room for scratch, or how matrices are aligned."""
+    _objects[preference][MatmulPreferenceAttribute(attribute).name] = _number(
+        buffer, size, get_matmul_preference_attribute_dtype(attribute)
+    )
 
 
 def destroy(number: int) -> None:
@@ -147,7 +153,10 @@ def matmul_algo_get_heuristic(
     found = _objects[description]
     if DTYPES[1] == COMPUTE[found["compute"]] and found["EPILOGUE"] != Epilogue.DEFAULT:
         raise cuBLASLtError("CUBLAS_STATUS_NOT_SUPPORTED (15)")
-    ctypes.memset(out, 1, 64)
+    # The algorithm remembers what it was promised; cuBLASLt itself would take 256 bytes for granted.
+    wishes = _objects[preference]
+    promised = [wishes.get(f"MIN_ALIGNMENT_{name}_BYTES", 256) for name in "ABCD"]
+    ctypes.memmove(out, np.array([1, wishes.get("MAX_WORKSPACE_BYTES", 0), *promised]).ctypes.data, 48)
     ctypes.memmove(count, np.ones(1, np.int32).ctypes.data, 4)
 
 
@@ -190,8 +199,8 @@ def rounded_to_tf32(x: Any) -> Any:
     return ((x.view(np.uint32) + 0x1000) & 0xFFFFE000).view(np.float32)
 
 
-def _reals(x: Any) -> Any:
-    """Return what bits of bfloat16 stand for; reals as they are."""
+def numbers(x: Any) -> Any:
+    """Return numbers to calculate with: bfloat16 as float32, all others as they are."""
     return (x.astype(np.uint32) << 16).view(np.float32) if x.dtype == np.uint16 else x
 
 
@@ -199,6 +208,11 @@ def rounded_to_bf16(x: Any) -> Any:
     """Return the bits of finite float32 numbers rounded to bfloat16, ties to even."""
     bits = np.ascontiguousarray(x, np.float32).view(np.uint32)
     return ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(np.uint16)
+
+
+def put(to: Any, x: Any) -> None:
+    """Store numbers, rounded where they are kept as bfloat16."""
+    to[...] = rounded_to_bf16(x) if to.dtype == np.uint16 else x
 
 
 def matmul(
@@ -215,7 +229,8 @@ def matmul(
     zero = np.frombuffer(ctypes.string_at(beta, one.itemsize), one.dtype)
     if one[0] != 1 or zero[0] != 0 or c != d:
         raise NotImplementedError("the stand-in knows alpha 1, beta 0 and C = D alone")
-    if not ctypes.string_at(algorithm, 64).strip(b"\0"):
+    known, room, *promised = np.frombuffer(ctypes.string_at(algorithm, 48), np.int64).tolist()
+    if not known or workspace_bytes < room or any(p % n for p, n in zip((a, b, c, d), promised, strict=True)):
         raise cuBLASLtError("CUBLAS_STATUS_INVALID_VALUE (7)")
     (a_, a_memory), (b_, b_memory), (d_, d_memory) = (
         _matrix(p, layout, name) for p, layout, name in ((a, a_layout, "A"), (b, b_layout, "B"), (d, d_layout, "D"))
@@ -226,7 +241,8 @@ def matmul(
     bias = aux = None
     if "BIAS" in epilogue.name or "BGRAD" in epilogue.name:
         length = n if epilogue == Epilogue.BGRADB else m
-        bias, memory = _vector(found["BIAS_POINTER"], length, d_.dtype, "the bias")
+        kind = DTYPES[found["BIAS_DATA_TYPE"]] if "BIAS_DATA_TYPE" in found else d_.dtype
+        bias, memory = _vector(found["BIAS_POINTER"], length, kind, "the bias")
         (reads if "BIAS" in epilogue.name else writes).append(memory)
     if "AUX" in epilogue.name or (epilogue.name.startswith("D") and epilogue != Epilogue.DEFAULT):
         aux, memory = _aux(found, epilogue, m, n, d_.dtype)
@@ -237,10 +253,9 @@ def matmul(
     tf32 = found["compute"] == TF32
 
     def work() -> None:
-        left, right = (_reals(np.ascontiguousarray(x)) for x in (op_a, op_b))
+        left, right = (numbers(np.ascontiguousarray(x)) for x in (op_a, op_b))
         z = rounded_to_tf32(left) @ rounded_to_tf32(right) if tf32 else left @ right
-        result = _epilogue(epilogue, z, op_a, op_b, bias, aux)
-        d_[...] = rounded_to_bf16(result) if d_.dtype == np.uint16 else result
+        put(d_, _epilogue(epilogue, z, left, right, bias, aux))
 
     stream_object = current() if current().ptr == stream else with_pointer(stream)
     stream_object.run(work, reads, writes)
@@ -260,11 +275,11 @@ def _epilogue(epilogue: Epilogue, z: Any, a: Any, b: Any, bias: Any, aux: Any) -
     """Return what an epilogue makes of a product; gradients go to the bias, what is kept to aux."""
     name, m = epilogue.name, z.shape[0]
     if "BIAS" in name:
-        z = z + bias[:, None]
+        z = z + numbers(bias)[:, None]
     if name.startswith("DRELU"):
         z = np.where(np.unpackbits(aux, axis=0, bitorder="little")[:m].astype(bool), z, 0)
     elif name.startswith("DGELU"):
-        z = z * _gelu_slope(aux[:m])
+        z = z * _gelu_slope(numbers(aux[:m]))
     elif "RELU" in name:
         if aux is not None:
             bits = np.zeros((8 * aux.shape[0], z.shape[1]), bool)
@@ -273,14 +288,14 @@ def _epilogue(epilogue: Epilogue, z: Any, a: Any, b: Any, bias: Any, aux: Any) -
         z = np.maximum(z, 0)
     elif "GELU" in name:
         if aux is not None:
-            aux[:m] = z
+            put(aux[:m], z)
         z = 0.5 * z * (1 + np.tanh(_inner(z)))
     if epilogue == Epilogue.BGRADA:
-        bias[...] = a.sum(axis=1)
+        put(bias, a.sum(axis=1))
     elif epilogue == Epilogue.BGRADB:
-        bias[...] = b.sum(axis=0)
+        put(bias, b.sum(axis=0))
     elif "BGRAD" in name:
-        bias[...] = z.sum(axis=1)
+        put(bias, z.sum(axis=1))
     return z
 
 
@@ -295,10 +310,13 @@ def _gelu_slope(z: Any) -> Any:
 
 def modules() -> dict[str, types.ModuleType]:
     """Return nvmath and its bindings by name."""
-    kinds = ("create", "get", "matmul", "matrix")
-    others = ("Epilogue", "MatmulDescAttribute", "MatmulPreferenceAttribute", "MatmulHeuristicResult", "cuBLASLtError")
-    chosen = {name for name in globals() if name.split("_")[0] in kinds} | {*others, "destroy"}
-    names = {name: globals()[name] for name in chosen}
+    functions = (
+        *(create, destroy, get_matmul_desc_attribute_dtype, get_matmul_preference_attribute_dtype, matmul),
+        *(matmul_algo_get_heuristic, matmul_desc_create),
+        *(matmul_desc_set_attribute, matmul_preference_create, matmul_preference_set_attribute, matrix_layout_create),
+        *(Epilogue, MatmulDescAttribute, MatmulPreferenceAttribute, MatmulHeuristicResult, cuBLASLtError),
+    )
+    names: dict[str, Any] = {f.__name__: f for f in functions}
     names |= {f"{kind}_destroy": destroy for kind in ("matmul_desc", "matrix_layout", "matmul_preference")}
     lt = types.ModuleType("nvmath.bindings.cublasLt")
     lt.__dict__.update(names)
