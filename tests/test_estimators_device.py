@@ -1,6 +1,5 @@
-"""The estimators on a second backend: array-api-strict on a fake device, which refuses whatever a GPU would refuse.
-
-What CuPy does beyond the standard, and whether a GPU gives the same numbers, is not to be seen without one.
+"""The estimators on a second backend: array-api-strict on a fake device, which refuses whatever a GPU would refuse, and
+the stand-in for CuPy. Whether a GPU gives the same numbers is not to be seen without one.
 """
 
 import pickle
@@ -131,6 +130,24 @@ def test_the_parameter() -> None:
     assert isinstance(there.coefs_[0], np.ndarray)
     with pytest.raises(ValueError, match="'device' parameter"):
         fitted(device="gpu")
+
+
+@pytest.mark.parametrize("mode", ["off", "auto"])
+def test_cuda_on_the_stand_in_for_cupy(mode, cupy_standin, monkeypatch) -> None:
+    import cupy
+
+    monkeypatch.setattr("mlpx.op._mode", mode)
+    host, there = fitted(early_stopping=True), fitted(early_stopping=True, device="cuda")
+    assert isinstance(there.coefs_[0], cupy.ndarray)
+    np.testing.assert_allclose(there.validation_loss_curve_, host.validation_loss_curve_, rtol=1e-6)
+    np.testing.assert_allclose(there.predict_proba(X), host.predict_proba(X), rtol=1e-6)
+    followed = fitted(x=cupy.asarray(X), early_stopping=True)
+    np.testing.assert_allclose(followed.predict_proba(cupy.asarray(X)).get(), host.predict_proba(X), rtol=1e-6)
+    assert isinstance(followed.predict(cupy.asarray(X)), cupy.ndarray)
+    assert followed.score(cupy.asarray(X), cupy.asarray(Y)) == host.score(X, Y)
+    copied = pickle.loads(pickle.dumps(followed))
+    assert isinstance(copied.coefs_[0], np.ndarray)
+    np.testing.assert_allclose(copied.predict_proba(X), host.predict_proba(X), rtol=1e-6)
 
 
 @pytest.mark.skipif(gpu_problem() is None, reason="a GPU works here")
