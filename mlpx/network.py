@@ -1,18 +1,20 @@
 """A network: layers in a row, one flat buffer of parameters and one of gradients, a loss at the end."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mlpx.backend import FLOATS, Backend, as_float_array, current_backend
-from mlpx.batch import BLOCK, GPU_BLOCK, blocks, lone, without_padding
-from mlpx.batch import Batch as Batch
+from mlpx.batch import BLOCK, GPU_BLOCK, Batch, blocks, lone, without_padding
 from mlpx.errors import check_count, unknown
-from mlpx.gpu.predict import AnyPredictor, predictor_for
 from mlpx.host_rows import HostRows
 from mlpx.layers import INFERENCE, Backprop, Context, Layer, MaskedSoftmax, bind, owners
 from mlpx.losses import Loss, default_for, find
 from mlpx.op import fused_mode
+from mlpx.plan import Predictor, predictor_for
 from mlpx.typing import Array, ArrayLike, Shape
+
+if TYPE_CHECKING:
+    from mlpx.gpu.predict import GpuPredictor
 
 
 class Network:
@@ -63,7 +65,7 @@ class Network:
         self.n_in, self.n_out = _sizes(self.layers)
         self.buffers = bind(self.layers, seed=seed, dtype=dtype, backend=self.backend)
         self.plan_declined = ""
-        self._predictors: dict[int, AnyPredictor | None] = {}  # by the number of layers they go through
+        self._predictors: dict[int, Predictor | GpuPredictor | None] = {}  # by the number of layers they go through
         owners.update((id(layer), self) for layer in everything)
 
     @property
@@ -103,11 +105,8 @@ class Network:
             for name, p in (layer.parameters | layer.statistics).items()
         }
 
-    def predictor(self, *, to_the_loss: bool = False) -> AnyPredictor | None:
-        """Return the compiled prediction, or only what the loss is computed from; made on first use.
-
-        None where the network or the machine does not allow it.
-        """
+    def predictor(self, *, to_the_loss: bool = False) -> "Predictor | GpuPredictor | None":
+        """Return the compiled prediction, or only what the loss is computed from; None where it is not allowed."""
         if fused_mode() == "off":
             return None
         layers = self.body() if to_the_loss else self.layers

@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,7 +15,6 @@ from mlpx.callbacks import Callback, Run, as_callback
 from mlpx.divergence import diagnose
 from mlpx.errors import DivergenceError, TrainingInterrupted, check_count, unknown
 from mlpx.fullbatch import FullBatch, Objective
-from mlpx.gpu.steps import GraphSteps
 from mlpx.history import History
 from mlpx.layers import Context
 from mlpx.losses import ClassLoss, LabelLoss
@@ -28,6 +27,9 @@ from mlpx.steps import GradientHook, LayerSteps
 from mlpx.training_data import check_data, sent, split
 from mlpx.typing import Array, ArrayLike
 from mlpx_kernels import Unsupported
+
+if TYPE_CHECKING:
+    from mlpx.gpu.steps import GraphSteps
 
 PRECISIONS = ("float32", "tf32", "bf16")
 
@@ -179,13 +181,15 @@ def _fit_batches(job: Job, run: Run, optimizer: Optimizer, pressed: interrupt.In
             break
 
 
-def _steps(job: Job, optimizer: Optimizer) -> LayerSteps | PlanSteps | GraphSteps:
+def _steps(job: Job, optimizer: Optimizer) -> "LayerSteps | PlanSteps | GraphSteps":
     """Return the fastest way of taking this fit's steps: the plan where it can be had, else layer by layer."""
     net, train, batch_size, seed = job.net, job.train, job.batch_size, job.seed
     n_steps = -(-train.x.shape[0] // batch_size) * job.epochs
     hook = job.gradient_hook
     try:
         if net.backend.name == "cupy":
+            from mlpx.gpu.steps import GraphSteps  # only a GPU needs it
+
             common: dict[str, Any] = {"seed": seed, "n_steps": n_steps, "precision": job.precision}
             return GraphSteps(net, train, batch_size, optimizer, gradient_hook=hook, **common)
         if hook is not None:

@@ -1,4 +1,4 @@
-"""Predictions of small networks on a GPU: one launch for all layers; and which prediction a network has."""
+"""Predictions of small networks on a GPU: one launch for all layers."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from mlpx.backend import backend_of
 from mlpx.layers import Buffers, Layer
 from mlpx.layers.base import PlanRow
-from mlpx.plan import Predictor, describe, kernels
+from mlpx.plan import describe, kernels
 from mlpx.typing import Array
 from mlpx_kernels import Unsupported
 from mlpx_kernels.activations import CODES
@@ -72,21 +72,6 @@ class GpuPredictor:
             options = {"softmax": self.softmax, "precision": self.precision}
             self.kernel.forward(x, self.buffers.parameters, self.table, y, **options)()
         return y
-
-
-AnyPredictor = Predictor | GpuPredictor
-
-
-def predictor_for(
-    layers: Sequence[Layer], n_in: int | None, buffers: Buffers, dtype: str
-) -> Predictor | GpuPredictor | None:
-    """Return the compiled prediction for the device that the buffers lie on, or None where there is none."""
-    kinds: dict[str, type[AnyPredictor]] = {"numpy": Predictor, "cupy": GpuPredictor}
-    kind = kinds.get(backend_of(buffers.parameters).name)
-    try:
-        return None if kind is None else kind(layers, n_in, buffers, dtype)
-    except Unsupported:
-        return None
 
 
 def _dense_layers(rows: Sequence[PlanRow]) -> list[tuple[int, int, int, int, int]]:
