@@ -100,7 +100,7 @@ def gpu_problem() -> str | None:
 
         if cupy.cuda.runtime.getDeviceCount() == 0:
             return "CuPy is installed but finds no GPU. Look at what nvidia-smi lists"
-        cupy.zeros(1).get()
+        cupy.arange(2).sum().get()  # a sum is compiled, so this finds a missing NVRTC too
     except Exception as error:  # a broken driver, wheel or device must not break the CPU path
         return (
             f"CuPy is installed but does not work ({type(error).__name__}: {error}). The CuPy wheel must match the "

@@ -57,10 +57,21 @@ class Kernel:
 
         Arguments are CuPy arrays and NumPy scalars of the parameter's exact type: CuPy would pass a Python int or
         float as eight bytes, whatever the kernel takes.
+
+        Raises
+        ------
+        RuntimeError
+            If the device or its driver refuses; it names the kernel.
         """
-        if shared > STATIC_SHARED:
-            self._function.max_dynamic_shared_size_bytes = shared
-        self._function(_dimensions(grid), _dimensions(block), args, shared_mem=shared)
+        try:
+            if shared > STATIC_SHARED:
+                self._function.max_dynamic_shared_size_bytes = shared
+            self._function(_dimensions(grid), _dimensions(block), args, shared_mem=shared)
+        except RuntimeError as error:  # CUDADriverError names neither the kernel nor what to do
+            raise RuntimeError(
+                f"CUDA: the launch of {self.name} failed: {error}. MLPX_FUSED=off does without the CUDA kernels; after "
+                "a fault on the device a new process is needed first."
+            ) from error
 
 
 @cache
@@ -68,7 +79,7 @@ def _compiled(family: str, name: str) -> Kernel | str:
     """Return a kernel, or what is wrong with it here; tried once."""
     try:
         return Kernel(family, name)
-    except ImportError:
+    except (ImportError, MemoryError):
         raise
     except Exception as error:  # a missing NVRTC, a header, a driver too old: the references work without any
         problem = f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"

@@ -28,6 +28,10 @@ class CUDADriverError(RuntimeError):
         super().__init__(f"{name}: {text}")
 
 
+class DynamicLibNotFoundError(RuntimeError):
+    """What CuPy 14 raises where a library of CUDA is not installed."""
+
+
 class OutOfMemoryError(MemoryError):
     """``cupy.cuda.memory.OutOfMemoryError``."""
 
@@ -89,7 +93,9 @@ class Failures:
     capture : bool
         Streams cannot capture.
     compiler : bool
-        NVRTC is not installed.
+        NVRTC is not installed, so neither CuPy's kernels nor ours can be compiled.
+    source : str or None
+        A word in the names of kernels of ours that NVRTC refuses.
     driver : bool
         There is no driver.
     devices : int
@@ -100,6 +106,7 @@ class Failures:
     launch: int | None = None
     capture: bool = False
     compiler: bool = False
+    source: str | None = None
     driver: bool = False
     devices: int = 1
 
@@ -110,10 +117,15 @@ class Device:
     def __init__(self, failures: Failures | None = None) -> None:
         self.counters = Counters()
         self.failures = failures or Failures()
-        self.used = 0
+        self.account = [0]
         self.limit = 0
         self.names: list[str] = []
         """Kernels of our own in the order of their launches."""
+
+    @property
+    def used(self) -> int:
+        """Bytes of all allocations that are alive."""
+        return self.account[0]
 
     def check_driver(self) -> None:
         """Raise as CuPy does without a driver or a device."""
@@ -122,6 +134,11 @@ class Device:
             raise CUDARuntimeError(35, "cudaErrorInsufficientDriver", text)
         if self.failures.devices == 0:
             raise CUDARuntimeError(100, "cudaErrorNoDevice", "no CUDA-capable device is detected")
+
+    def check_compiler(self) -> None:
+        """Raise as CuPy does where a kernel, one of its own too, cannot be compiled."""
+        if self.failures.compiler:
+            raise DynamicLibNotFoundError('Failure finding "libnvrtc.so.12": No such file: libnvrtc.so.12')
 
 
 device = Device()
@@ -164,9 +181,9 @@ class Memory:
         self._frame[:] = FRAME_BYTE
         self.write: tuple[int, int] | None = None
         self.reads: dict[int, int] = {}
-        device.used += rounded
+        device.account[0] += rounded
         _live[id(self)] = self
-        weakref.finalize(self, _give_back, rounded)
+        weakref.finalize(self, _give_back, device.account, rounded)
 
     def check_frame(self, what: str) -> None:
         """Raise if something wrote past the end."""
@@ -182,8 +199,8 @@ def live() -> list[Memory]:
     return list(_live.values())
 
 
-def _give_back(nbytes: int) -> None:
-    device.used -= nbytes
+def _give_back(account: list[int], nbytes: int) -> None:
+    account[0] -= nbytes  # of the device that it came from, which may be gone
 
 
 Work = Callable[[], Any]

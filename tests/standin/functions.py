@@ -64,6 +64,7 @@ def host(x: Any, found: list[ndarray]) -> Any:
 
 def launch(work: Callable[[], Any], reads: Sequence[ndarray], result: Any) -> ndarray:
     """Return a new array that some work fills, now or when the capture is replayed; ``result`` has its shape."""
+    device.check_compiler()
     made = ndarray(np.shape(result), np.asarray(result).dtype, order="F" if np.isfortran(result) else "C")
     device.counters.others += 1
     target = made._host  # recorded work holds the bytes, as a graph holds addresses, but not the allocation
@@ -78,6 +79,7 @@ def launch(work: Callable[[], Any], reads: Sequence[ndarray], result: Any) -> nd
 
 def write(target: ndarray, work: Callable[[], Any], reads: Sequence[ndarray]) -> None:
     """Change an array in place."""
+    device.check_compiler()
     device.counters.others += 1
 
     def change() -> None:

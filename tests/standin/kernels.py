@@ -17,10 +17,6 @@ class CompileException(Exception):
     """``cupy.cuda.compiler.CompileException``."""
 
 
-class DynamicLibNotFoundError(RuntimeError):
-    """What CuPy 14 raises where a library of CUDA is not installed."""
-
-
 GROUPS: dict[str, list[tuple[str, ...]]] = {}
 """Source to groups of instances that tests will ask of it: a group is compiled together, since g++ spends most of its
 time on what they share."""
@@ -42,8 +38,9 @@ class RawModule:
     def get_function(self, name: str) -> "RawKernel":
         """Return a kernel; it is compiled here."""
         device.check_driver()
-        if device.failures.compiler:
-            raise DynamicLibNotFoundError('Failure finding "libnvrtc.so.12": No such file: libnvrtc.so.12')
+        device.check_compiler()
+        if device.failures.source and device.failures.source in name:
+            raise CompileException(f'cannot open source file "cuda_bf16.h" (compiling {name})')
         names = next((group for group in GROUPS.get(self.code, []) if name in group), self.names)
         module = _module(self.code, names)
         try:
@@ -86,4 +83,4 @@ class RawKernel:
             memory.check_frame(self._function.name)
 
 
-__all__ = ["GROUPS", "CompileException", "DynamicLibNotFoundError", "EmulationError", "RawKernel", "RawModule"]
+__all__ = ["GROUPS", "CompileException", "EmulationError", "RawKernel", "RawModule"]
