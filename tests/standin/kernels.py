@@ -40,7 +40,7 @@ class RawModule:
         device.check_driver()
         device.check_compiler()
         if device.failures.source and device.failures.source in name:
-            raise CompileException(f'cannot open source file "cuda_bf16.h" (compiling {name})')
+            raise CompileException('kernels.cu(7): catastrophic error: cannot open source file "cuda_bf16.h"')
         names = next((group for group in GROUPS.get(self.code, []) if name in group), self.names)
         module = _module(self.code, names)
         try:
