@@ -48,7 +48,8 @@ def _op(case: GpuCase, backend: Backend) -> Calls:
     calls["mlpx"] = gpu_peers.many(in_mode("require"), backend.synchronize)
     calls["cupy"] = gpu_peers.many(in_mode("off"), backend.synchronize)
     calls.add("torch", lambda: gpu_peers.pytorch_op(name, args, params, compiled=False))
-    calls.add("torch.compile", lambda: gpu_peers.pytorch_op(name, args, params, compiled=True))
+    if name in gpu_peers.COMPILED:
+        calls.add("torch.compile", lambda: gpu_peers.pytorch_op(name, args, params, compiled=True))
     return calls
 
 
