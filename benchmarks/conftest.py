@@ -9,12 +9,14 @@ import pytest
 from benchmarks import environment
 from benchmarks.measure import Call, interleave, summary
 from benchmarks.peers import Calls
+from mlpx import set_backend
 
 _skipped: dict[tuple[str, str], int] = defaultdict(int)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Let peers warn as they like: their warnings are not ours to fix."""
+    """Let peers warn as they like: their warnings are not ours to fix. Networks live on the CPU unless a suite asks."""
+    set_backend("numpy")
     config.addinivalue_line("filterwarnings", "ignore")
 
 

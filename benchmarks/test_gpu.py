@@ -62,7 +62,7 @@ def _forward(case: GpuCase, backend: Backend) -> Calls:
     x = np.random.default_rng(0).standard_normal((rows, net.sizes[0]), dtype=np.float32)
     model = net.build().copy(backend=backend)
     device = backend.asarray(x)
-    same("mlpx", to_numpy(model.predict(device)), net.build().predict(x))
+    same("mlpx", to_numpy(model.predict(device)), model.copy(backend="numpy").predict(x))
 
     def plain() -> Any:
         with using_fused("off"):
