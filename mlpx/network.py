@@ -10,7 +10,8 @@ from mlpx.host_rows import HostRows
 from mlpx.layers import INFERENCE, Backprop, Context, Layer, MaskedSoftmax, bind, owners
 from mlpx.losses import Loss, default_for, find
 from mlpx.op import fused_mode
-from mlpx.plan import Predictor, predictor_for
+from mlpx.plan import Predictor
+from mlpx.predictors import predictor_for
 from mlpx.typing import Array, ArrayLike, Shape
 
 if TYPE_CHECKING:

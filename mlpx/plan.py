@@ -7,20 +7,16 @@ them. A layer that cannot describe itself makes the network run layer by layer: 
 from collections.abc import Sequence
 from contextlib import nullcontext
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from mlpx.backend import backend_of
 from mlpx.layers import Buffers, Dropout, Layer
 from mlpx.layers.base import PlanRow
 from mlpx.op import fused_mode
 from mlpx.typing import Array
 from mlpx_kernels import Unsupported
 from mlpx_kernels.activations import CODES, SAVES_INPUT
-
-if TYPE_CHECKING:
-    from mlpx.gpu.predict import GpuPredictor
 
 NO_MASK = np.empty((0, 0), np.bool_)
 ALIGNMENT = 16
@@ -213,20 +209,3 @@ class Predictor:
         with self.threads.single_threaded_blas() if n > self.block else nullcontext():
             self.threads.share_rows(some, n, n * self.work_per_row)
         return y
-
-
-def predictor_for(
-    layers: Sequence[Layer], n_in: int | None, buffers: Buffers, dtype: str
-) -> "Predictor | GpuPredictor | None":
-    """Return the compiled prediction for the device that the buffers lie on, or None where there is none."""
-    backend = backend_of(buffers.parameters).name
-    try:
-        if backend == "numpy":
-            return Predictor(layers, n_in, buffers, dtype)
-        if backend == "cupy":
-            from mlpx.gpu.predict import GpuPredictor  # only a GPU needs it
-
-            return GpuPredictor(layers, n_in, buffers, dtype)
-    except Unsupported:
-        pass
-    return None
