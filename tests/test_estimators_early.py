@@ -112,7 +112,7 @@ def test_the_curve_is_the_loss_without_the_penalty() -> None:
 def test_sparse_rows_are_held_out_alike(monkeypatch) -> None:
     from scipy.sparse import csr_array
 
-    monkeypatch.setattr("mlpx.estimators.validation.SPARSE_ROWS", 7)
+    monkeypatch.setattr("mlpx.estimators.validation.DENSE_ELEMENTS", 45)
     weight = np.linspace(0.0, 2.0, 50)
     dense, thin = (
         fitted(x=kind(X[:100]), y=Y[:100], validation_data=(kind(X[100:]), Y[100:], weight))

@@ -148,7 +148,7 @@ def test_importances_that_cannot_be() -> None:
 @pytest.mark.parametrize("kind", ["float64", "float32", "int16"])
 def test_a_file_is_predicted_block_by_block(order, kind, tmp_path) -> None:
     """Whatever dtype and layout it has, and whatever the network's: no copy of the whole is ever made."""
-    n, size = 40_000, 60
+    n, size = 100_000, 60
     rows = np.random.default_rng(0).integers(-3, 4, (n, size)).astype(kind)
     path = tmp_path / "rows"
     file = np.memmap(path, kind, "w+", shape=(n, size), order=order)
@@ -156,7 +156,7 @@ def test_a_file_is_predicted_block_by_block(order, kind, tmp_path) -> None:
     model = fitted(x=rows[:150].astype(np.float64), dtype="float32")
     expected = model.predict_proba(rows.astype(np.float32))
     x = np.memmap(path, kind, "r", shape=(n, size), order=order)
-    model.predict_proba(x[:100])
+    model.predict(x)  # what is loaded at the first use is not what is measured
     tracemalloc.start()
     p = model.predict_proba(x)
     said = model.predict(x)
@@ -164,4 +164,4 @@ def test_a_file_is_predicted_block_by_block(order, kind, tmp_path) -> None:
     tracemalloc.stop()
     np.testing.assert_allclose(p, expected, rtol=1e-5)
     np.testing.assert_array_equal(said, model._labels(p))
-    assert peak < 8e6 < rows.size * 4, f"{peak / 1e6:.1f} MB"
+    assert peak < 0.5 * rows.size * 4, f"{peak / 1e6:.1f} MB"

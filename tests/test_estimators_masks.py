@@ -110,6 +110,11 @@ def test_held_out_rows_bring_their_masks() -> None:
     assert model.validation_scores_[-1] == model.score(X[100:], Y[100:], mask=MASK[100:])
     early = fitted(mask=MASK, early_stopping=True)
     assert len(early.validation_scores_) == 5
+    without = fitted(x=X[:100], y=Y[:100], mask=MASK[:100], validation_data=(X[100:], Y[100:]))
+    expected = log_loss(Y[100:], without.predict_proba(X[100:]), labels=[0, 1, 2])
+    np.testing.assert_allclose(without.validation_loss_curve_[-1], expected, rtol=1e-9)
+    early.partial_fit(X, Y)
+    assert len(early.validation_scores_) == 6
 
 
 def test_masks_call_by_call_and_copies() -> None:

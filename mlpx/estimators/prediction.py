@@ -15,7 +15,7 @@ from mlpx.layers import INFERENCE
 from mlpx.model import Sequential
 from mlpx.typing import Array
 
-CONVERTED_AT_ONCE = 1 << 20
+CONVERTED_AT_ONCE = 1 << 18
 """Elements of rows that a prediction converts or makes dense at once: the whole of them never exists twice."""
 
 

@@ -13,8 +13,8 @@ from mlpx.layers import Context
 from mlpx.network import Network
 from mlpx.typing import Array
 
-SPARSE_ROWS = 4096
-"""Sparse rows that are made dense at once."""
+DENSE_ELEMENTS = 1 << 22
+"""Elements of sparse rows that are made dense at once."""
 
 
 def evaluate(net: Network, rows: Rows) -> tuple[float, Array]:
@@ -22,8 +22,9 @@ def evaluate(net: Network, rows: Rows) -> tuple[float, Array]:
     if not issparse(rows.x):
         return _dense(net, rows, rows.x)
     losses, counts, outputs = [], [], []
-    for start in range(0, rows.n, SPARSE_ROWS):
-        part = rows.take(slice(start, start + SPARSE_ROWS))
+    at_once = max(1, DENSE_ELEMENTS // rows.x.shape[1])
+    for start in range(0, rows.n, at_once):
+        part = rows.take(slice(start, start + at_once))
         loss, output = _dense(net, part, part.x.toarray())
         losses.append(loss)
         counts.append(part.n if part.weight is None else float(part.weight.sum()))
@@ -33,8 +34,11 @@ def evaluate(net: Network, rows: Rows) -> tuple[float, Array]:
 
 def _dense(net: Network, rows: Rows, x: Any) -> tuple[float, Array]:
     with np.errstate(all="ignore"):  # weights on their way to infinity: the score tells
-        loss, z = net.evaluate(Batch(x, rows.target, rows.mask, rows.weight))
+        mask = rows.mask
+        if mask is None and net.layers[-1].uses_mask:  # trained with masks, and looked at without
+            mask = net.backend.asarray(np.ones((rows.n, net.n_out), bool))
+        loss, z = net.evaluate(Batch(x, rows.target, mask, rows.weight))
         head = net.layers[len(net.body()) :]
-        output = head[0].forward(z, Context(mask=rows.mask))[0] if head else z
+        output = head[0].forward(z, Context(mask=mask))[0] if head else z
         weight = None if rows.weight is None else to_numpy(rows.weight)
         return reported(net.loss, loss, to_numpy(rows.target), weight), to_numpy(output)

@@ -136,6 +136,9 @@ class Weights(BaseEstimator):  # type: ignore[misc]
         net = state.get("_net")
         for name in ("_net", "_shown", "_built_for"):
             state.pop(name, None)
+        if "_optimizer" in state:
+            state["_optimizer"] = copy.copy(state["_optimizer"])
+            state["_optimizer"]._owner = None  # the weights, which are there already
         if net is not None and net.backend is not NUMPY:  # what was on a GPU loads without one
             for name in (*ARRAYS, "_optimizer", "_watch"):
                 if name in state:
