@@ -23,7 +23,8 @@ from mlpx_kernels import Unsupported, updates
 SLICE = 0.05
 """Seconds of one call: progress bars move and Ctrl-C works in between."""
 WORTH_THREADS = 6e6
-"""Floating-point operations of a step below which one thread is faster; measured, see the kernel diary."""
+"""Floating-point operations of a step in float32 below which one thread is faster; half as many in float64, which
+take as long. Measured, see the kernel diary."""
 SMALL_PRODUCT = 1 << 16
 """Multiplications up to which every BLAS stays on one thread by itself, so that it need not be held to one."""
 BLOCK_ROWS = 64
@@ -84,9 +85,10 @@ class PlanSteps:
         self.lr = optimizer.lr
         self.taken = 0
         flops = 6.0 * batch_size * sum(row.n_in * row.n_out for row in rows if row.op == "dense")
+        worth = flops * np.dtype(net.dtype).itemsize / 4 >= WORTH_THREADS
         threads = self.threads_module.n_threads() if n_threads is None else n_threads
         fixed = max(2, min(MOST_BLOCKS, batch_size // BLOCK_ROWS))
-        self.blocks = (fixed if deterministic else threads) if flops >= WORTH_THREADS else 1
+        self.blocks = (fixed if deterministic else threads) if worth else 1
         self.threads = min(threads, self.blocks)
         self.choice = Choice(self.threads)
         largest = max((batch_size * row.n_in * row.n_out for row in rows if row.op == "dense"), default=0)

@@ -41,6 +41,8 @@ class Snapshot:
 def _copies(value: Any) -> Any:
     if isinstance(value, Schedule):
         return copy.deepcopy(value)
-    return (
-        [item if backend_name(item) is None else copied(item) for item in value] if isinstance(value, list) else value
-    )
+    if not isinstance(value, list):
+        return value
+    if value and isinstance(value[0], float):  # a curve, which may have grown long
+        return list(value)
+    return [item if backend_name(item) is None else copied(item) for item in value]
