@@ -24,8 +24,8 @@ MOST_BLOCKS = 2112
 """Blocks of a grid beyond which threads take several turns: a whole number of waves on the 132 multiprocessors of an
 H100, the same everywhere, so that sums are taken in one order on every device."""
 
-SUMMED_ROWS = 16
-"""Rows of a column that a thread adds up before its sum is merged with others."""
+FEW_STEPS = 4
+"""Rows that a thread adds up one after the other sooner than blocks would have met over their partial sums."""
 
 
 def real_arrays(*arrays: Any, name: str) -> list[Any]:
@@ -59,18 +59,22 @@ def power_of_two(n: int) -> int:
 
 
 def column_grid(
-    x: Any, rows: int, cols: int, rows_each: int = 1, *, vectors: bool = True
+    x: Any, rows: int, cols: int, *, summed: bool = False, vectors: bool = True
 ) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Return (grid, block) of a kernel of columns.cuh over ``x`` (rows, cols); a thread takes ``rows_each`` or more.
+    """Return (grid, block) of a kernel of columns.cuh over ``x`` (rows, cols).
 
-    ``vectors`` tells whether the kernel takes 16 bytes at a time where the columns allow it.
+    ``summed``: it merges over rows. Then there are about as many blocks down as a thread of the last block has partial
+    results to merge afterwards, for both wait on memory one after the other: the root of the rows. ``vectors`` tells
+    whether the kernel takes 16 bytes at a time where the columns allow it.
     """
     vector = 16 // x.dtype.itemsize
     groups = max(cols // vector if vectors and cols % vector == 0 else cols, 1)
-    across = min(power_of_two(groups), THREADS // 8 if rows_each > 1 else THREADS)
+    across = min(power_of_two(groups), THREADS // 8 if summed else THREADS)
     down = THREADS // across
     tiles = -(-groups // across)
-    return (tiles, max(1, min(-(-rows // (down * rows_each)), MOST_BLOCKS // tiles, 65535))), (across, down)
+    steps = -(-rows // down)
+    blocks = min(steps, math.isqrt(rows)) if summed and steps > FEW_STEPS else 1 if summed else steps
+    return (tiles, max(1, min(blocks, MOST_BLOCKS // tiles, 65535))), (across, down)
 
 
 def column_sums(grid: tuple[int, int], block: tuple[int, int], cols: int, numbers: int, x: Any) -> tuple[Any, Any]:

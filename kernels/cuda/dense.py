@@ -7,7 +7,6 @@ import numpy as np
 
 from mlpx_kernels.activations import CODES, SAVES_INPUT
 from mlpx_kernels.cuda.arrays import (
-    SUMMED_ROWS,
     Launch,
     column_grid,
     column_sums,
@@ -38,7 +37,7 @@ def activation_grad_bias_grad(dy: Any, saved: Any, dz: Any, db: Any, kind: str) 
     Deterministic: blocks leave partial sums, and the last one to finish adds them in a fixed order.
     """
     rows, cols = dy.shape
-    grid, block = column_grid(dy, rows, cols, 1 if db is None else SUMMED_ROWS)
+    grid, block = column_grid(dy, rows, cols, summed=db is not None)
     sums = column_sums(grid, block, cols, 1, dy)
     args = (dy, pointer(saved), dz, pointer(db), *sums, np.int64(rows), np.int64(cols))
     return partial(kernel("dense", f"activation_grad_bias_grad<{ctype(dy)}, {CODES[kind]}>"), grid, block, args)

@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 
 from mlpx_kernels.cuda.arrays import (
-    SUMMED_ROWS,
     Launch,
     column_grid,
     column_sums,
@@ -66,7 +65,7 @@ def gain_grad(
     With ``gamma`` and ``dx`` also that of x, where the statistics, of columns, are held fixed; ``dx`` may be ``dy``.
     """
     rows, cols = x.shape
-    grid, block = column_grid(x, rows, cols, SUMMED_ROWS, vectors=False)
+    grid, block = column_grid(x, rows, cols, summed=True, vectors=False)
     sums = column_sums(grid, block, cols, 2, x)
     given = (dy, x, pointer(gamma), mean, var, np.float64(eps))
     args = (*given, pointer(dx), dgamma, dbeta, *sums, *_sizes(x))
@@ -78,7 +77,7 @@ def statistics(
 ) -> Launch:
     """Return the launch of mean and variance (cols,) of ``x`` (rows, cols), which may move running statistics too."""
     rows, cols = x.shape
-    grid, block = column_grid(x, rows, cols, SUMMED_ROWS, vectors=False)
+    grid, block = column_grid(x, rows, cols, summed=True, vectors=False)
     sums = column_sums(grid, block, cols, 4, x)
     args = (x, mean, var, *map(pointer, running), np.float64(momentum), *sums, *_sizes(x))
     return partial(kernel("norm", f"batch_statistics<{ctype(x)}>"), grid, block, args)

@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 
 from mlpx_kernels import Unsupported
-from mlpx_kernels.cuda.arrays import CTYPES, MOST_BLOCKS, THREADS, Launch, ctype, pointer, row_grid
+from mlpx_kernels.cuda.arrays import CTYPES, THREADS, Launch, ctype, pointer, row_grid
 from mlpx_kernels.cuda.compile import kernel
 from mlpx_kernels.updates import encode
 
 CHUNK = 1024
 """Parameters of a chunk: 16 bytes of float32 for each thread of a block."""
+RESIDENT_BLOCKS = 4 * 132
+"""Blocks that an H100 holds at once; more would work out the same rates and powers again."""
 Group = tuple[int, int, bool, float]
 """(start, stop, whether penalties apply, learning-rate factor)."""
 
@@ -67,7 +69,7 @@ def update(
     count = table.shape[0]
     given = (pointer(a) for a in (rates, clock, squared_norm))
     args = (w, g, pointer(s1), pointer(s2), numbers, table, np.int64(count), *given, np.float64(max_norm))
-    return partial(kernel("update", f"update<{ctype(w)}, {kind}>"), max(1, min(count, MOST_BLOCKS)), THREADS, args)
+    return partial(kernel("update", f"update<{ctype(w)}, {kind}>"), max(1, min(count, RESIDENT_BLOCKS)), THREADS, args)
 
 
 def squared_norm(g: Any, result: Any) -> Launch:
