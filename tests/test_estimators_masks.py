@@ -99,6 +99,8 @@ def test_two_classes() -> None:
     np.testing.assert_array_equal(model.predict(X, mask=MASK2), p[:, 1] > 0.5)
     taught = fitted(y=TWO, sample_weight=free.astype(float))
     np.testing.assert_allclose(model.coefs_[0], taught.coefs_[0], rtol=1e-7, atol=1e-10)
+    alone = fitted(y=np.zeros(150), mask=np.ones((150, 1)))
+    np.testing.assert_array_equal(alone.predict(X, mask=np.ones((150, 1))), 0.0)
     with pytest.raises(ValueError, match="leaves no row a choice"):
         fitted(y=TWO, mask=np.eye(2)[TWO.astype(int)])
 

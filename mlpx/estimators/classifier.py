@@ -25,83 +25,90 @@ class MLPClassifier(Deciding):
 
     Parameters
     ----------
-    hidden_layer_sizes : int or sequence of int
-        Width of each hidden layer.
-    activation : str or sequence of str
+    hidden_layer_sizes : int or sequence of int, default=(100,)
+        Width of each hidden layer; an empty sequence leaves a linear model.
+    activation : str or sequence of str, default="relu"
         "identity", "logistic", "tanh", "relu" or any other of `mlpx.ops.activation`, for all hidden layers or one each.
-    solver : str, Optimizer or FullBatch
+    solver : str, Optimizer or FullBatch, default="adam"
         "adam", "sgd" or "lbfgs" as in scikit-learn; "momentum", "nesterov", "adamw", "rmsprop", "adagrad", "adadelta"
         or "rprop" (steps on all rows, unless ``batch_size`` says otherwise), with ``learning_rate_init`` and else their
         defaults in `mlpx.optimizers`; all rows at once: "conjugate_gradient", "scaled_conjugate_gradient" and, for
         squared errors, "levenberg_marquardt". Objects of `mlpx.optimizers` and `mlpx.fullbatch` carry their options,
         the learning rate among them; they are copied.
-    alpha : float
-        Penalty: ``alpha / 2`` times the squared norm of the weights, divided by the rows of the batch.
-    batch_size : int or "auto"
+    alpha : float, default=0.0001
+        Penalty, at least 0: the loss of each batch gets ``alpha / 2`` times the squared norm of the weights (not of the
+        biases and norms), divided by its rows, or by their weights. Solver objects may have penalties beside it.
+    batch_size : int or "auto", default="auto"
         Rows per step; "auto" is 200, or all where there are fewer.
-    learning_rate : str or Schedule
+    learning_rate : str or Schedule, default="constant"
         For "sgd": "constant", "invscaling" (``learning_rate_init / (t + 1) ** power_t`` after t rows) or "adaptive"
         (a fifth after each ``n_iter_no_change`` epochs without improvement). For every solver that steps on
         mini-batches: "cosine", "one_cycle", "step", "exponential", "inverse_scaling", "reduce_on_plateau" or "warm_up",
-        or an object of `mlpx.schedules`: it multiplies the learning rate, over ``max_iter`` epochs.
-    learning_rate_init, power_t : float
-    max_iter : int
-        Most epochs; for "lbfgs" most iterations.
-    shuffle : bool
+        or an object of `mlpx.schedules`: it multiplies the learning rate, over ``max_iter`` epochs or calls of
+        ``partial_fit``.
+    learning_rate_init : float, default=0.001
+        Learning rate, above 0, of every solver that is a name and steps on mini-batches.
+    power_t : float, default=0.5
+        Exponent of "invscaling".
+    max_iter : int, default=200
+        Most epochs, or iterations of a solver that takes all rows at once.
+    shuffle : bool, default=True
         Whether each epoch takes the rows in a new order.
-    random_state : int, RandomState or None
-        Chooses weights, orders and the held-out rows, as in scikit-learn.
-    tol : float
-        Improvements below it do not count.
-    verbose : bool
+    random_state : int, RandomState or None, default=None
+        Chooses weights, orders, held-out rows and what dropout drops; an int gives the same fit each time.
+    tol : float, default=1e-4
+        An improvement of loss or score below it is none; for "lbfgs" the largest gradient at which it has converged.
+    verbose : bool, default=False
         Whether to print the loss of each epoch, or iteration.
-    warm_start : bool
+    warm_start : bool, default=False
         Whether ``fit`` goes on from the weights of the last one.
-    momentum : float
-        For "sgd", in [0, 1].
-    nesterovs_momentum : bool
-        For "sgd".
-    early_stopping : bool
-        Whether to hold rows out, stop by their score, and put the best weights back.
-    validation_fraction : float
-        The share of rows held out.
-    beta_1, beta_2, epsilon : float
-        For "adam".
-    n_iter_no_change : int
-        Epochs without improvement after which a fit ends.
-    max_fun : int
+    momentum : float, default=0.9
+        For "sgd", "momentum" and "nesterov", in [0, 1].
+    nesterovs_momentum : bool, default=True
+        Whether the momentum of "sgd" is Nesterov's.
+    early_stopping : bool, default=False
+        Whether to go by the score of held-out rows, which ends the fit and chooses the weights that it leaves; see
+        ``partial_fit`` for what it means there.
+    validation_fraction : float, default=0.1
+        The share of rows that ``early_stopping`` holds out, in [0, 1); two classes keep their shares.
+    beta_1, beta_2, epsilon : float, default=0.9, 0.999, 1e-8
+        For "adam": decay of its means of gradients and of their squares, in [0, 1), and what keeps its quotient finite.
+    n_iter_no_change : int, default=10
+        A fit ends when more epochs than this in a row have brought no improvement.
+    max_fun : int, default=15000
         For "lbfgs": most evaluations of the loss.
-    loss : str or callable
-        "log_loss"; "focal" (makes little of rows that are right already); "hinge", one class against the rest
-        (`predict`, and `decision_function` in place of probabilities); or a function ``loss(y_true, output) -> (mean
-        loss, its gradient for output)`` of whole batches. ``y_true`` holds 0 and 1, a column per class, of the shape
-        of ``output``: the probabilities; of two classes that of the second alone, (n, 1). It takes no weights.
-    focus : float
+    loss : str or callable, default="log_loss"
+        "log_loss", in nats; "focal", which makes little of rows that are right already; "hinge", one class against the
+        rest (`predict`, and `decision_function` in place of probabilities); or a function ``loss(y_true, output) ->
+        (mean loss, its gradient for output)`` of whole batches. ``y_true`` holds 0 and 1, a column per class, of the
+        shape of ``output``: the probabilities; of two classes that of the second alone, (n, 1). It takes no weights.
+    focus : float, default=2.0
         For "focal": at least 0, often written gamma; 0 is "log_loss".
-    dropout : float
-        Probability of dropping after each hidden layer, in [0, 1).
-    batch_norm, layer_norm : bool
+    dropout : float, default=0.0
+        Probability of dropping each unit of each hidden layer in training, in [0, 1).
+    batch_norm, layer_norm : bool, default=False
         Whether to normalise before each hidden activation: each unit over the rows of the batch (in predictions by
-        running statistics), or each row over the units. One of the two at most; "lbfgs" takes no batch norm.
+        running statistics), or each row over the units. One of the two at most; solvers of all rows at once take no
+        batch norm.
     class_weight : dict or "balanced", optional
-        Weights of the classes, which multiply ``sample_weight``.
-    label_smoothing : float
-        In [0, 1).
+        Weights of the classes, which multiply ``sample_weight``; "balanced" makes all classes count alike.
+    label_smoothing : float, default=0.0
+        The share of each target, in [0, 1), that is spread evenly over all classes. For "log_loss".
     clip_norm : float, optional
-        The largest norm of a step's gradient over all weights, before the penalty.
-    warm_start_optimizer : bool
+        The largest norm of a step's gradient over all weights, above 0, before the penalty; default: no limit.
+    warm_start_optimizer : bool, default=False
         Whether a ``warm_start`` also goes on with the state of the optimiser, such as Adam's means and the learning
         rate that "adaptive" has reached; else, as in scikit-learn, with the weights alone. Schedules start anew.
     callbacks : list, optional
         Functions called with the estimator after each epoch, or iteration; one that returns something true ends the
         fit. scikit-learn's own go to ``set_callbacks``, from its version 1.9 on.
-    progress_bar : bool or "auto"
+    progress_bar : bool or "auto", default=False
         Whether ``fit`` draws a progress bar on standard error; "auto" draws it on a terminal.
     n_threads : int, optional
         Threads to use; default: ``MLPX_NUM_THREADS``, else the cores this process may use. Small networks take one.
-    dtype : str
+    dtype : str, default="auto"
         "float32" or "float64", of the weights and all arithmetic; "auto" follows the data that ``fit`` sees.
-    device : str
+    device : str, default="auto"
         "cpu"; "cuda", through CuPy, where a GPU works; or "auto": where the data lie that ``fit`` sees. Predictions lie
         where their rows do. On a GPU training goes layer by layer; pickles made there hold arrays of the host.
 
@@ -116,6 +123,8 @@ class MLPClassifier(Deciding):
         With a norm: for each hidden layer its arrays "gamma", "beta" and, for batch norms, the running "mean" and
         "var", each (n_units,); views likewise.
     loss_, best_loss_, best_validation_score_ : float
+        The last and the least training loss, with the penalty, and the best score; of the latter two the one that does
+        not decide the end of a fit is None.
     loss_curve_, validation_loss_curve_, validation_scores_ : list of float
         By epoch, or iteration: the training loss, and, with held-out rows, their loss without the penalty, and score.
     stopped_ : bool

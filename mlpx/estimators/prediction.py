@@ -91,7 +91,7 @@ class Predicting(Weights):
 
     def _forced(self, output: Array, mask: Array | None) -> Array:
         """Return probabilities of the second of two classes (n, 1), exact where only one is allowed."""
-        if mask is None:
+        if mask is None or mask.shape[1] == 1:  # with one class there is nothing to choose
             return output
         xp = backend_of(output).xp
         zeros = xp.zeros_like(output)

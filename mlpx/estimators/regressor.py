@@ -28,14 +28,14 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
 
     Parameters
     ----------
-    loss : str or callable
-        "squared_error", or "poisson" for counts and rates: the output is then positive. Also "gamma" for positive
-        numbers whose error is a factor (as are prices, durations and claims; the output is positive too),
-        "absolute_error", "huber" and "quantile"; or a function ``loss(y_true, output) -> (mean loss, its gradient for
-        output)`` of whole batches, arrays (n, n_outputs) both. It takes no weights.
-    delta : float
-        For "huber": where it turns linear, in units of y.
-    quantiles : sequence of float
+    loss : str or callable, default="squared_error"
+        "squared_error" (half of it, the mean over outputs), or "poisson" for counts and rates: the output is then
+        positive. Also "gamma" for positive numbers whose error is a factor (as are prices, durations and claims; the
+        output is positive too), "absolute_error", "huber" and "quantile"; or a function ``loss(y_true, output) ->
+        (mean loss, its gradient for output)`` of whole batches, arrays (n, n_outputs) both. It takes no weights.
+    delta : float, default=1.0
+        For "huber": where it turns linear, in units of y, above 0.
+    quantiles : sequence of float, default=(0.5,)
         For "quantile": the levels in (0, 1), each with an output of its own. ``score`` is then the mean of
         ``d2_pinball_score`` over the levels.
     hidden_layer_sizes, activation, solver, ... : as in `MLPClassifier`
