@@ -5,6 +5,7 @@ wrappers ask for nothing else is tested.
 """
 
 import re
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 
@@ -94,13 +95,17 @@ def build() -> None:
 
     The checked build takes long to compile, so it is made for float alone; what is wrong there is the same for double.
     """
-    wanted = [
+    compile_all(
         (text, group, kind)
         for text, known in GROUPS.items()
         for group in known
         for kind in ("fast", "checked")
         if kind == "fast" or kind_of(group[0]) != "double"
-    ]
+    )
+
+
+def compile_all(wanted: Iterable[tuple[str, tuple[str, ...], str]]) -> None:
+    """Compile (source, instances, build), two at a time."""
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(lambda job: kernels("kernels", *job), wanted))
 

@@ -9,11 +9,10 @@ import numpy as np
 import pytest
 from cases import as_params, cases
 from cases_kit import Case
-from compare import check_close, exact_result
 from cuda_instances import INSTANCES, build
+from cuda_kit import check, few_blocks, run
 from emulator import no_compiler, using
 from emulator.module import SCHEDULES
-from standin.install import to_device
 
 import mlpx
 from mlpx import ops
@@ -41,49 +40,6 @@ def cupy(_built: None, cupy_standin: Any, monkeypatch: pytest.MonkeyPatch) -> It
     asked_for.update((families.get(name, "none of cuda_instances.py"), name) for name in cupy_standin.names)
 
 
-def on_host(array: Any) -> Any:
-    """Return an array of the device, without counting."""
-    return array if array is None else array._host.copy()
-
-
-def run(cupy_standin: Any, name: str, case: Case) -> tuple[Any, ...]:
-    """Return what an op leaves behind: its results, or for an update its arrays."""
-    op = ops.ALL[name]
-    device = [to_device(a) for a in case.args]
-    params = {k: to_device(v) for k, v in case.params.items()}
-    before = cupy_standin.counters.copy()
-    result = op(*device, **params)
-    used = cupy_standin.counters - before
-    assert used.to_host == used.synchronisations == 0, used
-    if name.endswith("_inplace"):
-        assert result is None
-        np.testing.assert_array_equal(on_host(device[1]), case.args[1])
-        return tuple(map(on_host, device))
-    for a, there in zip(case.args, device, strict=True):
-        if isinstance(a, np.ndarray):
-            assert on_host(there).tobytes() == np.ascontiguousarray(a).tobytes(), "wrote to an input"
-    outs = result if isinstance(result, tuple) else (result,)
-    for number, out in enumerate(outs):
-        if out is None:
-            continue
-        assert type(out).__module__ == "cupy"
-        shared = [a for a in device if a is not None and a._memory is out._memory and out.size]
-        assert not shared or number in case.may_alias, f"result {number} is an input"
-    return tuple(map(on_host, outs))
-
-
-def expected(name: str, case: Case) -> tuple[Any, Any]:
-    """Return the reference's result, and in wider arithmetic."""
-    op = ops.ALL[name]
-    with np.errstate(all="ignore"):
-        if not name.endswith("_inplace"):
-            return op.reference(np, *case.args, **case.params), exact_result(op.reference, case.args, case.params)
-        reference, true = [a.copy() for a in case.args], [a.astype(np.longdouble) for a in case.args]
-        op.reference(np, *reference, **case.params)
-        op.reference(np, *true, **case.params)
-        return tuple(reference), tuple(true)
-
-
 @pytest.mark.parametrize("name", DECLARED)
 def test_kernel_has_the_name_and_signature_of_its_reference(cupy: Any, name: str) -> None:
     op = ops.ALL[name]
@@ -97,9 +53,7 @@ def test_kernel_has_the_name_and_signature_of_its_reference(cupy: Any, name: str
 
 @pytest.mark.parametrize(("name", "case"), as_params(DECLARED))
 def test_kernel_equals_reference(cupy: Any, cupy_standin: Any, name: str, case: Case) -> None:
-    result = run(cupy_standin, name, case)
-    reference, true = expected(name, case)
-    check_close(f"{name}[{case.id}]", result if len(result) > 1 else result[0], reference, true, case.k)
+    check(cupy_standin, name, case)
 
 
 @pytest.mark.parametrize("name", DECLARED)
@@ -115,6 +69,18 @@ def test_no_race_no_stray_access_and_the_same_bits_under_every_schedule(
                 again = run(cupy_standin, name, case)
             for one, other in zip(first, again, strict=True):
                 assert one is other is None or one.tobytes() == other.tobytes(), f"{case.id}, {schedule}"
+
+
+@pytest.mark.parametrize("name", DECLARED)
+def test_blocks_that_take_several_turns(
+    cupy: Any, cupy_standin: Any, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    ops.ALL[name].kernel("cupy")  # imports the module
+    few_blocks(monkeypatch)
+    every = [case for case in cases(name) if case.args[0].size and case.args[0].dtype == np.float32]
+    for case in sorted(every, key=lambda case: case.args[0].size)[-3:]:
+        with using(build="checked", schedule="shuffled"):
+            check(cupy_standin, name, case)
 
 
 def test_the_instances_are_all_that_wrappers_can_ask_for() -> None:

@@ -27,7 +27,7 @@ BUILDS = {
         *("-fno-tree-loop-distribute-patterns", "-fno-builtin"),
     ),
     # For a process that has AddressSanitizer loaded.
-    "address": ("-O1", "-g", "-fsanitize=address", "-fno-omit-frame-pointer"),
+    "address": ("-O1", "-fsanitize=address", "-fno-omit-frame-pointer"),
 }
 KERNEL_WARNINGS = ("-Wno-unknown-pragmas", "-Wno-unused-parameter", "-Wno-unused-variable", "-Wno-unused-function")
 

@@ -20,7 +20,7 @@ MOST_GRID = (2**31 - 1, 65535, 65535)
 MOST_BLOCK = (1024, 1024, 64)
 
 
-class EmulationError(RuntimeError):
+class EmulationError(AssertionError):
     """A kernel did what no kernel may: a race, a divergent barrier, an access outside its arrays, a crash."""
 
 
