@@ -16,7 +16,9 @@ import mlpx
 from mlpx import ops
 from mlpx.op import using_fused
 from mlpx_kernels.cuda import compile as cuda_compile
+from mlpx_kernels.cuda import update
 from mlpx_kernels.cuda.product import TileProducts
+from mlpx_kernels.updates import encode
 
 pytestmark = pytest.mark.skipif(no_compiler() is not None, reason=no_compiler() or "")
 original = cuda_compile.source
@@ -52,8 +54,8 @@ MERGE = "        __syncthreads();\n        if (threadIdx.y < half)"
 ALL = "if (!last_block(counter, gridDim.x)) return false;"
 PARTS = "parts[threadIdx.x / WARP] = value;\n        __syncthreads();"
 EARLIER = "        __syncthreads();  // the parts of an earlier call have been read\n"
-OLD_RULE = "        __syncthreads();  // the rule of the chunk before is no longer read\n"
-NEW_RULE = "        __syncthreads();\n        if (common.stopped)"
+OLD_RULE = "            __syncthreads();  // the rule of the chunk before is no longer read\n"
+NEW_RULE = "make_rule(rule, chunk, common, numbers);\n            __syncthreads();"
 TAIL = "        advance_span<T, KIND, 1>(w, g, s1, s2, middle, chunk.stop, rule);\n"
 STORE = "if (column(k) < cols) row[column(k)] = T(at[k]);"
 ROWS = "const i64 end = rows * cols, step"
@@ -80,7 +82,7 @@ FAULTS = {
     ),
     "no_barrier_between_merges": Fault("dense", MERGE, MERGE[25:], "dense_grad", "f32-260", "checked", RACE),
     "no_barrier_after_the_parts": Fault("softmax", PARTS, PARTS[:34], "softmax", "f32", "checked", RACE),
-    "rule_read_before_it_is_there": Fault("update", NEW_RULE, NEW_RULE[25:], "adam_inplace", "f32", "checked", RACE),
+    "rule_read_before_it_is_there": Fault("update", NEW_RULE, NEW_RULE[:40], "adam_inplace", "f32", "checked", RACE),
     # tails and ends
     "lost_last_column": Fault("softmax", "column(k) < cols ? Acc", "column(k) < cols - 1 ? Acc", "softmax", "f32"),
     "lost_last_row": Fault("dense", ROWS, ROWS.replace("rows *", "(rows - 1) *"), "dense", "f32"),
@@ -150,11 +152,15 @@ def _predict(device: Any) -> None:
 
 
 def _adam(device: Any) -> None:
-    """Five chunks of parameters for two blocks."""
-    arrays = [np.random.default_rng(i).random(5000).astype(np.float32) for i in range(4)]
+    """Four chunks of parameters for two blocks, each chunk with a learning rate of its own."""
+    arrays = [np.random.default_rng(i).random(4096).astype(np.float32) for i in range(4)]
     there = [to_device(a) for a in arrays]
-    for given in (arrays, there):
-        ops.adam_inplace(*given, lr=0.1, beta1=0.9, beta2=0.99, eps=1e-8, step=3)
+    groups = [(1024 * i, 1024 * (i + 1), True, 1.0 + i) for i in range(4)]
+    kind, numbers = encode("adam_inplace", lr=0.1, beta1=0.9, beta2=0.99, eps=1e-8, step=3)
+    update.update(kind, *there[:2], there[2:], to_device(numbers), update.chunks(groups))()
+    for start, stop, _, factor in groups:
+        parts = [a[start:stop] for a in arrays]
+        ops.adam_inplace(*parts, lr=0.1 * factor, beta1=0.9, beta2=0.99, eps=1e-8, step=3)
     np.testing.assert_allclose(there[0]._host, arrays[0], rtol=1e-5, atol=1e-6)
 
 
