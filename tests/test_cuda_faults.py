@@ -157,7 +157,8 @@ def _adam(device: Any) -> None:
     there = [to_device(a) for a in arrays]
     groups = [(1024 * i, 1024 * (i + 1), True, 1.0 + i) for i in range(4)]
     kind, numbers = encode("adam_inplace", lr=0.1, beta1=0.9, beta2=0.99, eps=1e-8, step=3)
-    update.update(kind, *there[:2], there[2:], to_device(numbers), update.chunks(groups))()
+    launch = update.update(kind, *there[:2], there[2:], to_device(numbers), update.chunks(groups))
+    launch.func(2, *launch.args[1:])  # type: ignore[attr-defined]
     for start, stop, _, factor in groups:
         parts = [a[start:stop] for a in arrays]
         ops.adam_inplace(*parts, lr=0.1 * factor, beta1=0.9, beta2=0.99, eps=1e-8, step=3)
