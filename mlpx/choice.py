@@ -5,10 +5,11 @@ class Choice:
     """All threads or one, whichever is faster now: other work on the machine can make threads that meet slower.
 
     Blocks, not threads, decide the result, so the choice changes no bit of it. After `SETTLED` calls one thread is
-    tried, for a tenth of a call; later the slower of the two is tried again, each `RETRIED` calls.
+    tried, for a tenth of a call; later the slower of the two is tried again, at 8, 16, 32, ... calls (what was slow at
+    first may have been a BLAS's own threads, which spin on for a while) and then each `RETRIED` calls.
     """
 
-    SETTLED = 4
+    SETTLED = 2
     RETRIED = 64
     TRIAL = 0.1
 
@@ -23,7 +24,8 @@ class Choice:
             return self.candidates[0], 1.0
         best = min(self.seconds, key=self.seconds.__getitem__)
         other = next(n for n in self.candidates if n != best)
-        trial = other not in self.seconds or self.calls % self.RETRIED == 0
+        again = self.calls % self.RETRIED == 0 or (self.calls >= 8 and self.calls & (self.calls - 1) == 0)
+        trial = again or other not in self.seconds
         return (other, self.TRIAL) if trial else (best, 1.0)
 
     def learn(self, threads: int, seconds_per_step: float) -> None:

@@ -205,36 +205,38 @@ def train(thread, job, table, reals, numbers, changing, losses, partial, shared,
         if now == steps * phases or now < 0:
             break
         phase, looks = now, 0
-        s, part = phase // phases, phase % phases
-        loss = total(partial, row_blocks, 0)
+        s = phase // phases
+        part = phase - s * phases
+        loss = total(partial, row_blocks, 0) if part == 1 else 0.0
         # What was read is this step's only if it is still this phase.
         if part == 1 and not math.isfinite(loss) and (alone or open_phase(shared, blocks) == phase):
             return s
         owner = thread
         for _ in range(n_threads):
-            for block in range(owner, blocks, n_threads):
-                if not (alone or claim(shared, block, phase)):
-                    continue
-                if prepared != s:
-                    prepare(s, job, table, reals, changing, frame, floats)
-                    prepared = s
-                if part == 0:
-                    if block == 0:
-                        if s > 0:
-                            losses[1, s - 1] = 0.5 * changing[1, s - 1] * total(partial, blocks, 2)
-                        for k in range(stats.size):
-                            stats_backup[k] = stats[k]
-                    if block < row_blocks:
-                        partial[block, 0] = through(block, row_blocks, job, table, reals, frame)
-                elif part == 1:
-                    if block == 0:
-                        losses[0, s] = loss
-                    partial[block, 1], partial[block, 2] = learn(block, blocks, job, table, reals, frame, floats)
-                else:
-                    square = total(partial, blocks, 1)
-                    partial[block, 2] = update_clipped(block, blocks, job, table, reals, frame, floats, square)
-                if not alone:
-                    finish(shared)
+            block = owner
+            while block < blocks:  # a range with this step would divide
+                if alone or claim(shared, block, phase):
+                    if prepared != s:
+                        prepare(s, job, table, reals, changing, frame, floats)
+                        prepared = s
+                    if part == 0:
+                        if block == 0:
+                            if s > 0:
+                                losses[1, s - 1] = 0.5 * changing[1, s - 1] * total(partial, blocks, 2)
+                            for k in range(stats.size):
+                                stats_backup[k] = stats[k]
+                        if block < row_blocks:
+                            partial[block, 0] = through(block, row_blocks, job, table, reals, frame)
+                    elif part == 1:
+                        if block == 0:
+                            losses[0, s] = loss
+                        partial[block, 1], partial[block, 2] = learn(block, blocks, job, table, reals, frame, floats)
+                    else:
+                        square = total(partial, blocks, 1)
+                        partial[block, 2] = update_clipped(block, blocks, job, table, reals, frame, floats, square)
+                    if not alone:
+                        finish(shared)
+                block += n_threads
             owner = owner + 1 if owner + 1 < n_threads else 0
     if thread == 0 and steps > 0:
         losses[1, steps - 1] = 0.5 * changing[1, steps - 1] * total(partial, blocks, 2)
