@@ -68,7 +68,7 @@ class MLPClassifier(Deciding):
         Whether the momentum of "sgd" is Nesterov's.
     early_stopping : bool, default=False
         Whether to go by the score of held-out rows, which ends the fit and chooses the weights that it leaves; see
-        ``partial_fit`` for what it means there.
+        ``partial_fit`` for what it means there. Solvers that take all rows at once pass it over, as in scikit-learn.
     validation_fraction : float, default=0.1
         The share of rows that ``early_stopping`` holds out, in [0, 1); two classes keep their shares.
     beta_1, beta_2, epsilon : float, default=0.9, 0.999, 1e-8
