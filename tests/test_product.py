@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("numba", reason="Numba is not installed: there is nothing compiled")
 
-from mlpx_kernels.cpu import product
+from mlpx_kernels.cpu import dense, product, threads
 
 LANES = {np.float32: product.VECTOR_BYTES // 4, np.float64: product.VECTOR_BYTES // 8}
 SHAPES = [
@@ -98,3 +98,26 @@ def test_a_blas_that_is_asked_for_is_taken(asked: str, tiles: bool) -> None:
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60, check=False
     )
     assert done.stdout.strip() == str(tiles), done.stderr
+
+
+@pytest.mark.skipif(not product.IN_TILES, reason="products go to a BLAS here")
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("m", "n", "k"), [(37, 10, 1100), (3, 1, 1024), (67, 130, 40), (16, 32, 16), (200, 48, 33)])
+def test_products_shared_among_threads(m: int, n: int, k: int, dtype: type, monkeypatch) -> None:
+    monkeypatch.setattr(dense, "WORTH_SHARING", 1)
+    monkeypatch.setattr(threads, "WORTH_A_THREAD", 64)
+    rng = np.random.default_rng(0)
+    a, b = rng.standard_normal((m, k)).astype(dtype), rng.standard_normal((k, n)).astype(dtype)
+    exact, size = a.astype(np.float64) @ b, np.abs(a).astype(np.float64) @ np.abs(b)
+    done = 0
+    for form, x, y in ((product.NT, a, b.T.copy()), (product.NN, a, b), (product.TN, a.T.copy(), b)):
+        results, seen = [], []
+        for n_threads in (1, 2, 3):
+            with threads.using_threads(n_threads):
+                results.append(dense.shared_product(form, x, y, lambda z, start, stop, seen=seen: seen.append(stop)))
+        if results[0] is not None:
+            done += 1
+            assert max(seen) == m
+            assert np.all(np.abs(results[0] - exact) <= 4 * np.finfo(dtype).eps * size)
+            assert all(np.array_equal(results[0], other) for other in results[1:])
+    assert done

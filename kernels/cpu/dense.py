@@ -1,4 +1,4 @@
-"""The dense layer: NumPy's BLAS for the product, then bias and activation in one pass; skinny outputs by hand."""
+"""The dense layer: a product in tiles (product.py) or NumPy's, then bias and activation in one pass."""
 
 import math
 from functools import cache
@@ -16,20 +16,32 @@ from mlpx_kernels.cpu.activation import (
     real_array,
     sum_rows,
 )
-from mlpx_kernels.cpu.compile import FASTMATH, inlined, kernel
+from mlpx_kernels.cpu.compile import FASTMATH, kernel
 from mlpx_kernels.cpu.mathematics import JIT
+from mlpx_kernels.cpu.product import (
+    IN_TILES,
+    LONG,
+    NN,
+    NT,
+    PACK,
+    PACKED,
+    ROWS,
+    SKINNY,
+    TILES,
+    TN,
+    fits_tiles,
+    panel_size,
+    register,
+)
 from mlpx_kernels.cpu.threads import share_rows
+from mlpx_kernels.cpu.vectors import VECTOR_BYTES
 
 BLOCK = 4096
 """Elements of the epilogue's block: bias and activation run while it is in the first-level cache."""
 WIDE = 64
 """Outputs from which on a row is taken by itself, bias and activation in one loop; shorter rows waste vectors."""
-SKINNY = 16
-"""Outputs up to which the hand-written product is tried; x is read once, whatever the number of outputs."""
-PIECE = 512
-"""Inputs of a row taken at a time by the hand-written product."""
-LONG = 1024
-"""Inputs from which on it wins."""
+WORTH_SHARING = 1 << 26
+"""Multiplications from which on products in tiles, shared among threads, are sure to beat NumPy's BLAS with its own."""
 
 
 def epilogue(code, z, b, y, rows, width):
@@ -66,53 +78,6 @@ def _epilogue(code, z, b, y, rows, width):
     return implementation
 
 
-@inlined
-def skinny_product(x, w, z, rows, n_in, n_out):
-    """Write ``z = x @ w.T`` for few outputs: four rows by two outputs at a time, sums in vector registers.
-
-    The inputs are taken in pieces: four rows and all weights of a piece stay in the first-level cache while every pair
-    of outputs passes over them.
-    """
-    for k in range(rows * n_out):
-        z[k] = 0.0
-    last = rows - 1
-    for r in range(0, rows, 4):
-        n = min(4, rows - r)
-        r1, r2, r3 = min(r + 1, last), min(r + 2, last), min(r + 3, last)
-        for start in range(0, n_in, PIECE):
-            m = min(PIECE, n_in - start)
-            a0, a1 = x[r * n_in + start :][:m], x[r1 * n_in + start :][:m]
-            a2, a3 = x[r2 * n_in + start :][:m], x[r3 * n_in + start :][:m]
-            for o in range(0, n_out, 2):
-                p = min(o + 1, n_out - 1)
-                u, v = w[o * n_in + start :][:m], w[p * n_in + start :][:m]
-                s0 = s1 = s2 = s3 = t0 = t1 = t2 = t3 = x.dtype.type(0.0)
-                for k in range(m):
-                    s0 += a0[k] * u[k]
-                    s1 += a1[k] * u[k]
-                    s2 += a2[k] * u[k]
-                    s3 += a3[k] * u[k]
-                    t0 += a0[k] * v[k]
-                    t1 += a1[k] * v[k]
-                    t2 += a2[k] * v[k]
-                    t3 += a3[k] * v[k]
-                add_sums(z[r * n_out + o :], n_out, n, s0, s1, s2, s3)
-                if p > o:
-                    add_sums(z[r * n_out + p :], n_out, n, t0, t1, t2, t3)
-
-
-@inlined
-def add_sums(z, stride, n, s0, s1, s2, s3):
-    """Add the sums of the first ``n`` of four rows to one output's column."""
-    z[0] += s0
-    if n > 1:
-        z[stride] += s1
-    if n > 2:
-        z[2 * stride] += s2
-    if n > 3:
-        z[3 * stride] += s3
-
-
 @cache
 def epilogue_loop(code):
     """Return the compiled ``run(z, b, y, rows, width)`` of one activation's epilogue."""
@@ -127,12 +92,6 @@ def epilogue_loop(code):
             epilogue(code, z, b, z, rows, width)  # one array, as LLVM can see: else it would not vectorise
 
     return run
-
-
-@kernel
-def run_skinny(x, w, z, rows, n_in, n_out):
-    """Compiled entry point of `skinny_product`."""
-    skinny_product(x, w, z, rows, n_in, n_out)
 
 
 @cache
@@ -158,34 +117,62 @@ def gradient_loop(code):
     return run
 
 
+def shared_product(form, a, b, then=None):
+    """Return a product of matrices, its rows shared among threads; None where a BLAS is faster or the user's choice.
+
+    ``then(z, start, stop)``, if given, is called for the rows that were just computed, while they are in cache.
+    """
+    m = a.shape[1] if form == TN else a.shape[0]
+    n, k = b.shape if form == NT else b.shape[::-1]
+    lanes = VECTOR_BYTES // a.itemsize
+    few = form == NT and n <= SKINNY and k >= LONG
+    worth = few or (m * n * k >= WORTH_SHARING and fits_tiles.py_func(form, m, n, k, lanes))
+    if not (IN_TILES and worth and m):
+        return None
+    run, c = register(a.dtype).ctypes, np.empty((m, n), a.dtype)
+    source, step, lda, ldb = b.ctypes.data, (a.itemsize if form == TN else a.strides[0]), a.shape[1], b.shape[1]
+    if form != NT:
+        form += TILES
+    elif not few:
+        panel, form = np.empty(panel_size.py_func(n, k, lanes), a.dtype), PACKED
+        run(PACK, 0, source, panel.ctypes.data, 0, n, k, 0, ldb, 0)
+        source = panel.ctypes.data
+    groups, first, out = max(1, m // ROWS), a.ctypes.data, c.ctypes.data
+
+    def some(start, stop):
+        start, stop = start * ROWS, m if stop == groups else stop * ROWS
+        run(form, first + start * step, source, out + start * n * c.itemsize, stop - start, n, k, lda, ldb, n)
+        if then is not None:
+            then(c, start, stop)
+
+    share_rows(some, groups, m * n * k // 16)
+    return c
+
+
 def dense(x, w, b, *, activation="identity"):
-    """One write of z by the product, one pass over it in cache-sized blocks; none at all for long, skinny products."""
+    """The product, then bias and activation in one pass, on rows that are in cache where the product is our own."""
     kind = CODES[activation]
     x, w = real_array(x, name="dense"), real_array(w, name="dense")
     n_out, n_in = w.shape
-    shape = (*x.shape[:-1], n_out)
-    rows = math.prod(x.shape[:-1])
+    shape, rows = (*x.shape[:-1], n_out), math.prod(x.shape[:-1])
     bias = np.empty(0, x.dtype) if b is None else real_array(b, name="dense").reshape(-1)
-    x2 = x.reshape(rows, n_in)
-    skinny = n_out <= SKINNY and n_in >= LONG
-    with np.errstate(all="ignore"):  # NaN and overflow are results
-        z = np.empty((rows, n_out), x.dtype) if skinny else x2 @ w.T
-    separate = kind in SAVES_INPUT
-    y = np.empty_like(z) if separate else z
-    x_flat, w_flat, z_flat, y_flat = x2.reshape(-1), w.reshape(-1), z.reshape(-1), y.reshape(-1)
+    x2, separate, run = x.reshape(rows, n_in), kind in SAVES_INPUT, epilogue_loop(kind)
+    y = np.empty((rows, n_out), x.dtype) if separate else None
 
-    def some(start, stop):
-        zs, ys = z_flat[start * n_out : stop * n_out], y_flat[start * n_out : stop * n_out]
-        if skinny:
-            xs = x_flat[start * n_in : stop * n_in]
-            run_skinny(xs, w_flat, zs, stop - start, n_in, n_out)
-        run(zs, bias, ys, stop - start, n_out)
+    def finish(z, start, stop):
+        here = slice(start * n_out, stop * n_out)
+        zs = z.reshape(-1)[here]
+        run(zs, bias, y.reshape(-1)[here] if separate else zs, stop - start, n_out)
 
-    run = epilogue_loop(kind)
-    if skinny or b is not None or kind != IDENTITY:
-        share_rows(some, rows, x.size if skinny else z.size)
-    y = y.reshape(shape)
-    return y, (z.reshape(shape) if separate else y)
+    plain = b is None and kind == IDENTITY
+    z = shared_product(NT, x2, w, None if plain else finish)
+    if z is None:
+        with np.errstate(all="ignore"):  # NaN and overflow are results
+            z = x2 @ w.T
+        if not plain:
+            share_rows(lambda start, stop: finish(z, start, stop), rows, z.size)
+    z = z.reshape(shape)
+    return (y.reshape(shape) if separate else z), z
 
 
 def dense_grad(dy, x, w, saved, *, activation="identity", need_dx=True):
@@ -196,9 +183,12 @@ def dense_grad(dy, x, w, saved, *, activation="identity", need_dx=True):
     rows = math.prod(dy.shape[:-1])
     dz, db = np.empty((rows, n_out), w.dtype), np.empty(n_out, w.dtype)
     gradient_loop(kind)(dy.reshape(-1), saved.reshape(-1), dz.reshape(-1), db, rows, n_out)
+    x2 = x.reshape(rows, n_in)
+    dx, dw = shared_product(NN, dz, w) if need_dx else None, shared_product(TN, dz, x2)
     with np.errstate(all="ignore"):  # NaN and overflow are results
-        dx = (dz @ w).reshape(x.shape) if need_dx else None
-        return dx, dz.T @ x.reshape(rows, n_in), db
+        dx = dz @ w if dx is None and need_dx else dx
+        dw = dz.T @ x2 if dw is None else dw
+    return (dx.reshape(x.shape) if need_dx else None), dw, db
 
 
 @cache

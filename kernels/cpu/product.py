@@ -18,52 +18,16 @@ from numba.extending import intrinsic
 
 from mlpx_kernels.cpu.blas import LIBRARY, product_nn, product_nt, product_tn
 from mlpx_kernels.cpu.compile import cached_callback, inlined
+from mlpx_kernels.cpu.dots import dots, lone_row
 from mlpx_kernels.cpu.job import size_of, view
+from mlpx_kernels.cpu.vectors import MANY_REGISTERS, VECTOR_BYTES, access, first_lanes, splat, vector
 
-_FEATURES = llvmlite.binding.get_host_cpu_features()
-VECTOR_BYTES = 64 if _FEATURES.get("avx512f") else 32 if _FEATURES.get("avx") else 16
-MANY_REGISTERS = VECTOR_BYTES == 64 or not (_FEATURES.get("sse2") or _FEATURES.get("avx"))
-"""Whether there are 32 vector registers, as AVX-512 and ARM have, or 16."""
 ROWS, VECTORS = (8 if MANY_REGISTERS else 6), 2
 """A tile: so many rows of the result by so many vectors; the other registers hold operands."""
+SKINNY, LONG = 16, 1024
+"""Outputs up to which, and inputs from which on, sums of products along the rows (dots.py) are faster than tiles."""
 BLAS_IS_QUICK = 1 << 17
 """Multiplications up to which OpenBLAS has a quicker way of its own, which wins over tiles that are not filled."""
-
-
-def _vector(context, real):
-    value = context.get_value_type(real)
-    return ir.VectorType(value, VECTOR_BYTES * 8 // real.bitwidth)
-
-
-def _splat(builder, kind, value):
-    undefined = ir.Constant(kind, ir.Undefined)
-    i32 = ir.IntType(32)
-    first = builder.insert_element(undefined, value, ir.Constant(i32, 0))
-    return builder.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(i32, kind.count), [0] * kind.count))
-
-
-def _first(builder, lanes, n):
-    """Return the mask of the first ``n`` (an int64) lanes."""
-    kind = ir.VectorType(ir.IntType(32), lanes)
-    return builder.icmp_signed(
-        "<", ir.Constant(kind, list(range(lanes))), _splat(builder, kind, builder.trunc(n, kind.element))
-    )
-
-
-def _access(builder, kind, bytes_, place, mask, value=None):
-    """Load a vector from a place, or store ``value`` there; with a mask only its lanes (others load as 0)."""
-    pointer = builder.inttoptr(place, kind.as_pointer())
-    if mask is None:
-        return builder.load(pointer, align=bytes_) if value is None else builder.store(value, pointer, align=bytes_)
-    align, suffix = ir.Constant(ir.IntType(32), bytes_), f"v{kind.count}f{8 * bytes_}.p0"
-    if value is None:
-        args, result, what = [pointer, align, mask, ir.Constant(kind, None)], kind, "load"
-    else:
-        args, result, what = [value, pointer, align, mask], ir.VoidType(), "store"
-    function = cgutils.get_or_insert_function(
-        builder.module, ir.FunctionType(result, [x.type for x in args]), f"llvm.masked.{what}.{suffix}"
-    )
-    return builder.call(function, args)
 
 
 def _tile(rows, vectors, masked):
@@ -76,11 +40,11 @@ def _tile(rows, vectors, masked):
         i64 = ir.IntType(64)
 
         def codegen(context, builder, signature, args):
-            kind = _vector(context, dtype)
+            kind = vector(context, dtype)
             a, a_row, a_k, b, ldb, c, ldc, k, n = args[1:]
             size = ir.Constant(i64, bytes_)
             a_row, a_k, ldb, ldc = (builder.mul(stride, size) for stride in (a_row, a_k, ldb, ldc))
-            mask = _first(builder, kind.count, n) if masked else None
+            mask = first_lanes(builder, kind.count, n) if masked else None
             across = [ir.Constant(i64, v * VECTOR_BYTES) for v in range(vectors)]
             starts = [builder.add(a, builder.mul(a_row, ir.Constant(i64, r))) for r in range(rows)]
             sums = [[cgutils.alloca_once_value(builder, ir.Constant(kind, None)) for _ in across] for _ in range(rows)]
@@ -89,18 +53,18 @@ def _tile(rows, vectors, masked):
                     builder.store(ir.Constant(kind, None), place)
             with cgutils.for_range(builder, k) as loop:
                 here = builder.add(b, builder.mul(loop.index, ldb))
-                factors = [_access(builder, kind, bytes_, builder.add(here, v), mask) for v in across]
+                factors = [access(builder, kind, bytes_, builder.add(here, v), mask) for v in across]
                 along = builder.mul(loop.index, a_k)
                 for r in range(rows):
                     scalar = builder.inttoptr(builder.add(starts[r], along), kind.element.as_pointer())
-                    number = _splat(builder, kind, builder.load(scalar))
+                    number = splat(builder, kind, builder.load(scalar))
                     for place, factor in zip(sums[r], factors, strict=True):
                         product = builder.fmul(number, factor, flags=("contract",))
                         builder.store(builder.fadd(builder.load(place), product, flags=("contract",)), place)
             for r in range(rows):
                 out = builder.add(c, builder.mul(ldc, ir.Constant(i64, r)))
                 for place, v in zip(sums[r], across, strict=True):
-                    _access(builder, kind, bytes_, builder.add(out, v), mask, builder.load(place))
+                    access(builder, kind, bytes_, builder.add(out, v), mask, builder.load(place))
             return context.get_dummy_value()
 
         return types.void(real, *(types.int64,) * 9), codegen
@@ -123,17 +87,17 @@ def _transpose(typingctx, real, source, stride, last, n, target, target_stride):
     i64, i32 = ir.IntType(64), ir.IntType(32)
 
     def codegen(context, builder, signature, args):
-        kind = _vector(context, dtype)
+        kind = vector(context, dtype)
         lanes = kind.count
         source, stride, last, n, target, target_stride = args[1:]
-        mask = _first(builder, lanes, n)
+        mask = first_lanes(builder, lanes, n)
 
         def row(i):
             number = ir.Constant(i64, i)
             number = builder.select(builder.icmp_signed("<", number, last), number, last)
             return builder.add(source, builder.mul(number, builder.mul(stride, ir.Constant(i64, bytes_))))
 
-        rows = [_access(builder, kind, bytes_, row(i), mask) for i in range(lanes)]
+        rows = [access(builder, kind, bytes_, row(i), mask) for i in range(lanes)]
         half = lanes // 2
         while half:
             low = ir.Constant(
@@ -149,7 +113,7 @@ def _transpose(typingctx, real, source, stride, last, n, target, target_stride):
             half //= 2
         step = builder.mul(target_stride, ir.Constant(i64, bytes_))
         for i in range(lanes):
-            _access(builder, kind, bytes_, builder.add(target, builder.mul(step, ir.Constant(i64, i))), None, rows[i])
+            access(builder, kind, bytes_, builder.add(target, builder.mul(step, ir.Constant(i64, i))), None, rows[i])
         return context.get_dummy_value()
 
     return types.void(real, *(types.int64,) * 6), codegen
@@ -187,6 +151,34 @@ def multiply(real, a, a_row, a_k, b, ldb, b_tile, c, ldc, m, n, k):
 
 NT, NN, TN = range(3)
 """Forms of a product ``c (m, n)``: ``a (m, k) @ b (n, k).T``, ``a (m, k) @ b (k, n)`` and ``a (k, m).T @ b (k, n)``."""
+PACK, PACKED, TILES = 3, 4, 8
+"""For those who share the rows of one product, all of which must be computed alike: write ``b`` (n, k) to the panel
+``c``; ``a @ panel``; and what is added to NN or TN so that tiles are taken without asking."""
+
+
+@inlined
+def padded(n, step):
+    """Return ``n`` rounded up to a multiple of ``step``."""
+    return (n + step - 1) // step * step
+
+
+@inlined
+def panel_size(n, k, lanes):
+    """Return the elements of the panel for ``b`` (n, k)."""
+    return padded(n, VECTORS * lanes) * padded(k, lanes)
+
+
+@inlined
+def pack(real, b, ldb, n, k, panel):
+    """Write ``b`` (n, k) to a panel: tiles of `VECTORS` vectors of its rows side by side, one after the other."""
+    size = size_of(real)
+    lanes = VECTOR_BYTES // size
+    wide = VECTORS * lanes
+    tile = wide * padded(k, lanes)
+    for j in range(0, n, lanes):
+        start = panel + (j // wide * tile + j % wide) * size
+        for i in range(0, k, lanes):
+            _transpose(real, b + (j * ldb + i) * size, ldb, n - 1 - j, k - i, start + i * wide * size, wide)
 
 
 @inlined
@@ -198,9 +190,9 @@ def fits_tiles(form, m, n, k, lanes):
     """
     if m < (2 * ROWS if form == NT else ROWS):
         return False
-    filled = n / ((n + lanes - 1) // lanes * lanes)
+    filled = n / padded(n, lanes)
     if form == TN:
-        filled *= m / ((m + ROWS - 1) // ROWS * ROWS)
+        filled *= m / padded(m, ROWS)
     return filled >= 0.8 or (filled >= 0.6 and m * n * k >= BLAS_IS_QUICK)
 
 
@@ -213,7 +205,22 @@ def products(dtype):
     def run(form, a, b, c, m, n, k, lda, ldb, ldc):
         size = size_of(real)
         lanes = VECTOR_BYTES // size
-        if not fits_tiles(form, m, n, k, lanes):
+        if form == PACK:
+            pack(real, b, ldb, n, k, c)
+            return
+        if form == PACKED:
+            wide = VECTORS * lanes
+            multiply(real, a, lda, 1, b, wide, wide * padded(k, lanes), c, ldc, m, n, k)
+            return
+        asking = form < TILES
+        form %= TILES
+        if form == NT and m == 1:
+            lone_row(real, a, b, c, n, k, ldb)
+            return
+        if form == NT and n <= SKINNY and k >= LONG:
+            dots(real, a, b, c, m, n, k, lda, ldb, ldc)
+            return
+        if asking and not fits_tiles(form, m, n, k, lanes):
             blas_product(real, form, a, b, c, m, n, k, lda, ldb, ldc)
             return
         wide = VECTORS * lanes
@@ -221,13 +228,9 @@ def products(dtype):
             a_row, a_k = (lda, 1) if form == NN else (1, lda)
             multiply(real, a, a_row, a_k, b, ldb, wide, c, ldc, m, n, k)
             return
-        tile = wide * ((k + lanes - 1) // lanes * lanes)
-        panel = np.empty((n + wide - 1) // wide * tile, real)
-        for j in range(0, n, lanes):
-            start = panel.ctypes.data + (j // wide * tile + j % wide) * size
-            for i in range(0, k, lanes):
-                _transpose(real, b + (j * ldb + i) * size, ldb, n - 1 - j, k - i, start + i * wide * size, wide)
-        multiply(real, a, lda, 1, panel.ctypes.data, wide, tile, c, ldc, m, n, k)
+        panel = np.empty(panel_size(n, k, lanes), real)
+        pack(real, b, ldb, n, k, panel.ctypes.data)
+        multiply(real, a, lda, 1, panel.ctypes.data, wide, wide * padded(k, lanes), c, ldc, m, n, k)
 
     return run
 
