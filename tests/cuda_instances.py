@@ -40,8 +40,16 @@ INSTANCES: dict[str, tuple[str, ...]] = {
         ),
         *(f"softmax_cross_entropy_long<{real}, 1024>" for real in REALS),
     ),
-    "element_loss": tuple(f"element_losses<{real}, {code}>" for real, code in product(REALS, range(1, 7))),
+    "element_loss": tuple(f"element_losses<{real}, {code}>" for real, code in product(REALS, range(1, 10))),
     "cast": (f"cast<float, {BF16}>",),
+    "margin": tuple(
+        name
+        for real in REALS
+        for name in (
+            *(f"softmax_focal<{real}, {held}>" for held in _held(real, True)[: 4 if real == "float" else 3]),
+            f"softmax_focal_long<{real}, 1024>",
+        )
+    ),
     "gather": tuple(f"gather<{real}>" for real in REALS),
     "update": (
         *(f"squared_norm<{real}>" for real in REALS),

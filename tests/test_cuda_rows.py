@@ -68,6 +68,8 @@ def test_cross_entropy(cupy: Any, width: int, dtype: str) -> None:
     check("softmax_cross_entropy", z, labels)
     check("softmax_cross_entropy", z, labels, r, w, mask, label_smoothing=0.1)
     check("softmax_cross_entropy", z, dense, r, None, mask)
+    check("softmax_focal", z, labels, r, focus=1.5)
+    check("softmax_focal", z, dense, None, mask)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -5,11 +5,15 @@
 
 constexpr int ELEMENT_THREADS = 256;
 
+// Blocks that a multiprocessor is to hold: all of its threads, where that spills no registers.
+template <typename T, int CODE> constexpr int ELEMENT_BLOCKS = sizeof(T) == 8 ? 4 : (CODE == BINARY_FOCAL ? 5 : 8);
+
 // loss = sum_i r_i sum_o l_io / R and dy = its gradient, for the predictions y + bias. Arrays are (rows, cols),
 // sample_weight (rows,), bias and column (cols,); bias, sample_weight, column and mask may be null, and dy may be y.
 // Without `column` every element takes `level`. `total` is R, null where that is the number of rows.
 template <typename T, int CODE>
-__global__ void __launch_bounds__(ELEMENT_THREADS, sizeof(T) == 8 ? 4 : 8) element_losses(
+__global__ void __launch_bounds__(ELEMENT_THREADS, (ELEMENT_BLOCKS<T, CODE>))
+element_losses(
     const T* y, const T* bias, const T* target, const T* sample_weight, const T* column, const u8* mask, double level,
     double option, const double* total, T* dy, T* loss, double* losses, Clock* clock, double* partials, u32* counter,
     i64 rows, i64 cols

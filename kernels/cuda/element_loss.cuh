@@ -2,12 +2,14 @@
 #pragma once
 #include "mathematics.cuh"
 
-enum LossCode { CROSS_ENTROPY, BINARY, SQUARED, ABSOLUTE, HUBER, QUANTILE, POISSON };
+enum LossCode {
+    CROSS_ENTROPY, BINARY, SQUARED, ABSOLUTE, HUBER, QUANTILE, POISSON, GAMMA, HINGE, BINARY_FOCAL,
+};
 
 template <typename A> struct ElementLoss { A loss, gradient; };
 
-// `q` is the column's positive weight (BINARY) or level (QUANTILE), `option` the label smoothing (BINARY) or Huber's
-// delta.
+// `q` is the column's positive weight (BINARY) or level (QUANTILE), `option` the label smoothing (BINARY), Huber's
+// delta or the focus (BINARY_FOCAL).
 template <int CODE, typename A> __device__ __forceinline__ ElementLoss<A> element_loss(A y, A target, A q, A option) {
     if constexpr (CODE == BINARY) {
         const A t = target * (A(1) - option) + A(0.5) * option, positive = t * q;
@@ -27,9 +29,25 @@ template <int CODE, typename A> __device__ __forceinline__ ElementLoss<A> elemen
     } else if constexpr (CODE == QUANTILE) {
         const A e = target - y;
         return {e > A(0) ? q * e : (q - A(1)) * e, e > A(0) ? -q : (e < A(0) ? A(1) - q : e)};
-    } else {
-        static_assert(CODE == POISSON, "a code of the enumeration");
+    } else if constexpr (CODE == POISSON) {
         const A rate = maths::exp(y);
         return {rate - target * y, rate - target};
+    } else if constexpr (CODE == GAMMA) {
+        const A ratio = target * maths::exp(-y);
+        return {y + ratio, A(1) - ratio};
+    } else if constexpr (CODE == HINGE) {
+        const A s = A(2) * target - A(1), shortfall = A(1) - s * y;
+        const A rest = shortfall <= A(0) ? A(0) : shortfall;  // NaN stays
+        return {rest, shortfall > A(0) ? -s : rest};
+    } else {
+        static_assert(CODE == BINARY_FOCAL, "a code of the enumeration");
+        const A p = maths::sigmoid(y), rest = maths::sigmoid(-y), yes = maths::softplus(-y), no = maths::softplus(y);
+        // (1 - p)^f and p^f; with f = 0 they are 1, also where the logarithm is infinite
+        const A easy_yes = target * (option > A(0) ? maths::exp(-option * no) : A(1));
+        const A easy_no = (A(1) - target) * (option > A(0) ? maths::exp(-option * yes) : A(1));
+        A loss = target != A(0) ? easy_yes * yes : A(0);
+        if (target != A(1)) loss += easy_no * no;
+        const A up = easy_no * (option * (rest > A(0) ? rest * no : A(0)) + p);
+        return {loss, up - easy_yes * (option * (p > A(0) ? p * yes : A(0)) + rest)};
     }
 }

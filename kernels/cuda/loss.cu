@@ -2,28 +2,9 @@
 #include "common.cuh"
 #include "loss.cuh"
 #include "rows.cuh"
+#include "targets.cuh"
 
 constexpr int TOTAL_THREADS = 256;
-
-// The targets of a batch. `labels` (rows,) or `dense` (rows, cols) is given; class weights (cols,) and mask
-// (rows, cols) may be null. A label outside the classes makes its row NaN.
-template <typename T> struct Targets {
-    typedef Acc<T> A;
-    const i64* labels;
-    const T* dense;
-    const T* class_weight;
-    const u8* mask;
-    i64 cols;
-
-    __device__ __forceinline__ i64 label(i64 row) const { return labels ? labels[row] : 0; }
-    __device__ __forceinline__ bool outside(i64 label) const { return labels && (label < 0 || label >= cols); }
-    __device__ __forceinline__ bool allowed(i64 row, i64 column) const { return !mask || mask[row * cols + column]; }
-    __device__ __forceinline__ A weight(i64 column) const { return class_weight ? A(class_weight[column]) : A(1); }
-    __device__ __forceinline__ A target(i64 row, i64 column, i64 label) const {
-        if (!labels) return A(dense[row * cols + column]);
-        return outside(label) ? A(maths::nan()) : A(label == column);
-    }
-};
 
 // The normaliser of the loss: the sum of the row weights, times the class weights of the targets where there are some.
 // Rows that allow nothing weigh nothing. A warp per row where a row has to be looked at, else a thread.

@@ -24,13 +24,13 @@ from mlpx_kernels.cuda.arrays import (
 )
 from mlpx_kernels.cuda.compile import kernel
 
-BINARY, SQUARED, ABSOLUTE, HUBER, QUANTILE, POISSON = range(1, 7)
+BINARY, SQUARED, ABSOLUTE, HUBER, QUANTILE, POISSON, GAMMA, HINGE, BINARY_FOCAL = range(1, 10)
 """Codes of the losses of single outputs; in element_loss.cuh."""
 LONG_ROWS = 1024
 """Threads of the block that takes a row too long to be held in registers."""
 
 
-def _sums(blocks: int) -> tuple[Any, Any]:
+def sums(blocks: int) -> tuple[Any, Any]:
     """Return room for the partial sums of so many blocks, and their counter at 0."""
     import cupy
 
@@ -56,7 +56,7 @@ def total_weight(
     wide = mask is not None or (class_weight is not None and labels is None)
     blocks = row_grid(rows, THREADS // 32 if wide else THREADS)
     given = (pointer(a) for a in (labels, dense, sample_weight, class_weight, mask))
-    args = (*given, total, *_sums(blocks), np.int64(rows), np.int64(cols))
+    args = (*given, total, *sums(blocks), np.int64(rows), np.int64(cols))
     return partial(kernel("loss", f"total_weight<{real}>"), blocks, THREADS, args)
 
 
@@ -106,7 +106,7 @@ def cross_entropy(
     threads, at_once = group_rows(group)
     blocks = row_grid(rows, at_once)
     given = (pointer(a) for a in (bias, labels, dense, sample_weight, class_weight, mask))
-    written = (dz, *(pointer(a) for a in (loss, losses, clock)), *_sums(blocks))
+    written = (dz, *(pointer(a) for a in (loss, losses, clock)), *sums(blocks))
     sizes = (np.int64(rows), np.int64(cols))
     args = (z, *given, np.float64(smoothing), pointer(total), *written, *sizes)
     return partial(kernel("loss", name), blocks, threads, args)
@@ -132,12 +132,12 @@ def element_loss(
     """Return the launch of a loss of single outputs of ``y + bias`` (rows, cols) and its gradient ``dy``, maybe ``y``.
 
     ``column`` (cols,), or ``level`` for all of them, is the positive weight or the quantile's level; ``option`` the
-    label smoothing or Huber's delta. The others as in `cross_entropy`.
+    label smoothing, Huber's delta or the focus. The others as in `cross_entropy`.
     """
     rows, cols = y.shape
     blocks = row_grid(y.size, THREADS)
     given = (pointer(bias), target, *(pointer(a) for a in (sample_weight, column, mask)))
-    written = (dy, *(pointer(a) for a in (loss, losses, clock)), *_sums(blocks))
+    written = (dy, *(pointer(a) for a in (loss, losses, clock)), *sums(blocks))
     numbers = (np.float64(level), np.float64(option), pointer(total))
     args = (y, *given, *numbers, *written, np.int64(rows), np.int64(cols))
     return partial(kernel("element_loss", f"element_losses<{ctype(y)}, {code}>"), blocks, THREADS, args)
@@ -149,15 +149,13 @@ def _flags(mask: Any) -> Any:
     return None if mask is None else cupy.ascontiguousarray(mask)
 
 
-def softmax_cross_entropy(z, target, sample_weight=None, class_weight=None, mask=None, *, label_smoothing=0.0):
-    """One read of z, one write of dz; row losses in the dtype of z, their sum in float64."""
+def of_classes(launch, z, target, sample_weight, class_weight, mask, *, name, **options):
+    """Return (loss, gradient) of a loss of classes, for logits of any leading axes; ``launch`` as `cross_entropy`."""
     import cupy
 
     integers = target.dtype.kind in "iu"
     dense = None if integers else target
-    z, dense, sample_weight, class_weight = real_arrays(
-        z, dense, sample_weight, class_weight, name="softmax_cross_entropy"
-    )
+    z, dense, sample_weight, class_weight = real_arrays(z, dense, sample_weight, class_weight, name=name)
     shape = (row_count(z), z.shape[-1])
     targets = {
         "labels": cupy.asarray(target, dtype=np.int64, order="C") if integers else None,
@@ -171,9 +169,14 @@ def softmax_cross_entropy(z, target, sample_weight=None, class_weight=None, mask
         total = cupy.empty(1, np.float64)
         total_weight(total, shape, **targets, real=ctype(z))()
     dz, loss = cupy.empty(z.shape, z.dtype), cupy.empty((), z.dtype)
-    both = (z.reshape(shape), dz.reshape(shape))
-    cross_entropy(*both, **targets, smoothing=label_smoothing, total=total, loss=loss)()
+    launch(z.reshape(shape), dz.reshape(shape), **targets, **options, total=total, loss=loss)()
     return loss, dz
+
+
+def softmax_cross_entropy(z, target, sample_weight=None, class_weight=None, mask=None, *, label_smoothing=0.0):
+    """One read of z, one write of dz; row losses in the dtype of z, their sum in float64."""
+    options = {"smoothing": label_smoothing, "name": "softmax_cross_entropy"}
+    return of_classes(cross_entropy, z, target, sample_weight, class_weight, mask, **options)
 
 
 def of_elements(code, y, target, sample_weight, mask, *, column=None, level=1.0, option=0.0, name):

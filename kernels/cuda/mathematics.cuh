@@ -22,6 +22,9 @@ __device__ __forceinline__ double sqrt(double x) { return ::sqrt(x); }
 __device__ __forceinline__ float abs(float x) { return ::fabsf(x); }
 __device__ __forceinline__ double abs(double x) { return ::fabs(x); }
 
+__device__ __forceinline__ float power(float x, float y) { return ::powf(x, y); }
+__device__ __forceinline__ double power(double x, double y) { return ::pow(x, y); }
+
 // A product that no sum takes into itself: rounded before it is used.
 __device__ __forceinline__ float rounded_product(float a, float b) { return __fmul_rn(a, b); }
 __device__ __forceinline__ double rounded_product(double a, double b) { return __dmul_rn(a, b); }

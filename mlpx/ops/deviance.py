@@ -23,7 +23,12 @@ def poisson(
     return weighted_mean(xp, rate - target * z, rate - target, sample_weight, mask)
 
 
-@op(numpy="mlpx_kernels.cpu.deviance:gamma", check=check_elements, vjp=own_gradient)
+@op(
+    numpy="mlpx_kernels.cpu.deviance:gamma",
+    cupy="mlpx_kernels.cuda.deviance:gamma",
+    check=check_elements,
+    vjp=own_gradient,
+)
 def gamma(
     xp: Namespace, z: Array, target: Array, sample_weight: Array | None = None, mask: Array | None = None
 ) -> tuple[Array, Array]:

@@ -36,7 +36,12 @@ def _check_sigmoid_focal(
     check_number("focus", focus, 0.0)
 
 
-@op(numpy="mlpx_kernels.cpu.margin:softmax_focal", check=_check_softmax_focal, vjp=own_gradient)
+@op(
+    numpy="mlpx_kernels.cpu.margin:softmax_focal",
+    cupy="mlpx_kernels.cuda.margin:softmax_focal",
+    check=_check_softmax_focal,
+    vjp=own_gradient,
+)
 def softmax_focal(
     xp: Namespace,
     z: Array,
@@ -105,7 +110,12 @@ def softmax_focal(
     return loss, xp.reshape(xp.where(allowed & counts, r * gradient, 0.0), z.shape)
 
 
-@op(numpy="mlpx_kernels.cpu.margin:sigmoid_focal", check=_check_sigmoid_focal, vjp=own_gradient)
+@op(
+    numpy="mlpx_kernels.cpu.margin:sigmoid_focal",
+    cupy="mlpx_kernels.cuda.margin:sigmoid_focal",
+    check=_check_sigmoid_focal,
+    vjp=own_gradient,
+)
 def sigmoid_focal(
     xp: Namespace,
     z: Array,
@@ -151,7 +161,9 @@ def sigmoid_focal(
     return weighted_mean(xp, positive + negative, slope - mirrored, sample_weight, mask)
 
 
-@op(numpy="mlpx_kernels.cpu.margin:hinge", check=check_elements, vjp=own_gradient)
+@op(
+    numpy="mlpx_kernels.cpu.margin:hinge", cupy="mlpx_kernels.cuda.margin:hinge", check=check_elements, vjp=own_gradient
+)
 def hinge(
     xp: Namespace, y: Array, target: Array, sample_weight: Array | None = None, mask: Array | None = None
 ) -> tuple[Array, Array]:
