@@ -20,16 +20,16 @@ LOSSES = (
     "huber",
     "quantile",
     "poisson",
+    "gamma",
+    "hinge",
+    "binary_focal",
+    "focal",
 )
 """In the order of their codes in the kernels."""
-ON_A_CPU = ("gamma", "hinge", "binary_focal", "focal")
-"""Those that come after them in the kernels of the CPU."""
 
 
-def of_loss(net: Network, known: tuple[str, ...] = LOSSES) -> tuple[int, Array, float]:
+def of_loss(net: Network) -> tuple[int, Array, float]:
     """Return the loss's code, its weights or levels per output (of size 0 where it has none), and its option.
-
-    ``known`` lists the losses of a plan, in the order of their codes.
 
     Raises
     ------
@@ -37,7 +37,7 @@ def of_loss(net: Network, known: tuple[str, ...] = LOSSES) -> tuple[int, Array, 
         If no plan has this loss.
     """
     loss = net.loss
-    if loss.name not in known:
+    if loss.name not in LOSSES:
         raise Unsupported(f"the loss {loss.name} runs layer by layer")
     values: Any = ()
     if isinstance(loss, CrossEntropy):
@@ -48,7 +48,7 @@ def of_loss(net: Network, known: tuple[str, ...] = LOSSES) -> tuple[int, Array, 
         values = loss.q
     options = [getattr(loss, name) for name in ("delta", "label_smoothing", "focus") if hasattr(loss, name)]
     option = options[0] if options else 0.0
-    return known.index(loss.name), np.array(values, net.dtype), option
+    return LOSSES.index(loss.name), np.array(values, net.dtype), option
 
 
 def of_update(optimizer: Optimizer) -> tuple[int, Array]:

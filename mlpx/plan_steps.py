@@ -76,7 +76,7 @@ class PlanSteps:
             raise Unsupported(f"the plan of the CPU cannot run on {net.backend.name}")
         if train.x.ndim != 2 or train.valid is not None:
             raise Unsupported("sequences run layer by layer")
-        self.loss = plan_numbers.of_loss(net, (*plan_numbers.LOSSES, *plan_numbers.ON_A_CPU))
+        self.loss = plan_numbers.of_loss(net)
         rows = plan.describe(net.body(), train.x.shape[1], training=True)
         self.run = plan.kernels("network").train
         self.threads_module, self.sharing = plan.kernels("threads"), plan.kernels("sharing")

@@ -75,8 +75,15 @@ def test_float64() -> None:
         (losses.CrossEntropy(label_smoothing=0.1), "softmax", LABELS),
         (losses.CrossEntropy(class_weight=(1.0, 2.0, 0.5)), "softmax", LABELS),
         (losses.CrossEntropy(), "softmax", np.eye(3, dtype=np.float32)[LABELS]),
+        (losses.Focal(), "softmax", LABELS),
+        (losses.BinaryFocal(1.5), "sigmoid", (NUMBERS > 0.5).astype(np.float32)),
+        (losses.Hinge(), "linear", (NUMBERS > 0.5).astype(np.float32)),
+        (losses.Gamma(), "exp", NUMBERS + 0.1),
     ],
-    ids=["squared", "huber", "binary", "smoothed", "weighted", "probabilities"],
+    ids=[
+        *("squared", "huber", "binary", "smoothed", "weighted", "probabilities"),
+        *("focal", "binary-focal", "hinge", "gamma"),
+    ],
 )
 def test_losses(loss: Any, output: str, y: np.ndarray) -> None:
     check_same(*both({}, y, loss=loss, output=output))
@@ -225,9 +232,9 @@ def test_sequences_and_losses_without_a_code_go_layer_by_layer() -> None:
     assert "sequences" in net.plan_declined
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        focal = build("cupy", loss="focal")
-        focal.fit(X, LABELS, epochs=1, progress=False)
-    assert "focal" in focal.plan_declined
+        own = build("cupy", output="linear", loss=lambda z, t: (((z - t) ** 2).sum(), 2 * (z - t)))
+        own.fit(X, NUMBERS, epochs=1, progress=False)
+    assert "custom" in own.plan_declined
 
 
 @pytest.mark.parametrize("activation", ["relu", "gelu"])

@@ -92,7 +92,7 @@ class GraphStep:
         column = self.xp.asarray(self.column) if self.column.size else None
         common = {"bias": self.plan.last_bias, "sample_weight": weight, "mask": mask}
         common |= {"losses": self.losses, "clock": self.clock}
-        if self.loss:
+        if plan_numbers.LOSSES[self.loss] not in ("cross_entropy", "focal"):
             total = None if weight is None else self.xp.empty(1, np.float64)
             level = float(self.column[0]) if self.column.size == 1 else 1.0
             options = {"column": column if self.column.size > 1 else None, "level": level, "option": self.option}
@@ -103,7 +103,11 @@ class GraphStep:
             weights["labels" if target.dtype.kind == "i" else "dense"] = target
             plain = weight is None and column is None and mask is None
             total = None if plain else self.xp.empty(1, np.float64)
-            loss = k.cross_entropy(z, dz, total=total, smoothing=self.option, **(common | weights))
+            given = common | weights | {"total": total}
+            if self.loss == 0:
+                loss = k.cross_entropy(z, dz, smoothing=self.option, **given)
+            else:
+                loss = kernels("margin", "cuda").focal(z, dz, focus=self.option, **given)
         if total is None:
             return [loss]
         real = "double" if self.net.dtype == "float64" else "float"
