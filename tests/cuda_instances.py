@@ -63,7 +63,10 @@ INSTANCES: dict[str, tuple[str, ...]] = {
             f"{kernel}_long<{real}, {kind}, 1024>",
         )
     ),
-    "dropout": tuple(f"{kernel}<{real}>" for kernel, real in product(("dropout", "dropout_shared"), REALS)),
+    "dropout": (
+        *(f"{kernel}<{real}>" for kernel, real in product(("dropout", "dropout_shared"), REALS)),
+        f"dropout<{BF16}>",
+    ),
     "norm": (
         *(
             f"{kernel}<{real}, {held}>"

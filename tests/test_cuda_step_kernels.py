@@ -134,6 +134,14 @@ def test_dropout_goes_by_the_clock_and_in_place() -> None:
     np.testing.assert_array_equal(there.get(), expected)
 
 
+def test_dropout_of_bfloat16_drops_the_same_elements() -> None:
+    x = (normal(0, 1003).view(np.uint32) >> 16).astype(np.uint16)  # the bits of numbers cut off to bfloat16
+    there = to_device(x)
+    dropout.drop(there, there, p=0.5, seed=7, step=3)()
+    kept, exact = ((a.astype(np.uint32) << 16).view(np.float32) for a in (there.get(), x))
+    np.testing.assert_array_equal(kept, ops.dropout.reference(np, exact, p=0.5, seed=7, step=3))
+
+
 @pytest.mark.parametrize("rows", [1, 2, 300])
 def test_running_statistics_move_with_the_batch(rows: int) -> None:
     import cupy
