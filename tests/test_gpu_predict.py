@@ -134,6 +134,22 @@ def test_other_networks_go_layer_by_layer(device: Any, net: Any, reason: str) ->
     np.testing.assert_allclose(made.predict(to_device(x)).get(), expected, rtol=1e-4, atol=1e-5)
 
 
+def test_where_kernels_do_not_compile_it_goes_layer_by_layer_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    with installed(Failures()), mlpx.using_backend("cupy"):
+        import cupy
+
+        def refuse(**_: Any) -> Any:
+            raise cupy.cuda.compiler.CompileException("no mma.h here")
+
+        monkeypatch.setattr(cupy, "RawModule", refuse)
+        net = mlpx.MLP([4, 8, 2], seed=0)
+        x = inputs(5, 4, "float32")
+        with pytest.warns(RuntimeWarning, match="no mma.h here"):
+            y = net.predict(to_device(x)).get()
+        with mlpx.using_backend("numpy"):
+            np.testing.assert_allclose(y, twin(net).predict(x), rtol=1e-5, atol=1e-6)
+
+
 def test_a_kernel_is_not_asked_for_more_than_the_device_has(monkeypatch: pytest.MonkeyPatch) -> None:
     with installed(Failures()), mlpx.using_backend("cupy"):
         import cupy

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from mlpx_kernels import Unsupported
-from mlpx_kernels.cuda.arrays import THREADS, Launch, ctype, row_grid
-from mlpx_kernels.cuda.compile import kernel
+from mlpx_kernels.cuda.arrays import CTYPES, THREADS, Launch, row_grid
+from mlpx_kernels.cuda.compile import Kernel, kernel
 
 MOST_WIDTH = 128
 TILE_ROWS, SLICE, WARPS = 64, 32, 8
@@ -25,8 +25,15 @@ def shared_bytes(precision: str) -> int:
     return size * (TILE_ROWS * (MOST_WIDTH + padding) + MOST_WIDTH * (SLICE + padding)) + tiles
 
 
+def instance(precision: str) -> Kernel:
+    """Return the kernel for a precision: "float32", "float64", "tf32" or "bf16"."""
+    if precision in CTYPES:
+        return kernel("network", f"network<{CTYPES[precision]}>")
+    return kernel("network_tensor", f"network_tensor<{precision.title()}>")
+
+
 def check(widths: Sequence[int], precision: str) -> None:
-    """Raise unless a network of these widths, the input's included, can run on the device at hand.
+    """Raise unless a network of these widths, the input's included, can run on the device at hand; compile its kernel.
 
     Raises
     ------
@@ -45,6 +52,7 @@ def check(widths: Sequence[int], precision: str) -> None:
         )
     if precision in ("tf32", "bf16") and int(device.compute_capability) < 80:
         raise Unsupported(f"{precision} needs compute capability 8.0, the device has {device.compute_capability}")
+    instance(precision)
 
 
 def table(layers: Sequence[tuple[int, int, int, int, int]]) -> Any:
@@ -70,9 +78,6 @@ def forward(x: Any, parameters: Any, layers: Any, y: Any, *, softmax: bool, prec
         "float32" or "float64", the dtype of all arrays; for float32 ones also "tf32" and "bf16": products of numbers
         rounded so, on tensor cores, with sums in float32.
     """
-    name, family = f"network<{ctype(x)}>", "network"
-    if precision in ("tf32", "bf16"):
-        name, family = f"network_tensor<{precision.title()}>", "network_tensor"
     args = (x, parameters, layers, np.int64(layers.shape[0]), np.int64(softmax), y, np.int64(x.shape[0]))
     grid = row_grid(x.shape[0], TILE_ROWS)
-    return partial(kernel(family, name), grid, THREADS, args, shared_bytes(precision))
+    return partial(instance(precision), grid, THREADS, args, shared_bytes(precision))
