@@ -6,8 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from cases import cases
+from compare import check_close, exact_result
 from cuda_instances import build
-from emulator import no_compiler
+from emulator import no_compiler, using
 from standin.install import to_device
 
 import mlpx
@@ -15,7 +17,7 @@ from mlpx import ops
 from mlpx.op import using_fused
 from mlpx.optimizers import Adam
 from mlpx.plan_numbers import of_update
-from mlpx_kernels.cuda import dropout, loss, norm, update
+from mlpx_kernels.cuda import arrays, dropout, loss, norm, update
 
 pytestmark = pytest.mark.skipif(no_compiler() is not None, reason=no_compiler() or "")
 SIZE = 3000
@@ -175,3 +177,29 @@ def test_arrays_that_start_anywhere(name: str) -> None:
         results.append([a.get() for a in out])
     for one, other in zip(*results, strict=True):
         np.testing.assert_allclose(one, other, rtol=3e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("build", ["fast", "checked"])
+@pytest.mark.parametrize("name", [name for name, op in ops.ALL.items() if "cupy" in op.kernels])
+def test_few_blocks_take_several_turns(name: str, build: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over shared memory that the turn before has used, which the checked build watches."""
+    monkeypatch.setattr(arrays, "MOST_BLOCKS", 2)
+    monkeypatch.setattr(update, "RESIDENT_BLOCKS", 2)
+    op = ops.ALL[name]
+    usable = [case for case in cases(name) if build == "fast" or case.args[0].dtype == np.float32]
+    for case in sorted(usable, key=lambda case: case.args[0].size)[-2:]:
+        device = [to_device(a) for a in case.args]
+        with using(build=build, schedule="shuffled"):
+            result = op(*device, **case.params)
+        if name.endswith("_inplace"):
+            reference, true = ([a.astype(kind) for a in case.args] for kind in (case.args[0].dtype, np.longdouble))
+            for part in (reference, true):
+                op.reference(np, *part, **case.params)
+            result, reference, true = tuple(device), tuple(reference), tuple(true)
+        else:
+            with np.errstate(all="ignore"):
+                reference = op.reference(np, *case.args, **case.params)
+                true = exact_result(op.reference, case.args, case.params)
+        parts = result if isinstance(result, tuple) else (result,)
+        out = tuple(None if part is None else part.get() for part in parts)
+        check_close(f"{name}[{case.id}]", out if isinstance(result, tuple) else out[0], reference, true, case.k)
