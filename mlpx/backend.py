@@ -1,6 +1,7 @@
 """The only file that names NumPy and CuPy: choose a backend, tell it from arrays, move arrays in and out."""
 
 import importlib.util
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -75,7 +76,7 @@ NUMPY = Backend("numpy", np)
 def _aligned_zeros(shape: int | tuple[int, ...], dtype: str, alignment: int = 64) -> Array:
     """Return zeros whose first byte lies on a cache line, so that vector loads never cross one."""
     itemsize = np.dtype(dtype).itemsize
-    size = int(np.prod(shape))
+    size = shape if isinstance(shape, int) else math.prod(shape)
     raw = np.zeros(size * itemsize + alignment, dtype=np.uint8)
     start = -raw.ctypes.data % alignment
     return raw[start : start + size * itemsize].view(dtype).reshape(shape)

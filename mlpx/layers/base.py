@@ -1,5 +1,6 @@
 """What every layer is: parameters that are views into a network's buffers, and ``forward(x) -> (y, backprop)``."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
@@ -88,7 +89,7 @@ class Parameter:
     @property
     def size(self) -> int:
         """The number of elements."""
-        return int(np.prod(self.shape))
+        return math.prod(self.shape)
 
     def store(self, grad: Array) -> None:
         """Write the gradient of this pass."""
