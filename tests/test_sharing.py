@@ -20,7 +20,7 @@ def work(thread, shared, blocks, sums, runs, early):
     """Double-buffered sums: phase p adds up everything that the blocks left in phase p - 1."""
     phase, looks = -1, 0
     if thread == 0:
-        sharing.begin(shared, blocks)
+        sharing.begin(shared, blocks, 2)
     while True:
         now = sharing.open_phase(shared, blocks)
         if now == phase:

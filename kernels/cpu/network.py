@@ -31,9 +31,14 @@ def cut(size, block, blocks):
 
 @inlined
 def output_rows(table, layer, block, blocks):
-    """Return the output rows (first, last) of a layer that belong to a block; norms go whole to one block."""
+    """Return the output rows (first, last) of a layer that belong to a block; norms go whole to one block.
+
+    Every second layer is cut from its end: what rounding gives the first blocks of one, it takes from them in the next.
+    """
     n_out = table[layer, p.N_OUT]
     if table[layer, p.DENSE]:
+        if layer % 2:
+            return n_out - cut(n_out, blocks - block, blocks), n_out - cut(n_out, blocks - block - 1, blocks)
         return cut(n_out, block, blocks), cut(n_out, block + 1, blocks)
     return 0, n_out if block == table[layer, p.NUMBER] % blocks else 0
 
@@ -195,7 +200,7 @@ def train(thread, job, table, reals, numbers, changing, losses, partial, shared,
     phases = 3 if floats[p.MAX_NORM] > 0.0 else 2
     alone, phase, prepared, looks = n_threads == 1, -1, -1, 0
     if thread == 0:
-        begin(shared, blocks)
+        begin(shared, blocks, n_threads)
     while True:
         now = phase + 1 if alone else open_phase(shared, blocks)
         if now == phase:

@@ -117,9 +117,11 @@ def abandon(shared):
 
 
 @inlined
-def begin(shared, blocks):
-    """Open phase 0."""
+def begin(shared, blocks, n_threads):
+    """Open phase 0, and let helpers come that a scheduler has put on this core, where they would wait for it."""
     _fetch_add(shared, 0, blocks)
+    if n_threads > 1:
+        _yield()
 
 
 @inlined
