@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("numba", reason="Numba is not installed: there is nothing compiled")
 
-from mlpx_kernels.cpu import dense, product, threads
+from mlpx_kernels.cpu import blas, dense, product, threads
 
 LANES = {np.float32: product.VECTOR_BYTES // 4, np.float64: product.VECTOR_BYTES // 8}
 SHAPES = [
@@ -36,17 +36,17 @@ def run(form: int, a: np.ndarray, b: np.ndarray, c: np.ndarray, m: int, n: int, 
 
 def transposed(form: int, a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the operands of ``a @ b`` as a form wants them."""
-    return (a.T if form == product.TN else a), (b.T if form == product.NT else b)
+    return (a.T if form == blas.TN else a), (b.T if form == blas.NT else b)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("form", [product.NT, product.NN, product.TN])
+@pytest.mark.parametrize("form", [blas.NT, blas.NN, blas.TN])
 @pytest.mark.parametrize("compiled", [product.products, product.blas_products])
 def test_products_of_all_sizes(compiled, form: int, dtype: type) -> None:
     rng = np.random.default_rng(0)
     for m, n, k in SHAPES:
-        a = matrix(*((k, m) if form == product.TN else (m, k)), dtype, rng)
-        b = matrix(*((n, k) if form == product.NT else (k, n)), dtype, rng)
+        a = matrix(*((k, m) if form == blas.TN else (m, k)), dtype, rng)
+        b = matrix(*((n, k) if form == blas.NT else (k, n)), dtype, rng)
         c = np.full((m + 1, n + GAP), 7, dtype)
         run(form, a, b, c, m, n, k, compiled)
         x, y = transposed(form, a[:-1, :-GAP].astype(np.float64), b[:-1, :-GAP].astype(np.float64))
@@ -62,11 +62,11 @@ def test_rows_are_the_same_wherever_they_are_cut(dtype: type) -> None:
     n, k = 4 * LANES[dtype], 40
     a, b = rng.standard_normal((67, k)).astype(dtype), rng.standard_normal((n, k)).astype(dtype)
     whole = np.zeros((67, n), dtype)
-    run(product.NT, a, b, whole, 67, n, k)
+    run(blas.NT, a, b, whole, 67, n, k)
     for cut in (16, 24, 35, 48):
         parts = np.zeros((67, n), dtype)
-        run(product.NT, a[:cut], b, parts[:cut], cut, n, k)
-        run(product.NT, a[cut:], b, parts[cut:], 67 - cut, n, k)
+        run(blas.NT, a[:cut], b, parts[:cut], cut, n, k)
+        run(blas.NT, a[cut:], b, parts[cut:], 67 - cut, n, k)
         assert np.array_equal(parts, whole), cut
 
 
@@ -74,7 +74,7 @@ def test_nan_and_infinity_go_where_they_belong() -> None:
     a, b = np.ones((24, 40), np.float32), np.ones((64, 40), np.float32)
     a[3, 5], a[20, 0], b[50, 1] = np.nan, np.inf, -np.inf
     c = np.zeros((24, 64), np.float32)
-    run(product.NT, a, b, c, 24, 64, 40)
+    run(blas.NT, a, b, c, 24, 64, 40)
     with np.errstate(invalid="ignore"):
         assert np.array_equal(c, a @ b.T, equal_nan=True)
 
@@ -82,12 +82,12 @@ def test_nan_and_infinity_go_where_they_belong() -> None:
 def test_tiles_are_asked_where_vectors_are_filled() -> None:
     fits = product.fits_tiles.py_func
     rows, lanes = product.ROWS, 16
-    assert fits(product.NT, 32, 128, 64, lanes)
-    assert fits(product.TN, 128, 64, 32, lanes)
-    assert not fits(product.NT, 1, 128, 64, lanes)  # packing would not pay
-    assert not fits(product.NN, rows - 1, 128, 64, lanes)
-    assert not fits(product.NT, 32, 10, 128, lanes)
-    assert fits(product.NT, 512, 10, 128, lanes)  # the BLAS is slow there
+    assert fits(blas.NT, 32, 128, 64, lanes)
+    assert fits(blas.TN, 128, 64, 32, lanes)
+    assert not fits(blas.NT, 1, 128, 64, lanes)  # packing would not pay
+    assert not fits(blas.NN, rows - 1, 128, 64, lanes)
+    assert not fits(blas.NT, 32, 10, 128, lanes)
+    assert fits(blas.NT, 512, 10, 128, lanes)  # the BLAS is slow there
 
 
 @pytest.mark.parametrize(("asked", "tiles"), [("auto", product.IN_TILES), ("openblas", False)])
@@ -110,7 +110,7 @@ def test_products_shared_among_threads(m: int, n: int, k: int, dtype: type, monk
     a, b = rng.standard_normal((m, k)).astype(dtype), rng.standard_normal((k, n)).astype(dtype)
     exact, size = a.astype(np.float64) @ b, np.abs(a).astype(np.float64) @ np.abs(b)
     done = 0
-    for form, x, y in ((product.NT, a, b.T.copy()), (product.NN, a, b), (product.TN, a.T.copy(), b)):
+    for form, x, y in ((blas.NT, a, b.T.copy()), (blas.NN, a, b), (blas.TN, a.T.copy(), b)):
         results, seen = [], []
         for n_threads in (1, 2, 3):
             with threads.using_threads(n_threads):

@@ -104,21 +104,13 @@ def _pointer(typingctx, array):
 
 
 NORMAL, TRANSPOSED = ord("N"), ord("T")
+NT, NN, TN = range(3)
+"""Forms of a product ``c (m, n)``: ``a (m, k) @ b (n, k).T``, ``a (m, k) @ b (k, n)`` and ``a (k, m).T @ b (k, n)``."""
 
 
 @inlined
-def product_nt(a, b, c, m, n, k, lda, ldb, ldc):
-    """Row-major ``c (m, n) = a (m, k) @ b (n, k).T``; arguments are flat arrays that start at the first element."""
-    _gemm(TRANSPOSED, NORMAL, n, m, k, _pointer(b), ldb, _pointer(a), lda, c.dtype.type(0.0), _pointer(c), ldc)
-
-
-@inlined
-def product_nn(a, b, c, m, n, k, lda, ldb, ldc):
-    """Row-major ``c (m, n) = a (m, k) @ b (k, n)``."""
-    _gemm(NORMAL, NORMAL, n, m, k, _pointer(b), ldb, _pointer(a), lda, c.dtype.type(0.0), _pointer(c), ldc)
-
-
-@inlined
-def product_tn(a, b, c, m, n, k, lda, ldb, ldc):
-    """Row-major ``c (m, n) = a (k, m).T @ b (k, n)``."""
-    _gemm(NORMAL, TRANSPOSED, n, m, k, _pointer(b), ldb, _pointer(a), lda, c.dtype.type(0.0), _pointer(c), ldc)
+def blas_product(form, a, b, c, m, n, k, lda, ldb, ldc):
+    """Write a row-major product; arguments are flat arrays that start at the first element."""
+    first = TRANSPOSED if form == NT else NORMAL
+    second = TRANSPOSED if form == TN else NORMAL
+    _gemm(first, second, n, m, k, _pointer(b), ldb, _pointer(a), lda, c.dtype.type(0.0), _pointer(c), ldc)

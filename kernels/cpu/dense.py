@@ -16,19 +16,17 @@ from mlpx_kernels.cpu.activation import (
     real_array,
     sum_rows,
 )
+from mlpx_kernels.cpu.blas import NN, NT, TN
 from mlpx_kernels.cpu.compile import FASTMATH, kernel
 from mlpx_kernels.cpu.mathematics import JIT
 from mlpx_kernels.cpu.product import (
     IN_TILES,
     LONG,
-    NN,
-    NT,
     PACK,
     PACKED,
     ROWS,
     SKINNY,
     TILES,
-    TN,
     fits_tiles,
     panel_size,
     register,
@@ -38,8 +36,6 @@ from mlpx_kernels.cpu.vectors import VECTOR_BYTES
 
 BLOCK = 4096
 """Elements of the epilogue's block: bias and activation run while it is in the first-level cache."""
-WIDE = 64
-"""Outputs from which on a row is taken by itself, bias and activation in one loop; shorter rows waste vectors."""
 WORTH_SHARING = 1 << 26
 """Multiplications from which on products in tiles, shared among threads, are sure to beat NumPy's BLAS with its own."""
 
@@ -53,18 +49,8 @@ def _epilogue(code, z, b, y, rows, width):
     if not isinstance(code, types.IntegerLiteral):
         return None
     kind = code.literal_value
-    separate = kind in SAVES_INPUT
 
     def implementation(code, z, b, y, rows, width):
-        if width >= WIDE and b.size and kind != IDENTITY:
-            for r in range(rows):
-                zs, ys = z[r * width : (r + 1) * width], y[r * width : (r + 1) * width]
-                for j in range(width):
-                    v = zs[j] + b[j]
-                    if separate:
-                        zs[j] = v
-                    ys[j] = apply(kind, v)
-            return
         step = max(1, BLOCK // max(width, 1))
         for start in range(0, rows, step):
             n = min(step, rows - start)
@@ -134,7 +120,7 @@ def shared_product(form, a, b, then=None):
     if form != NT:
         form += TILES
     elif not few:
-        panel, form = np.empty(panel_size.py_func(n, k, lanes), a.dtype), PACKED
+        panel, form = np.empty(panel_size(n, k, a.dtype), a.dtype), PACKED
         run(PACK, 0, source, panel.ctypes.data, 0, n, k, 0, ldb, 0)
         source = panel.ctypes.data
     groups, first, out = max(1, m // ROWS), a.ctypes.data, c.ctypes.data

@@ -7,6 +7,7 @@ import numpy as np
 from mlpx_kernels.activations import SAVES_INPUT
 from mlpx_kernels.cpu import batch_norm, layer_norm
 from mlpx_kernels.cpu.activation import IDENTITY, apply, apply_grad
+from mlpx_kernels.cpu.blas import NN, NT, TN
 from mlpx_kernels.cpu.compile import inlined
 from mlpx_kernels.cpu.dense import epilogue
 from mlpx_kernels.cpu.dropout import LANES, dropout_factors, multiply_kept
@@ -41,7 +42,7 @@ from mlpx_kernels.cpu.job import (
     view,
     work_of,
 )
-from mlpx_kernels.cpu.product import NN, NT, TN, product, register
+from mlpx_kernels.cpu.product import product, register
 from mlpx_kernels.cpu.softmax import masked_softmax_rows, softmax_grad_rows, softmax_rows
 
 

@@ -16,7 +16,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from mlpx_kernels.cpu.blas import LIBRARY, product_nn, product_nt, product_tn
+from mlpx_kernels.cpu.blas import LIBRARY, NT, TN, blas_product
 from mlpx_kernels.cpu.compile import cached_callback, inlined
 from mlpx_kernels.cpu.dots import dots, lone_row
 from mlpx_kernels.cpu.job import size_of, view
@@ -73,7 +73,6 @@ def _tile(rows, vectors, masked):
 
 
 _FULL, _CUT = _tile(ROWS, VECTORS, False), _tile(ROWS, 1, True)
-_ROW_FULL, _ROW_CUT = _tile(1, VECTORS, False), _tile(1, 1, True)
 
 
 @intrinsic
@@ -121,36 +120,29 @@ def _transpose(typingctx, real, source, stride, last, n, target, target_stride):
 
 @inlined
 def multiply(real, a, a_row, a_k, b, ldb, b_tile, c, ldc, m, n, k):
-    """Write ``c (m, n) = a (m, k) @ b (k, n)``; addresses, and strides in elements; rows of b and c are contiguous.
+    """Write ``c (m, n) = a (m, k) @ b (k, n)`` for m of at least `ROWS`; addresses, and strides in elements.
 
-    Column j of b is found in tile ``j // wide`` of `VECTORS` vectors each; ``b_tile`` is the distance between tiles.
+    Rows of b and c are contiguous. Column j of b is in tile ``j // wide`` of `VECTORS` vectors each; ``b_tile`` is the
+    distance between tiles.
     """
     size = size_of(real)
     lanes = VECTOR_BYTES // size
     wide = VECTORS * lanes
-    few = m < ROWS
     j = 0
     while j < n:
         full = j + wide <= n
         bj, cj = b + (j // wide * b_tile + j % wide) * size, c + j * size
         r = 0
         while r < m:
-            r = r if few else min(r, m - ROWS)  # the last tile takes some rows again, rather than few at a time
-            ar, cr = a + r * a_row * size, cj + r * ldc * size
-            if full and not few:
-                _FULL(real, ar, a_row, a_k, bj, ldb, cr, ldc, k, 0)
-            elif not few:
-                _CUT(real, ar, a_row, a_k, bj, ldb, cr, ldc, k, n - j)
-            elif full:
-                _ROW_FULL(real, ar, a_row, a_k, bj, ldb, cr, ldc, k, 0)
+            r = min(r, m - ROWS)  # the last tile takes some rows again, rather than few at a time
+            if full:
+                _FULL(real, a + r * a_row * size, a_row, a_k, bj, ldb, cj + r * ldc * size, ldc, k, 0)
             else:
-                _ROW_CUT(real, ar, a_row, a_k, bj, ldb, cr, ldc, k, n - j)
-            r += 1 if few else ROWS
+                _CUT(real, a + r * a_row * size, a_row, a_k, bj, ldb, cj + r * ldc * size, ldc, k, n - j)
+            r += ROWS
         j += wide if full else lanes
 
 
-NT, NN, TN = range(3)
-"""Forms of a product ``c (m, n)``: ``a (m, k) @ b (n, k).T``, ``a (m, k) @ b (k, n)`` and ``a (k, m).T @ b (k, n)``."""
 PACK, PACKED, TILES = 3, 4, 8
 """For those who share the rows of one product, all of which must be computed alike: write ``b`` (n, k) to the panel
 ``c``; ``a @ panel``; and what is added to NN or TN so that tiles are taken without asking."""
@@ -162,10 +154,10 @@ def padded(n, step):
     return (n + step - 1) // step * step
 
 
-@inlined
-def panel_size(n, k, lanes):
+def panel_size(n, k, dtype):
     """Return the elements of the panel for ``b`` (n, k)."""
-    return padded(n, VECTORS * lanes) * padded(k, lanes)
+    lanes = VECTOR_BYTES // np.dtype(dtype).itemsize
+    return padded.py_func(n, VECTORS * lanes) * padded.py_func(k, lanes)
 
 
 @inlined
@@ -205,32 +197,29 @@ def products(dtype):
     def run(form, a, b, c, m, n, k, lda, ldb, ldc):
         size = size_of(real)
         lanes = VECTOR_BYTES // size
-        if form == PACK:
-            pack(real, b, ldb, n, k, c)
-            return
-        if form == PACKED:
-            wide = VECTORS * lanes
-            multiply(real, a, lda, 1, b, wide, wide * padded(k, lanes), c, ldc, m, n, k)
-            return
-        asking = form < TILES
-        form %= TILES
+        asking, form = form < TILES, form % TILES
         if form == NT and m == 1:
             lone_row(real, a, b, c, n, k, ldb)
             return
         if form == NT and n <= SKINNY and k >= LONG:
             dots(real, a, b, c, m, n, k, lda, ldb, ldc)
             return
-        if asking and not fits_tiles(form, m, n, k, lanes):
-            blas_product(real, form, a, b, c, m, n, k, lda, ldb, ldc)
+        if asking and form <= TN and not fits_tiles(form, m, n, k, lanes):
+            blas_product(form, view(a, 0, 1, real), view(b, 0, 1, real), view(c, 0, 1, real), m, n, k, lda, ldb, ldc)
             return
-        wide = VECTORS * lanes
-        if form != NT:
-            a_row, a_k = (lda, 1) if form == NN else (1, lda)
-            multiply(real, a, a_row, a_k, b, ldb, wide, c, ldc, m, n, k)
-            return
-        panel = np.empty(panel_size(n, k, lanes), real)
-        pack(real, b, ldb, n, k, panel.ctypes.data)
-        multiply(real, a, lda, 1, panel.ctypes.data, wide, wide * padded(k, lanes), c, ldc, m, n, k)
+        # One call of each function from here on: every further one is compiled again.
+        wide, deep = VECTORS * lanes, padded(k, lanes)
+        panel = np.empty(padded(n, wide) * deep if form == NT else 0, real)
+        a_row, a_k = (1, lda) if form == TN else (lda, 1)
+        target = c if form == PACK else (panel.ctypes.data if form == NT else 0)
+        if target:
+            pack(real, b, ldb, n, k, target)
+            b = target
+        packed = target or form == PACKED
+        b_tile = wide * deep if packed else wide
+        ldb = wide if packed else ldb
+        if form != PACK:
+            multiply(real, a, a_row, a_k, b, ldb, b_tile, c, ldc, m, n, k)
 
     return run
 
@@ -242,21 +231,9 @@ def blas_products(dtype):
 
     @cached_callback(types.void(*(types.int64,) * 10))
     def run(form, a, b, c, m, n, k, lda, ldb, ldc):
-        blas_product(real, form, a, b, c, m, n, k, lda, ldb, ldc)
+        blas_product(form, view(a, 0, 1, real), view(b, 0, 1, real), view(c, 0, 1, real), m, n, k, lda, ldb, ldc)
 
     return run
-
-
-@inlined
-def blas_product(real, form, a, b, c, m, n, k, lda, ldb, ldc):
-    """Compute a product by the BLAS."""
-    x, y, z = view(a, 0, 1, real), view(b, 0, 1, real), view(c, 0, 1, real)
-    if form == NT:
-        product_nt(x, y, z, m, n, k, lda, ldb, ldc)
-    elif form == NN:
-        product_nn(x, y, z, m, n, k, lda, ldb, ldc)
-    else:
-        product_tn(x, y, z, m, n, k, lda, ldb, ldc)
 
 
 IN_TILES = VECTOR_BYTES >= 32 and LIBRARY == "openblas" and os.environ.get("MLPX_BLAS", "auto") == "auto"
