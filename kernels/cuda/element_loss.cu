@@ -6,7 +6,7 @@
 constexpr int ELEMENT_THREADS = 256;
 
 // Blocks that a multiprocessor is to hold: all of its threads, where that spills no registers.
-template <typename T, int CODE> constexpr int ELEMENT_BLOCKS = sizeof(T) == 8 ? 4 : (CODE == BINARY_FOCAL ? 5 : 8);
+template <typename T, int CODE> constexpr int ELEMENT_BLOCKS = sizeof(T) == 8 ? 4 : (CODE == BINARY_FOCAL ? 6 : 8);
 
 // loss = sum_i r_i sum_o l_io / R and dy = its gradient, for the predictions y + bias. Arrays are (rows, cols),
 // sample_weight (rows,), bias and column (cols,); bias, sample_weight, column and mask may be null, and dy may be y.
