@@ -5,7 +5,6 @@ from functools import cache
 import numpy as np
 
 from mlpx_kernels.activations import SAVES_INPUT
-from mlpx_kernels.cpu import batch_norm, layer_norm
 from mlpx_kernels.cpu.activation import IDENTITY, apply, apply_grad
 from mlpx_kernels.cpu.blas import NN, NT, TN
 from mlpx_kernels.cpu.compile import inlined
@@ -16,8 +15,6 @@ from mlpx_kernels.cpu.job import (
     EXTRA,
     GRADS,
     MASK,
-    MEAN,
-    MOMENTUM,
     N_IN,
     N_OUT,
     NUMBER,
@@ -26,10 +23,7 @@ from mlpx_kernels.cpu.job import (
     ROWS,
     SEED,
     START,
-    STATS,
     STEP,
-    TRAINING,
-    VAR,
     WORK,
     B,
     D,
@@ -41,6 +35,13 @@ from mlpx_kernels.cpu.job import (
     real_of,
     view,
     work_of,
+)
+from mlpx_kernels.cpu.pieces_norms import (
+    batch_norm_backward,
+    batch_norm_forward,
+    layer_norm_backward,
+    layer_norm_forward,
+    layer_norm_weights,
 )
 from mlpx_kernels.cpu.product import product, register
 from mlpx_kernels.cpu.softmax import masked_softmax_rows, softmax_grad_rows, softmax_rows
@@ -185,102 +186,6 @@ def dropout_backward(kind, dtype):
         o = row[N_OUT]
         factor = work_of(job, row[EXTRA], o, a, b, real)
         multiply_kept(work_of(job, row[D], o, a, b, real), factor, work_of(job, row[DX], o, a, b, real))
-        return 0.0
-
-    return run
-
-
-@cache
-def layer_norm_forward(kind, dtype):
-    """Normalise rows; mean and var of each are kept in EXTRA and Z."""
-    real = real_of(dtype)
-
-    @piece
-    def run(row, reals, job, frame, a, b):
-        o = row[N_OUT]
-        gamma, beta = view(job[PARAMS], row[W], o, real), view(job[PARAMS], row[B], o, real)
-        mean, var = work_of(job, row[EXTRA], 1, a, b, real), work_of(job, row[Z], 1, a, b, real)
-        x, y = work_of(job, row[X], o, a, b, real), work_of(job, row[Y], o, a, b, real)
-        layer_norm.layer_norm_rows(x, gamma, beta, reals[REAL], y, mean, var, b - a, o)
-        return 0.0
-
-    return run
-
-
-@cache
-def layer_norm_backward(kind, dtype):
-    """The gradient for the input of these rows."""
-    real = real_of(dtype)
-
-    @piece
-    def run(row, reals, job, frame, a, b):
-        o = row[N_OUT]
-        mean, var = work_of(job, row[EXTRA], 1, a, b, real), work_of(job, row[Z], 1, a, b, real)
-        d, x = work_of(job, row[D], o, a, b, real), work_of(job, row[X], o, a, b, real)
-        gamma, dx = view(job[PARAMS], row[W], o, real), work_of(job, row[DX], o, a, b, real)
-        layer_norm.layer_norm_grad_rows(d, x, gamma, mean, var, reals[REAL], dx, b - a, o)
-        return 0.0
-
-    return run
-
-
-@cache
-def layer_norm_weights(dtype):
-    """The gradients of gain and shift over the whole batch."""
-    real = real_of(dtype)
-
-    @piece
-    def run(row, reals, job, frame, a, b):
-        n, o = frame[ROWS], row[N_OUT]
-        mean, var = view(job[WORK], row[EXTRA], n, real), view(job[WORK], row[Z], n, real)
-        d, x = view(job[WORK], row[D], n * o, real), view(job[WORK], row[X], n * o, real)
-        dgamma, dbeta = view(job[GRADS], row[W], o, real), view(job[GRADS], row[B], o, real)
-        layer_norm.layer_norm_gain_grad(d, x, mean, var, reals[REAL], dgamma, dbeta, n, o)
-        return 0.0
-
-    return run
-
-
-@cache
-def batch_norm_forward(kind, dtype):
-    """Normalise by the batch in training (and move the running statistics), by running statistics otherwise."""
-    real = real_of(dtype)
-
-    @piece
-    def run(row, reals, job, frame, a, b):
-        n, o = b - a, row[N_OUT]
-        gamma, beta = view(job[PARAMS], row[W], o, real), view(job[PARAMS], row[B], o, real)
-        x, y = work_of(job, row[X], o, a, b, real), work_of(job, row[Y], o, a, b, real)
-        mean, var = view(job[STATS], row[MEAN], o, real), view(job[STATS], row[VAR], o, real)
-        if job[TRAINING]:
-            batch_mean, batch_var = view(job[WORK], row[EXTRA], o, real), view(job[WORK], row[Z], o, real)
-            batch_norm.batch_statistics(x, batch_mean, batch_var, n, o)
-            momentum, unbiased = real(reals[MOMENTUM]), real(n / max(n - 1, 1))
-            for j in range(o):
-                mean[j] += momentum * (batch_mean[j] - mean[j])
-                var[j] += momentum * (batch_var[j] * unbiased - var[j])
-            mean, var = batch_mean, batch_var
-        batch_norm.batch_normalise(x, gamma, beta, mean, var, reals[REAL], y, n, o)
-        return 0.0
-
-    return run
-
-
-@cache
-def batch_norm_backward(kind, dtype):
-    """The gradients of gain and shift, which the one for the input needs, and that one; all rows are here at once."""
-    real = real_of(dtype)
-
-    @piece
-    def run(row, reals, job, frame, a, b):
-        n, o = b - a, row[N_OUT]
-        mean, var = view(job[WORK], row[EXTRA], o, real), view(job[WORK], row[Z], o, real)
-        d, x = work_of(job, row[D], o, a, b, real), work_of(job, row[X], o, a, b, real)
-        dgamma, dbeta = view(job[GRADS], row[W], o, real), view(job[GRADS], row[B], o, real)
-        batch_norm.batch_gain_grad(d, x, mean, var, reals[REAL], dgamma, dbeta, n, o)
-        if row[DX] >= 0:
-            gamma, dx = view(job[PARAMS], row[W], o, real), work_of(job, row[DX], o, a, b, real)
-            batch_norm.batch_norm_dx(d, x, gamma, mean, var, reals[REAL], dgamma, dbeta, dx, n, o, n)
         return 0.0
 
     return run
