@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -14,8 +15,8 @@ from pathlib import Path
 HERE = Path(__file__).parent
 COMMON = ("-std=c++17", "-fPIC", "-shared", "-fno-gnu-unique", "-ffp-contract=off", "-Wall", "-Wextra", "-Werror")
 BUILDS = {
-    # Quick, for numbers.
-    "fast": ("-O2",),
+    # For numbers; more optimisation would cost more time than it saves.
+    "fast": ("-O1",),
     # Calls memory.cpp at every load and store, undefined.cpp where C++ would be undefined. Copies stay loops: a call of
     # memcpy would not be seen.
     "checked": (
@@ -40,13 +41,23 @@ def no_compiler() -> str | None:
     return None if shutil.which("g++") else "g++ is not installed"
 
 
+KEPT = 30 * 24 * 3600
+"""Seconds that a compiled module is kept after its last use."""
+
+
 @cache
 def cache_folder() -> Path:
-    """Return the folder of compiled modules: the user's cache, or a temporary one where that cannot be written."""
+    """Return the folder of compiled modules: the user's cache, or a temporary one where that cannot be written.
+
+    What has not been used for a month goes: every change of a source leaves its old modules behind.
+    """
     wanted = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mlpx-tests"
     try:
         wanted.mkdir(parents=True, exist_ok=True)
         if os.access(wanted, os.W_OK):
+            for path in wanted.iterdir():
+                if path.is_file() and time.time() - path.stat().st_mtime > KEPT:
+                    path.unlink(missing_ok=True)
             return wanted
     except OSError:
         pass
@@ -73,6 +84,7 @@ def compiled(stem: str, text: str, options: Sequence[str]) -> Path:
     key = hashlib.sha256("\0".join((_ground(), text, *options)).encode()).hexdigest()[:24]
     result = cache_folder() / f"{stem}-{key}.so"
     if result.exists():
+        result.touch()
         return result
     with tempfile.TemporaryDirectory(dir=cache_folder()) as folder:
         source, made = Path(folder, "module.cpp"), Path(folder, "module.so")
