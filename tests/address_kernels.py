@@ -1,17 +1,16 @@
 """Every CUDA kernel with AddressSanitizer: a program of its own, which test_cuda_address.py starts with the sanitizer's
 library loaded. Two cases of each op, then products, a small network's prediction, and steps of a fit."""
 
-from collections import defaultdict
 from contextlib import suppress
 from typing import Any
 
 import numpy as np
 from cases import Case, cases
 from cuda_instances import compile_all
-from cuda_kit import check
+from cuda_kit import check, recording
 from standin import installed
 from standin.install import to_device
-from standin.kernels import GROUPS, RawModule
+from standin.kernels import GROUPS
 
 import mlpx
 from mlpx import layers, ops
@@ -51,24 +50,14 @@ def run_networks(device: Any) -> None:
 
 
 def instances() -> dict[str, tuple[str, ...]]:
-    """Return by source what all of this asks for: a run in which launches do nothing tells."""
-    asked: dict[str, dict[str, None]] = defaultdict(dict)
-
-    def get_function(module: RawModule, name: str) -> Any:
-        asked[module.code][name] = None
-        return lambda *args, **kwargs: None
-
-    real, RawModule.get_function = RawModule.get_function, get_function  # type: ignore[method-assign]
-    try:
-        with installed() as device, mlpx.using_backend("cupy"), using_fused("require"):
-            for name, op in ops.ALL.items():
-                for case in chosen(name) if "cupy" in op.kernels else ():
-                    op(*map(to_device, case.args), **{k: to_device(v) for k, v in case.params.items()})
-            with suppress(mlpx.DivergenceError):  # memory that nobody wrote holds NaN
-                run_networks(device)
-    finally:
-        RawModule.get_function = real  # type: ignore[method-assign]
-    return {code: tuple(names) for code, names in asked.items()}
+    """Return by source what all of this asks for."""
+    with recording() as asked, installed() as device, mlpx.using_backend("cupy"), using_fused("require"):
+        for name, op in ops.ALL.items():
+            for case in chosen(name) if "cupy" in op.kernels else ():
+                op(*map(to_device, case.args), **{k: to_device(v) for k, v in case.params.items()})
+        with suppress(mlpx.DivergenceError):  # memory that nobody wrote holds NaN
+            run_networks(device)
+    return {code: tuple(sorted(n for c, n in asked if c == code)) for code in {code for code, _ in asked}}
 
 
 def main() -> None:

@@ -1,6 +1,8 @@
 """Ops by their CUDA kernels on the stand-in for CuPy, compared with their references."""
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 from cases_kit import Case
 from compare import check_close, exact_result
 from standin.install import to_device
+from standin.kernels import RawModule
 
 from mlpx import ops
 
@@ -68,3 +71,19 @@ def few_blocks(monkeypatch: pytest.MonkeyPatch, most: int = 2) -> None:
     assert changed
     for module in changed:
         monkeypatch.setattr(module, "MOST_BLOCKS", most)
+
+
+@contextmanager
+def recording() -> Iterator[set[tuple[str, str]]]:
+    """Have kernels neither compiled nor launched, and yield (source, instance) of all that are asked for."""
+    asked: set[tuple[str, str]] = set()
+
+    def get_function(module: RawModule, name: str) -> Any:
+        asked.add((module.code, name))
+        return lambda *args, **kwargs: None
+
+    real, RawModule.get_function = RawModule.get_function, get_function  # type: ignore[method-assign]
+    try:
+        yield asked
+    finally:
+        RawModule.get_function = real  # type: ignore[method-assign]
