@@ -10,6 +10,7 @@ from contextvars import ContextVar
 from functools import cache
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 from threadpoolctl import ThreadpoolController
 
@@ -184,12 +185,19 @@ def share_parts(function, rows, parts):
 
 
 @cache
-def _controller() -> ThreadpoolController:
-    return ThreadpoolController()
+def _libraries() -> list[Any]:
+    """Return what sets the threads of each BLAS."""
+    return ThreadpoolController().select(user_api="blas").lib_controllers
 
 
 @contextmanager
 def single_threaded_blas():
     """Hold every BLAS to one thread for a ``with`` block, and give it back what it had."""
-    with _controller().limit(limits=1, user_api="blas"):
+    given = [(library, n) for library in _libraries() if (n := library.num_threads) != 1]
+    for library, _ in given:
+        library.set_num_threads(1)
+    try:
         yield
+    finally:
+        for library, n in given:
+            library.set_num_threads(n)

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -121,7 +122,8 @@ class Steps:
         DivergenceError
             For a loss that is not finite, with the last good weights in place.
         """
-        rates = np.broadcast_to(lr, -(-order.size // self.batch_size)).astype(np.float64)
+        rates = np.empty(-(-order.size // self.batch_size))
+        rates[...] = lr
         per_part, total = self.rows // self.batch_size if self.held is not self.all else rates.size, 0.0
         for start in range(0, rates.size, per_part):
             rows = order[start * self.batch_size : (start + per_part) * self.batch_size]
@@ -130,8 +132,7 @@ class Steps:
 
     def _take(self, order: Array, rates: Array, after: AfterSteps) -> float:
         """Take steps over rows that can be dense at once; return the sum of their losses, each times its rows."""
-        starts = np.arange(0, order.size, self.batch_size)
-        rows = np.minimum(self.batch_size, order.size - starts)
+        starts, rows = _batches(order.size, self.batch_size)
         weight = self.weight
         scale = rows if weight is None else np.add.reduceat(weight[order], starts, dtype=np.float64)
         optimizer = self.optimizer
@@ -139,12 +140,12 @@ class Steps:
         if isinstance(optimizer, Adam):  # scikit-learn adds it before the bias is corrected
             steps = np.arange(optimizer.steps + 1, optimizer.steps + 1 + rows.size)
             eps = optimizer.eps / np.sqrt(1.0 - optimizer.beta2**steps)
-        l2 = optimizer.l2 + np.divide(self.alpha, scale, out=np.zeros(rows.size), where=scale > 0)
+        l2 = optimizer.l2 + _quotient(self.alpha, scale)
         losses = self.taker.take(self._dense(order), 0, optimizer.steps, rates, after, l2=l2, eps=eps)
         each = losses[0] * self.unit + losses[1]
         if self.constant is not None:
             offset = self.constant[order] if weight is None else self.constant[order] * weight[order]
-            each += np.divide(np.add.reduceat(offset, starts), scale, out=np.zeros(rows.size), where=scale > 0)
+            each += _quotient(np.add.reduceat(offset, starts), scale)
         return float(each @ rows)
 
     def _dense(self, order: Array) -> Array:
@@ -159,6 +160,18 @@ class Steps:
         if everything.sample_weight is not None and held.sample_weight is not None:
             held.sample_weight[:n] = everything.sample_weight[order]
         return np.arange(n)
+
+
+@lru_cache(maxsize=8)
+def _batches(n: int, batch_size: int) -> tuple[Array, Array]:
+    """Return where each batch of n rows begins, and how many rows it has; not to be written to."""
+    starts = np.arange(0, n, batch_size)
+    return starts, np.minimum(batch_size, n - starts)
+
+
+def _quotient(a: float | Array, b: Array) -> Array:
+    """Return a / b, and 0 where b is 0: the rows of such a batch weigh nothing."""
+    return a / b if b.all() else np.divide(a, b, out=np.zeros(b.size), where=b > 0)
 
 
 def _ceiling(net: Network) -> float:
