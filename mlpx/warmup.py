@@ -4,7 +4,7 @@ import time
 
 import numpy as np
 
-from mlpx import ops
+from mlpx import ops, samples
 from mlpx.layers import Activation, BatchNorm, Dense, Dropout, LayerNorm
 from mlpx.losses import (
     BinaryCrossEntropy,
@@ -97,31 +97,14 @@ def _networks(dtype: str) -> list:  # type: ignore[type-arg]
 
 def _ops(dtype: str) -> None:
     """Call the ops' own entry points, which layer-by-layer code uses."""
-    x, w = X.astype(dtype), np.ones((3, 4), dtype)
-    b, mask, y = np.zeros(3, dtype), np.ones((8, 4), bool), np.abs(X).astype(dtype)
-    for name in NAMES:
-        z, saved = ops.dense(x, w, b, activation=name)
-        ops.dense_grad(z, x, w, saved, activation=name)
-        _, saved = ops.activation(x, kind=name)
-        ops.activation_grad(x, saved, kind=name)
+    for name, op in ops.ALL.items():
+        args, params = samples.call(name, 8, 4, dtype)
+        op(*args, **params)
+    x, w, b = X.astype(dtype), np.ones((3, 4), dtype), np.zeros(3, dtype)
+    for kind in NAMES:
+        z, saved = ops.dense(x, w, b, activation=kind)
+        ops.dense_grad(z, x, w, saved, activation=kind)
+        ops.dense_grad_rows(z, x, saved, activation=kind)
+        _, saved = ops.activation(x, kind=kind)
+        ops.activation_grad(x, saved, kind=kind)
     ops.dense(np.ones((8, 2048), dtype), np.ones((3, 2048), dtype), b)
-    for forward, gradient in ((ops.softmax, ops.softmax_grad), (ops.log_softmax, ops.log_softmax_grad)):
-        gradient(x, forward(x))
-    ops.masked_softmax_grad(x, ops.masked_softmax(x, mask), mask)
-    ops.softmax_cross_entropy(x, CLASSES)
-    ops.softmax_cross_entropy(x, y, mask=mask)
-    for loss in (ops.squared_error, ops.absolute_error, ops.huber, ops.quantile, ops.poisson):
-        loss(x, y)
-    ops.sigmoid_cross_entropy(x, y)
-    ops.softmax_focal(x, CLASSES)
-    ops.dropout(x, p=0.5, seed=0)
-    gain = np.ones(4, dtype)
-    for norm, gradients in ((ops.layer_norm, ops.layer_norm_grad), (ops.batch_norm, ops.batch_norm_grad)):
-        _, mean, var = norm(x, gain, gain, eps=1e-5)
-        gradients(x, x, gain, mean, var, eps=1e-5)
-    ops.batch_norm_inference(x, gain, gain, gain, gain, eps=1e-5)
-    ops.batch_norm_inference_grad(x, x, gain, gain, gain, eps=1e-5)
-    for kind in OPTIMIZERS.values():
-        optimizer = kind()
-        state = [np.ones(8, dtype) for _ in range(optimizer.n_states)]
-        type(optimizer).op(np.ones(8, dtype), np.ones(8, dtype), *state, lr=0.1, **optimizer.options(1))
