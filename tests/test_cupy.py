@@ -9,11 +9,19 @@ import numpy as np
 import pytest
 from cases import cases
 from compare import check_close, exact_result
+from standin import installed
 from standin.install import to_device
 
 import mlpx
 from mlpx import layers, losses, ops, optimizers
 from mlpx.op import using_fused
+
+
+@pytest.fixture
+def cupy_standin() -> Iterator[Any]:
+    """The stand-in as it is everywhere: references need no kernels, and so no g++."""
+    with installed() as device:
+        yield device
 
 
 @pytest.fixture
