@@ -61,7 +61,7 @@ class Sequential(Network):
         n_threads: int | None = None,
         deterministic: bool = False,
         gradient_hook: GradientHook | None = None,
-        precision: str = "float32",
+        precision: str | None = None,
     ) -> History:
         """Train the network in place.
 
@@ -107,10 +107,10 @@ class Sequential(Network):
             Called with the flat gradient (k,), an array of the network's backend, between every backward pass and its
             update; what it changes in place is what the update sees. The seam for averaging gradients over several
             processes or GPUs: ``lambda g: communicator.allReduce(...)``. Not for full-batch optimisers.
-        precision : str
-            What a GPU's tensor cores may round to, for networks of dtype float32: "tf32" rounds the factors of products
-            to 10 bits, "bf16" keeps activations and their gradients in 8 bits. Sums, weights, biases and the loss stay
-            float32. "float32" rounds nothing; a CPU never does.
+        precision : str, optional
+            What a GPU's tensor cores may round to, for networks of dtype float32; default: the network's `precision`.
+            "tf32" rounds the factors of products to 10 bits, "bf16" keeps activations and their gradients in 8 bits.
+            Sums, weights, biases and the loss stay float32. "float32" rounds nothing; a CPU never does.
 
         Returns
         -------

@@ -10,12 +10,16 @@ from mlpx.host_rows import HostRows
 from mlpx.layers import INFERENCE, Backprop, Context, Layer, MaskedSoftmax, bind, owners
 from mlpx.losses import Loss, default_for, find
 from mlpx.op import fused_mode
+from mlpx.passes import sizes, through
 from mlpx.plan import Predictor
 from mlpx.predictors import predictor_for
 from mlpx.typing import Array, ArrayLike, Shape
 
 if TYPE_CHECKING:
     from mlpx.gpu.predict import GpuPredictor
+
+
+PRECISIONS = ("float32", "tf32", "bf16")
 
 
 class Network:
@@ -63,9 +67,10 @@ class Network:
         self.seed = check_count("seed", seed, 0)
         self.backend: Backend = current_backend()
         self._loss = default_for(layers[-1]) if loss is None else find(loss)
-        self.n_in, self.n_out = _sizes(self.layers)
+        self.n_in, self.n_out = sizes(self.layers)
         self.buffers = bind(self.layers, seed=seed, dtype=dtype, backend=self.backend)
         self.plan_declined = ""
+        self._precision = "float32"
         self._predictors: dict[int, Predictor | GpuPredictor | None] = {}  # by the number of layers they go through
         owners.update((id(layer), self) for layer in everything)
 
@@ -78,6 +83,24 @@ class Network:
     def loss(self, loss: str | Loss | Callable[..., Any]) -> None:
         """Set the loss."""
         self._loss = find(loss)
+
+    @property
+    def precision(self) -> str:
+        """What a GPU's tensor cores may round to, for dtype float32: "float32" (nothing), "tf32" or "bf16".
+
+        For predictions of small networks, and for `fit` unless it is told otherwise. A CPU rounds nothing.
+        """
+        return self._precision
+
+    @precision.setter
+    def precision(self, precision: str) -> None:
+        """Set the precision."""
+        if precision not in PRECISIONS:
+            raise unknown("precision", precision, PRECISIONS)
+        if precision != "float32" and self.dtype != "float32":
+            raise ValueError(f"precision: {precision!r} is for networks of dtype float32; this one is {self.dtype}.")
+        self._precision = precision
+        self._predictors.clear()
 
     @property
     def parameters(self) -> Array:
@@ -112,14 +135,14 @@ class Network:
             return None
         layers = self.body() if to_the_loss else self.layers
         if len(layers) not in self._predictors:
-            self._predictors[len(layers)] = predictor_for(layers, self.n_in, self.buffers, self.dtype)
+            self._predictors[len(layers)] = predictor_for(layers, self.n_in, self.buffers, self.dtype, self._precision)
         return self._predictors[len(layers)]
 
     # --- passes -----------------------------------------------------------------------------------------------
 
     def forward(self, x: Array, context: Context = INFERENCE) -> tuple[Array, Backprop]:
         """Return the output for ``x`` and the function that takes its gradient back through every layer."""
-        return _through(self.layers, x, context)
+        return through(self.layers, x, context)
 
     def predict(self, x: ArrayLike, mask: ArrayLike | None = None, *, valid: ArrayLike | None = None) -> Array:
         """Return the network's output.
@@ -157,7 +180,7 @@ class Network:
         parts = []
         for rows in blocks(x.shape[0], self._block):
             part_mask, part_valid = (None if m is None else m[rows, ...] for m in given)
-            parts.append(_through(self.layers, x[rows, ...], Context(mask=part_mask, valid=part_valid))[0])
+            parts.append(through(self.layers, x[rows, ...], Context(mask=part_mask, valid=part_valid))[0])
         y = parts[0] if len(parts) == 1 else xp.concat(parts, axis=0)
         if given[1] is not None:  # zeros, whatever the layers behind a TimeDistributed made of them
             y = xp.where(given[1][..., None], y, xp.zeros_like(y))
@@ -204,7 +227,7 @@ class Network:
 
     def step(self, batch: Batch, context: Context) -> Array:
         """Run forward and backward over a checked batch; return the loss () and leave the gradient in `gradient`."""
-        z, backprop = _through(self.body(), batch.x, context)
+        z, backprop = through(self.body(), batch.x, context)
         loss, dz = self._loss_of(z, batch)
         backprop(dz)
         return loss
@@ -222,7 +245,7 @@ class Network:
         parts = []
         for rows in blocks(batch.x.shape[0], self._block):
             part = batch.take(rows)
-            parts.append(_through(self.body(), part.x, Context(mask=part.mask, valid=part.valid))[0])
+            parts.append(through(self.body(), part.x, Context(mask=part.mask, valid=part.valid))[0])
         z = parts[0] if len(parts) == 1 else self.backend.xp.concat(parts, axis=0)
         return float(self._loss_of(z, batch)[0]), z
 
@@ -316,33 +339,3 @@ class Network:
     def __repr__(self) -> str:
         inside = ", ".join(repr(layer) for layer in self.layers)
         return f"{type(self).__name__}({inside}, loss={self.loss!r}, dtype={self.dtype!r})"
-
-
-def _through(layers: tuple[Layer, ...], x: Array, context: Context) -> tuple[Array, Backprop]:
-    """Apply layers in order; return the output and the backprop of them all."""
-    backprops: list[Backprop] = []
-    for layer in layers:
-        x, back = layer.forward(x, context)
-        backprops.append(back)
-        context = context.inner()
-
-    def backprop(dy: Array) -> Array | None:
-        d: Array | None = dy
-        for back in reversed(backprops):
-            d = back(d)
-        return d
-
-    return x, backprop
-
-
-def _sizes(layers: tuple[Layer, ...]) -> tuple[int | None, int | None]:
-    """Return (n_in, n_out); raise ValueError where two layers do not fit."""
-    n_in = next((n for n in (layer.input_size() for layer in layers) if n is not None), None)
-    size = n_in
-    for number, layer in enumerate(layers):
-        if size is not None:
-            try:
-                size = layer.output_size(size)
-            except ValueError as error:
-                raise ValueError(f"layers[{number}] {error}") from None
-    return n_in, size

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def predictor_for(
-    layers: Sequence[Layer], n_in: int | None, buffers: Buffers, dtype: str
+    layers: Sequence[Layer], n_in: int | None, buffers: Buffers, dtype: str, precision: str = "float32"
 ) -> "Predictor | GpuPredictor | None":
     """Return the compiled prediction for the device that the buffers lie on, or None where there is none."""
     backend = backend_of(buffers.parameters).name
@@ -23,7 +23,7 @@ def predictor_for(
         if backend == "cupy":
             from mlpx.gpu.predict import GpuPredictor  # only a GPU needs it
 
-            return GpuPredictor(layers, n_in, buffers, dtype)
+            return GpuPredictor(layers, n_in, buffers, dtype, None if precision == "float32" else precision)
     except Unsupported:
         pass
     return None

@@ -31,8 +31,6 @@ from mlpx_kernels import Unsupported
 if TYPE_CHECKING:
     from mlpx.gpu.steps import GraphSteps
 
-PRECISIONS = ("float32", "tf32", "bf16")
-
 
 @dataclass
 class Job:
@@ -71,7 +69,7 @@ def fit(
     n_threads: int | None = None,
     deterministic: bool = False,
     gradient_hook: GradientHook | None = None,
-    precision: str = "float32",
+    precision: str | None = None,
 ) -> History:
     """Train a network in place; see `mlpx.Sequential.fit` for every parameter."""
     chosen = _optimizer(optimizer)
@@ -101,7 +99,7 @@ def fit(
         None if n_threads is None else check_count("n_threads", n_threads),
         deterministic,
         gradient_hook,
-        _precision(precision, net),
+        _precision(net, precision),
     )
     run = Run(net, History(), job.epochs)
     started: list[Callback] = []
@@ -124,11 +122,12 @@ def fit(
     return run.history
 
 
-def _precision(precision: str, net: Network) -> str:
-    if precision not in PRECISIONS:
-        raise unknown("precision", precision, PRECISIONS)
-    if precision != "float32" and net.dtype != "float32":
-        raise ValueError(f"precision: {precision!r} is for networks of dtype float32; this one is {net.dtype}.")
+def _precision(net: Network, precision: str | None) -> str:
+    """Return the precision of a fit: the network's own unless another is asked for, which must suit it."""
+    if precision is None or precision == net.precision:
+        return net.precision
+    before, net.precision = net.precision, precision  # which checks it
+    net.precision = before
     return precision
 
 

@@ -159,3 +159,25 @@ def test_a_kernel_is_not_asked_for_more_than_the_device_has(monkeypatch: pytest.
         monkeypatch.setattr(cupy.cuda, "Device", lambda: type("Small", (), {"attributes": attributes})())
         with pytest.raises(Unsupported, match="shared memory"):
             GpuPredictor(net.layers, 4, net.buffers, "float64")
+
+
+@pytest.mark.parametrize("precision", ["tf32", "bf16"])
+def test_a_network_of_lower_precision_predicts_with_it(device: Any, precision: str) -> None:
+    net = mlpx.MLP([20, 40, 7], output="softmax", seed=0)
+    x = to_device(np.random.default_rng(0).standard_normal((30, 20)).astype(np.float32))
+    exact = net.predict(x).get()
+    net.precision = precision
+    rounded = net.predict(x).get()
+    assert not np.array_equal(rounded, exact)
+    np.testing.assert_allclose(rounded, exact, atol=0.02)
+    net.precision = "float32"
+    assert np.array_equal(net.predict(x).get(), exact)
+
+
+def test_precisions_that_cannot_be_set() -> None:
+    net = mlpx.MLP([2, 3], dtype="float64")
+    with pytest.raises(ValueError, match="precision: unknown name 'fp8'"):
+        net.precision = "fp8"
+    with pytest.raises(ValueError, match="dtype float32; this one is float64"):
+        net.precision = "bf16"
+    assert net.precision == "float32"

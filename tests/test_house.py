@@ -26,7 +26,7 @@ FLOORS = [
     ["mlpx.ops"],
     ["mlpx.initializers", "mlpx.layers"],
     ["mlpx.losses", "mlpx.plan", "mlpx.gpu.predict", "mlpx.batch", "mlpx.host_rows"],
-    ["mlpx.predictors", "mlpx.network"],
+    ["mlpx.predictors", "mlpx.passes", "mlpx.network"],
     [
         "mlpx.history", "mlpx.callbacks", "mlpx.schedules", "mlpx.optimizers", "mlpx.fullbatch", "mlpx.divergence",
         "mlpx.interrupt", "mlpx.progress", "mlpx.gradcheck", "mlpx.persistence",
