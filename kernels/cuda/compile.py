@@ -3,6 +3,7 @@
 import re
 import warnings
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,16 @@ def source(family: str) -> str:
     return INCLUDE.sub(included, (FOLDER / f"{family}.cu").read_text(encoding="utf-8"))
 
 
+def _tensor_headers() -> tuple[str, ...]:
+    """Return the option for the headers of tensor cores that CUDA 12's wheels keep where CuPy does not look."""
+    try:
+        spec = find_spec("nvidia.cuda_nvcc")
+    except ModuleNotFoundError:
+        return ()
+    places = spec.submodule_search_locations if spec else None
+    return tuple(f"-I{place}/include" for place in places or ())
+
+
 class Kernel:
     """One instance of a CUDA kernel, ready to be launched on CuPy's current stream.
 
@@ -47,6 +58,7 @@ class Kernel:
 
         self.name = name
         options = (*OPTIONS, "-DMLPX_BF16") if "bfloat16" in name else OPTIONS  # a header that only they need
+        options += _tensor_headers() if family == "network_tensor" else ()
         module = cupy.RawModule(code=source(family), options=options, name_expressions=(name,))
         self._function = module.get_function(name)
 
