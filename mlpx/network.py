@@ -22,6 +22,14 @@ if TYPE_CHECKING:
 PRECISIONS = ("float32", "tf32", "bf16")
 
 
+def check_precision(precision: str, dtype: str) -> None:
+    """Raise ValueError for a precision that is unknown, or that rounds what is not float32."""
+    if precision not in PRECISIONS:
+        raise unknown("precision", precision, PRECISIONS)
+    if precision != "float32" and dtype != "float32":
+        raise ValueError(f"precision: {precision!r} is for networks of dtype float32; this one is {dtype}.")
+
+
 class Network:
     """Layers in a row that share one flat parameter buffer and one flat gradient buffer.
 
@@ -88,17 +96,15 @@ class Network:
     def precision(self) -> str:
         """What a GPU's tensor cores may round to, for dtype float32: "float32" (nothing), "tf32" or "bf16".
 
-        For predictions of small networks, and for `fit` unless it is told otherwise. A CPU rounds nothing.
+        For predictions of small networks, and for `fit` unless it is told otherwise. A CPU rounds nothing. It is a
+        setting, not a part of the model: files and copies do not hold it.
         """
         return self._precision
 
     @precision.setter
     def precision(self, precision: str) -> None:
         """Set the precision."""
-        if precision not in PRECISIONS:
-            raise unknown("precision", precision, PRECISIONS)
-        if precision != "float32" and self.dtype != "float32":
-            raise ValueError(f"precision: {precision!r} is for networks of dtype float32; this one is {self.dtype}.")
+        check_precision(precision, self.dtype)
         self._precision = precision
         self._predictors.clear()
 

@@ -18,7 +18,7 @@ from mlpx.fullbatch import FullBatch, Objective
 from mlpx.history import History
 from mlpx.layers import Context
 from mlpx.losses import ClassLoss, LabelLoss
-from mlpx.network import Network
+from mlpx.network import Network, check_precision
 from mlpx.optimizers import Optimizer
 from mlpx.plan_steps import PlanSteps
 from mlpx.progress import ProgressBar, wanted
@@ -84,6 +84,8 @@ def fit(
             f"{gradient_hook!r} and {type(chosen).__name__}."
         )
     check_count("seed", seed, 0)
+    precision = net.precision if precision is None else precision
+    check_precision(precision, net.dtype)
     everything = net.batch(*sent(net, x, y, mask, sample_weight, valid))
     check_data(net, everything, "")
     train, held_out = split(net, everything, validation, seed)
@@ -99,7 +101,7 @@ def fit(
         None if n_threads is None else check_count("n_threads", n_threads),
         deterministic,
         gradient_hook,
-        _precision(net, precision),
+        precision,
     )
     run = Run(net, History(), job.epochs)
     started: list[Callback] = []
@@ -120,15 +122,6 @@ def fit(
         for callback in reversed(started):
             callback.on_end(run)
     return run.history
-
-
-def _precision(net: Network, precision: str | None) -> str:
-    """Return the precision of a fit: the network's own unless another is asked for, which must suit it."""
-    if precision is None or precision == net.precision:
-        return net.precision
-    before, net.precision = net.precision, precision  # which checks it
-    net.precision = before
-    return precision
 
 
 def _optimizer(optimizer: str | Optimizer | FullBatch) -> Optimizer | FullBatch:

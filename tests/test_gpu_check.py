@@ -1,6 +1,7 @@
 """The self-check of a GPU: it passes on the stand-in, and it sees kernels that are wrong."""
 
 import json
+import time
 from typing import Any
 
 import numpy as np
@@ -65,3 +66,13 @@ def test_the_whole_gpu_run_writes_one_file(tmp_path: Any, monkeypatch: pytest.Mo
     said = capfd.readouterr().out
     assert "Nothing was measured: no GPU in this test" in said
     assert "| softmax 4096x1000 | 9.78 | 9.78 |" in said
+
+
+def test_what_takes_too_long_is_stopped_and_the_rest_goes_on(tmp_path: Any, capsys: Any) -> None:
+    (tmp_path / "slow.py").write_text("import time\nprint('begun', flush=True)\ntime.sleep(60)\n")
+    began = time.monotonic()
+    done = bench_gpu._call(tmp_path, began + 1.0, "slow", told=True)
+    assert time.monotonic() - began < 30
+    assert done.returncode == 124
+    assert done.stdout == "begun\n"
+    assert "slow was stopped after 1 s" in capsys.readouterr().err

@@ -270,3 +270,19 @@ def test_where_our_kernels_do_not_compile_plain_cupy_trains_and_says_so(device: 
     assert "does not compile here" in net.plan_declined
     plain = build("numpy").fit(X, LABELS, epochs=2, batch_size=16, progress=False)
     np.testing.assert_allclose(history.loss, plain.loss, rtol=1e-4)
+
+
+def test_rows_that_stream_come_over_once(monkeypatch: Any) -> None:
+    monkeypatch.setattr(host_rows, "SHARE", 0.0)
+    monkeypatch.setattr(feed, "PIECE", 16 * 6 * 4)
+    monkeypatch.setattr(steps, "SLICE", 1e9)
+    brought: list[int] = []
+    ahead = feed.Streamed.ahead
+
+    def counted(self: Any, order: Any) -> None:
+        brought.append(order.size)
+        ahead(self, order)
+
+    monkeypatch.setattr(feed.Streamed, "ahead", counted)
+    build("cupy").fit(X, LABELS, epochs=3, batch_size=4, progress=False)
+    assert sum(brought) == 3 * 70

@@ -20,13 +20,13 @@ class Resident:
     ----------
     sources : list of Batch
         What steps gather from; one of them at a time.
-    most_steps : int
-        Steps whose rows can be had at once.
+    most_steps, most_rows : int
+        Steps whose rows can be had at once, and those rows.
     """
 
     def __init__(self, train: Batch) -> None:
         self.sources = [train]
-        self.most_steps = self.most_rows = int(train.x.shape[0])
+        self.most_steps = self.most_rows = int(train.x.shape[0])  # a step has at least one row
 
     def rows(self, order: Array) -> tuple[int, Array]:
         """Return which source has the rows of the next steps, and where in it they lie."""
@@ -55,7 +55,7 @@ class Streamed:
         self.copies = self.xp.cuda.Stream(non_blocking=True)
         self.copies.wait_event(self.xp.cuda.get_current_stream().record())
         self.turn = 0
-        self.waiting: Array | None = None
+        self.brought = False
 
     def _room(self) -> Batch:
         def room(part: Array | None) -> Array | None:
@@ -65,14 +65,17 @@ class Streamed:
 
     def rows(self, order: Array) -> tuple[int, Array]:
         """Return which source has the rows of the next steps, and where; the current stream waits until they are in."""
-        if self.waiting is None or not np.array_equal(self.waiting, order):
+        if not self.brought:
             self.ahead(order)
         self.xp.cuda.get_current_stream().wait_event(self.copies.record())
-        ready, self.turn, self.waiting = self.turn, 1 - self.turn, None
+        ready, self.turn, self.brought = self.turn, 1 - self.turn, False
         return ready, np.arange(order.size)
 
     def ahead(self, order: Array) -> None:
-        """Bring rows over into the buffer that no step is reading now: one slice of steps has ended since it was."""
+        """Bring the rows that `rows` will be asked for next into the buffer that no step is reading now.
+
+        One slice of steps has ended since that buffer was read.
+        """
         staged = self.pinned[self.turn][: order.size]
         staged[...] = self.x.on_host(order)
         source, n = self.sources[self.turn], order.size
@@ -86,7 +89,7 @@ class Streamed:
             ):
                 if part is not None and room is not None:
                     room[:n] = self.xp.take(part, rows, axis=0)
-        self.waiting = order
+        self.brought = True
 
 
 def _pinned(shape: tuple[int, ...], dtype: Any, xp: Any) -> Array:

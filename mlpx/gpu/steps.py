@@ -62,8 +62,7 @@ class GraphSteps:
         with self._on_stream():
             streamed = isinstance(train.x, HostRows)
             self.feed = Streamed(train, batch_size, net.backend) if streamed else Resident(train)
-            most_rows = min(train.x.shape[0], self.feed.most_steps * batch_size)
-            self.step = GraphStep(net, self.feed.sources, most_rows, batch_size, optimizer, seed, precision)
+            self.step = GraphStep(net, self.feed.sources, self.feed.most_rows, batch_size, optimizer, seed, precision)
             self.runs = {
                 n: [
                     [self._graphs(part) for part in parts]
@@ -115,9 +114,10 @@ class GraphSteps:
         per_epoch = -(-n // batch)
         rates = self.optimizer.rates(first, per_epoch, self.n_steps, epoch)
         losses = np.zeros(per_epoch)
-        done = 0
+        done, steps = 0, self._slice(per_epoch)
         while done < per_epoch:
-            steps = self._slice(per_epoch - done)
+            # Settled now, since the rows that are brought ahead must be those that are then asked for.
+            following = self._slice(per_epoch - done - steps)
             began = time.perf_counter()
             part = slice(done, done + steps)
             rows = order[done * batch : (done + steps) * batch]
@@ -128,8 +128,7 @@ class GraphSteps:
                 self.step.begin(places, rates[part], first + done, self.optimizer.steps)
                 self._take(steps, rows.size)
                 if done + steps < per_epoch:
-                    following = (done + steps) * batch
-                    self.feed.ahead(order[following : following + self._slice(per_epoch - done - steps) * batch])
+                    self.feed.ahead(order[(done + steps) * batch : (done + steps + following) * batch])
                 losses[part], failed = self.step.finish(steps)
             self.seconds_per_step = max((time.perf_counter() - began) / steps, 1e-7)
             if failed < steps or not self._finite():
@@ -139,6 +138,7 @@ class GraphSteps:
             self.optimizer.steps += steps
             self.lr = float(rates[done - 1])
             after(steps)
+            steps = following
         sizes = np.full(per_epoch, batch)
         sizes[-1] = n - batch * (per_epoch - 1)
         return float(losses @ sizes) / int(n)
