@@ -15,7 +15,7 @@ from mlpx.estimators.steps import Steps
 from mlpx.estimators.stopping import next_rate
 from mlpx.estimators.validation import evaluate
 from mlpx.optimizers import Rprop
-from mlpx.schedules import Constant, Schedule
+from mlpx.schedules import Schedule
 from mlpx.typing import Array
 
 
@@ -124,14 +124,11 @@ class Epochs:
             stacklevel=8,
         )
 
-    def _rates(self) -> float | Array:
-        """Return the learning rate of the epoch's steps: one for all, or each its own."""
-        optimizer, n_steps = self.optimizer, -(-self.rows.n // self.batch_size)
-        if isinstance(self.schedule, Constant):
-            return optimizer.lr
+    def _rates(self) -> Array:
+        """Return the learning rates of the epoch's steps."""
+        n_steps = -(-self.rows.n // self.batch_size)
         first, epoch = self.estimator._progress
-        whole = n_steps * self.estimator.max_iter
-        return optimizer.lr * np.array([self.schedule.factor(first + s, whole, epoch) for s in range(n_steps)])
+        return self.optimizer.rates(first, n_steps, n_steps * self.estimator.max_iter, epoch)
 
     def _after_epoch(self) -> bool:
         """Look at the epoch's loss or score, adapt the learning rate, and return whether to stop."""
