@@ -10,7 +10,7 @@ import numpy as np
 from mlpx_kernels import Unsupported
 from mlpx_kernels.cuda.arrays import CTYPES, THREADS, Launch, ctype, pointer, row_grid
 from mlpx_kernels.cuda.compile import kernel
-from mlpx_kernels.updates import encode
+from mlpx_kernels.updates import Updates
 
 CHUNK = 1024
 """Parameters of a chunk: 16 bytes of float32 for each thread of a block."""
@@ -107,7 +107,8 @@ def step(
     return [squared_norm(g, square), update(*given, **shared, squared_norm=square, max_norm=max_norm)]
 
 
-def _run(op, w, g, states, **params):
+def _run(w, g, states, kind, numbers):
+    """Take one step of all weights, for `Updates`."""
     import cupy
 
     for array in (w, *states):
@@ -116,100 +117,15 @@ def _run(op, w, g, states, **params):
     if w.dtype.name not in CTYPES:
         raise Unsupported(f"update: dtype {w.dtype}; the CUDA kernels are made for float32 and float64")
     if w.size:
-        kind, numbers = encode(op, **params)
         table = chunks([(0, w.size, True, 1.0)])
         update(kind, w, cupy.ascontiguousarray(g), states, cupy.asarray(numbers), table)()
 
 
-def sgd_inplace(w, g, *, lr, scale=1.0, clip=math.inf, l1=0.0, l2=0.0, decay=0.0):
-    """12 bytes a parameter in float32."""
-    _run("sgd_inplace", w, g, (), lr=lr, scale=scale, clip=clip, l1=l1, l2=l2, decay=decay)
-
-
-def momentum_inplace(w, g, v, *, lr, momentum, nesterov=False, scale=1.0, clip=math.inf, l1=0.0, l2=0.0, decay=0.0):
-    """20 bytes a parameter in float32."""
-    _run(
-        "momentum_inplace",
-        w,
-        g,
-        (v,),
-        lr=lr,
-        scale=scale,
-        clip=clip,
-        l1=l1,
-        l2=l2,
-        decay=decay,
-        momentum=momentum,
-        nesterov=nesterov,
-    )
-
-
-def adagrad_inplace(w, g, s, *, lr, eps, scale=1.0, clip=math.inf, l1=0.0, l2=0.0, decay=0.0):
-    """20 bytes a parameter in float32."""
-    _run("adagrad_inplace", w, g, (s,), lr=lr, scale=scale, clip=clip, l1=l1, l2=l2, decay=decay, eps=eps)
-
-
-def rmsprop_inplace(w, g, s, *, lr, rho, eps, scale=1.0, clip=math.inf, l1=0.0, l2=0.0, decay=0.0):
-    """20 bytes a parameter in float32."""
-    _run("rmsprop_inplace", w, g, (s,), lr=lr, scale=scale, clip=clip, l1=l1, l2=l2, decay=decay, rho=rho, eps=eps)
-
-
-def adadelta_inplace(w, g, s, d, *, lr, rho, eps, scale=1.0, clip=math.inf, l1=0.0, l2=0.0, decay=0.0):
-    """28 bytes a parameter in float32."""
-    _run("adadelta_inplace", w, g, (s, d), lr=lr, scale=scale, clip=clip, l1=l1, l2=l2, decay=decay, rho=rho, eps=eps)
-
-
-def adam_inplace(w, g, m, v, *, lr, beta1, beta2, eps, step, scale=1.0, clip=math.inf, l1=0.0, l2=0.0, decay=0.0):
-    """28 bytes a parameter in float32: w, g, m, v read, w, m, v written."""
-    _run(
-        "adam_inplace",
-        w,
-        g,
-        (m, v),
-        lr=lr,
-        scale=scale,
-        clip=clip,
-        l1=l1,
-        l2=l2,
-        decay=decay,
-        beta1=beta1,
-        beta2=beta2,
-        eps=eps,
-        step=step,
-    )
-
-
-def rprop_inplace(
-    w,
-    g,
-    last,
-    size,
-    *,
-    lr,
-    shrink,
-    grow,
-    smallest,
-    largest,
-    scale=1.0,
-    clip=math.inf,
-    l1=0.0,
-    l2=0.0,
-    decay=0.0,
-):
-    """28 bytes a parameter in float32."""
-    _run(
-        "rprop_inplace",
-        w,
-        g,
-        (last, size),
-        lr=lr,
-        scale=scale,
-        clip=clip,
-        l1=l1,
-        l2=l2,
-        decay=decay,
-        shrink=shrink,
-        grow=grow,
-        smallest=smallest,
-        largest=largest,
-    )
+_updates = Updates(_run)
+sgd_inplace = _updates.sgd_inplace
+momentum_inplace = _updates.momentum_inplace
+adagrad_inplace = _updates.adagrad_inplace
+rmsprop_inplace = _updates.rmsprop_inplace
+adadelta_inplace = _updates.adadelta_inplace
+adam_inplace = _updates.adam_inplace
+rprop_inplace = _updates.rprop_inplace
