@@ -3,11 +3,11 @@
 import os
 import platform
 import subprocess
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from benchmarks.measure import quick
+from mlpx.doctor import blas_libraries, processor, version
 
 PACKAGES = (
     "mlpx", "numpy", "scipy", "numba", "llvmlite", "scikit-learn", "torch", "jax", "jaxlib", "onnx", "onnxruntime",
@@ -19,11 +19,11 @@ def describe() -> dict[str, Any]:
     """Return the circumstances of this run as plain data."""
     return {
         "mode": "quick" if quick() else "full",
-        "machine": _processor(),
+        "machine": processor(),
         "system": platform.platform(),
         "cores": _cores(),
         "python": platform.python_version(),
-        "versions": {name: version for name in PACKAGES if (version := _version(name))},
+        "versions": {name: found for name in PACKAGES if (found := version(name))},
         "threads": {name: os.environ[name] for name in sorted(os.environ) if name.endswith("_NUM_THREADS")},
         "settings": {name: os.environ[name] for name in sorted(os.environ) if name.startswith("MLPX_")},
         "blas": _blas(),
@@ -33,21 +33,6 @@ def describe() -> dict[str, Any]:
     }
 
 
-def _version(package: str) -> str:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return ""
-
-
-def _processor() -> str:
-    try:
-        with open("/proc/cpuinfo") as file:
-            return next(line.partition(":")[2].strip() for line in file if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
-
-
 def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
@@ -55,13 +40,8 @@ def _cores() -> int:
 def _blas() -> list[str]:
     """Return every BLAS that mlpx brings into a process, with its threads."""
     import scipy.linalg  # noqa: F401  (loads the BLAS behind the kernels)
-    from threadpoolctl import threadpool_info
 
-    return [
-        f"{pool['internal_api']} {pool['version']} ({pool.get('architecture', '?')}), {pool['num_threads']} threads"
-        for pool in threadpool_info()
-        if pool["user_api"] == "blas"
-    ]
+    return blas_libraries()
 
 
 def _device() -> str:

@@ -37,8 +37,11 @@ def report() -> dict[str, Any]:
     import mlpx.network  # noqa: F401  (every op is registered by now)
 
     return {
-        "versions": {"python": platform.python_version(), **{name: _version(name) for name in (*PACKAGES, *OPTIONAL)}},
-        "machine": {"system": platform.platform(), "processor": _processor()},
+        "versions": {
+            "python": platform.python_version(),
+            **{name: version(name) or "not installed" for name in (*PACKAGES, *OPTIONAL)},
+        },
+        "machine": {"system": platform.platform(), "processor": processor()},
         "threads": _threads(),
         "backend": {"in force": _told(_backend), "GPU": gpu_problem() or "works"},
         "settings": {name: value for name, value in sorted(os.environ.items()) if name.startswith("MLPX_")},
@@ -48,19 +51,32 @@ def report() -> dict[str, Any]:
     }
 
 
-def _version(package: str) -> str:
+def version(package: str) -> str:
+    """Return the version of an installed package, or nothing."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
-        return "not installed"
+        return ""
 
 
-def _processor() -> str:
+def processor() -> str:
+    """Return the processor's name."""
     try:
         with open("/proc/cpuinfo") as file:
             return next(line.partition(":")[2].strip() for line in file if line.startswith("model name"))
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()
+
+
+def blas_libraries() -> list[str]:
+    """Return every BLAS that this process has loaded, with its threads."""
+    from threadpoolctl import threadpool_info
+
+    return [
+        f"{pool['internal_api']} {pool['version']} ({pool.get('architecture', '?')}), {pool['num_threads']} threads"
+        for pool in threadpool_info()
+        if pool["user_api"] == "blas"
+    ]
 
 
 def _backend() -> str:
@@ -79,8 +95,6 @@ def _threads() -> dict[str, str]:
     """Return cores, threads and BLAS libraries, as far as they can be told here."""
     if find_spec("numba") is None:
         return {"kernels": "Numba is not installed: references only"}
-    from threadpoolctl import threadpool_info
-
     try:
         from mlpx_kernels.cpu import blas, compile, threads
     except Exception as error:  # a broken installation, or a setting such as MLPX_BLAS that cannot be had
@@ -92,11 +106,7 @@ def _threads() -> dict[str, str]:
         "products of the kernels": blas.LIBRARY,
         "compiled kernels in": compile.cache_directory() or "memory alone: no folder can be written to",
     }
-    for number, pool in enumerate(p for p in threadpool_info() if p["user_api"] == "blas"):
-        found[f"BLAS {number + 1}"] = (
-            f"{pool['internal_api']} {pool['version']} ({pool.get('architecture', '?')}), {pool['num_threads']} threads"
-        )
-    return found
+    return found | {f"BLAS {number}": library for number, library in enumerate(blas_libraries(), 1)}
 
 
 def _kernel(op: Op[..., Any], backend: str) -> tuple[str, str]:

@@ -1,25 +1,19 @@
-"""What users hold: `Sequential` and `MLP`, networks that fit, save, move and copy themselves."""
+"""What users hold: `Sequential`, a network that fits, saves, moves and copies itself; and `load`."""
 
 import copy
 import os
-from collections.abc import Callable, Iterable
 from typing import Any
 
-from mlpx import persistence, training
+from mlpx import persistence
 from mlpx.backend import FLOATS, Backend, to_numpy, using_backend
-from mlpx.callbacks import Callback, Run
 from mlpx.errors import unknown
-from mlpx.fullbatch import FullBatch
-from mlpx.history import History
+from mlpx.fitting import Trainable
 from mlpx.layers import Dense, Layer
 from mlpx.losses import Loss
-from mlpx.network import Network
-from mlpx.optimizers import Optimizer
-from mlpx.steps import GradientHook
-from mlpx.typing import Array, ArrayLike
+from mlpx.typing import Array
 
 
-class Sequential(Network):
+class Sequential(Trainable):
     """Layers in a row, with a loss at the end.
 
     Parameters
@@ -41,110 +35,6 @@ class Sequential(Network):
     ValueError
         If two layers do not fit, or a name is unknown.
     """
-
-    def fit(
-        self,
-        x: ArrayLike,
-        y: ArrayLike,
-        *,
-        epochs: int = 20,
-        batch_size: int = 128,
-        optimizer: str | Optimizer | FullBatch = "adam",
-        validation: float | tuple[ArrayLike, ...] | None = None,
-        mask: ArrayLike | None = None,
-        sample_weight: ArrayLike | None = None,
-        valid: ArrayLike | None = None,
-        shuffle: bool = True,
-        callbacks: Iterable[Callback | Callable[[Run], Any]] = (),
-        progress: bool | str = "auto",
-        seed: int = 0,
-        n_threads: int | None = None,
-        deterministic: bool = False,
-        gradient_hook: GradientHook | None = None,
-        precision: str | None = None,
-    ) -> History:
-        """Train the network in place.
-
-        Parameters
-        ----------
-        x : array (n, ..., n_in)
-            Finite numbers; at least one row.
-        y : array
-            Class numbers (n, ...) or probabilities (n, ..., n_out) for cross_entropy; otherwise the output's shape,
-            whose last axis may be missing when it is 1.
-        epochs : int
-            Passes over the data; iterations for a full-batch optimiser. 0 checks the data and trains nothing.
-        batch_size : int
-            Rows per step; the last step of an epoch takes what is left.
-        optimizer : str, Optimizer or FullBatch
-            "sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adadelta", "adam", "adamw", "rprop"; all rows at
-            once: "lbfgs", "conjugate_gradient", "levenberg_marquardt", "scaled_conjugate_gradient". Objects of
-            `mlpx.optimizers` and `mlpx.fullbatch` carry learning rate, schedule, clipping and penalties.
-        validation : float or tuple, optional
-            A share in (0, 1) of the rows to hold out at random, or ``(x, y[, mask[, sample_weight[, valid]]])``.
-        mask : array (n, ..., n_out), bool, optional
-            For a masked softmax: True where a class is allowed.
-        sample_weight : array (n, ...), optional
-            At least 0; the loss is the weighted mean.
-        valid : array (n, steps), bool, optional
-            True for real steps of padded sequences.
-        shuffle : bool
-            Whether each epoch takes the rows in a new order.
-        callbacks : iterable
-            `mlpx.callbacks.Callback` objects, or functions called with the `Run` after each epoch; one that returns
-            something true ends the fit.
-        progress : bool or "auto"
-            Whether to draw a progress bar; "auto" draws it on a terminal.
-        seed : int
-            Chooses shuffles, the held-out rows and dropout masks.
-        n_threads : int, optional
-            Threads to use; default: ``MLPX_NUM_THREADS``, else the cores this process may use. Small networks take
-            one whatever it says.
-        deterministic : bool
-            True makes the result independent of the number of threads, bit for bit, by cutting the work into a fixed
-            number of blocks.
-        gradient_hook : callable, optional
-            Called with the flat gradient (k,), an array of the network's backend, between every backward pass and its
-            update; what it changes in place is what the update sees. The seam for averaging gradients over several
-            processes or GPUs: ``lambda g: communicator.allReduce(...)``. Not for full-batch optimisers.
-        precision : str, optional
-            What a GPU's tensor cores may round to, for networks of dtype float32; default: the network's `precision`.
-            "tf32" rounds the factors of products to 10 bits, "bf16" keeps activations and their gradients in 8 bits.
-            Sums, weights, biases and the loss stay float32. "float32" rounds nothing; a CPU never does.
-
-        Returns
-        -------
-        History
-
-        Raises
-        ------
-        ValueError, TypeError
-            For data or options that cannot work; nothing was changed then.
-        DivergenceError
-            If a loss or gradient is not finite; the last good weights are in place.
-        TrainingInterrupted
-            On Ctrl-C; the weights are those of the last complete step.
-        """
-        return training.fit(
-            self,
-            x,
-            y,
-            epochs=epochs,
-            batch_size=batch_size,
-            optimizer=optimizer,
-            validation=validation,
-            mask=mask,
-            sample_weight=sample_weight,
-            valid=valid,
-            shuffle=shuffle,
-            callbacks=callbacks,
-            progress=progress,
-            seed=seed,
-            n_threads=n_threads,
-            deterministic=deterministic,
-            gradient_hook=gradient_hook,
-            precision=precision,
-        )
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the network to one safetensors file; see `mlpx.load`. The file appears whole or not at all."""

@@ -1,7 +1,6 @@
 """Optimisers that step on mini-batches. Their arithmetic is in `mlpx.ops.update`; here are options and state."""
 
 import math
-from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -16,7 +15,7 @@ from mlpx.typing import Array
 
 
 @dataclass(kw_only=True)
-class Optimizer(ABC):
+class Optimizer:
     """What all optimisers share: the learning rate and its schedule, clipping, penalties, and the state.
 
     An optimiser object keeps its state from one fit of a network to the next fit of the same network; a name
@@ -51,8 +50,12 @@ class Optimizer(ABC):
 
     n_states: ClassVar[int] = 0
     op: ClassVar[Callable[..., None]]
+    own: ClassVar[tuple[str, ...]] = ()
+    """The fields that the op takes beyond the shared ones."""
 
     def __post_init__(self) -> None:
+        if not hasattr(self, "op"):
+            raise TypeError("Optimizer: is what all optimisers share; expected one of them, such as Adam().")
         check_number("lr", self.lr, 0.0, open_low=True)
         for name in ("clip_norm", "clip_value"):
             if getattr(self, name) is not None:
@@ -65,12 +68,11 @@ class Optimizer(ABC):
 
     def limits(self) -> dict[str, float]:
         """Return the upper limits of the options that are particular to the optimiser."""
-        names = [name for name in self.options(1) if name not in ("step", "nesterov")]
-        return {name: math.inf if name == "eps" else 1.0 for name in names}
+        return {name: math.inf if name == "eps" else 1.0 for name in self.own}
 
-    @abstractmethod
     def options(self, step: int) -> dict[str, Any]:
         """Return the parameters that the op takes beyond the shared ones, at ``step`` (from 1)."""
+        return {name: getattr(self, name) for name in self.own}
 
     def start(self, net: Network) -> None:
         """Make the state for a network, unless it already belongs to this network's weights."""
@@ -132,10 +134,6 @@ class SGD(Optimizer):
 
     op = ops.sgd_inplace
 
-    def options(self, step: int) -> dict[str, Any]:
-        """Return nothing: plain descent has no options."""
-        return {}
-
 
 @dataclass(kw_only=True)
 class Momentum(Optimizer):
@@ -144,10 +142,7 @@ class Momentum(Optimizer):
     momentum: float = 0.9
     n_states = 1
     op = ops.momentum_inplace
-
-    def options(self, step: int) -> dict[str, Any]:
-        """Return the momentum."""
-        return {"momentum": self.momentum}
+    own = ("momentum",)
 
 
 @dataclass(kw_only=True)
@@ -156,7 +151,7 @@ class Nesterov(Momentum):
 
     def options(self, step: int) -> dict[str, Any]:
         """Return the momentum and its kind."""
-        return {"momentum": self.momentum, "nesterov": True}
+        return super().options(step) | {"nesterov": True}
 
 
 @dataclass(kw_only=True)
@@ -166,10 +161,7 @@ class Adagrad(Optimizer):
     eps: float = 1e-8
     n_states = 1
     op = ops.adagrad_inplace
-
-    def options(self, step: int) -> dict[str, Any]:
-        """Return eps."""
-        return {"eps": self.eps}
+    own = ("eps",)
 
 
 @dataclass(kw_only=True)
@@ -181,10 +173,7 @@ class RMSprop(Optimizer):
     eps: float = 1e-8
     n_states = 1
     op = ops.rmsprop_inplace
-
-    def options(self, step: int) -> dict[str, Any]:
-        """Return rho and eps."""
-        return {"rho": self.rho, "eps": self.eps}
+    own = ("rho", "eps")
 
 
 @dataclass(kw_only=True)
@@ -196,10 +185,7 @@ class Adadelta(Optimizer):
     eps: float = 1e-6
     n_states = 2
     op = ops.adadelta_inplace
-
-    def options(self, step: int) -> dict[str, Any]:
-        """Return rho and eps."""
-        return {"rho": self.rho, "eps": self.eps}
+    own = ("rho", "eps")
 
 
 @dataclass(kw_only=True)
@@ -212,10 +198,11 @@ class Adam(Optimizer):
     eps: float = 1e-8
     n_states = 2
     op = ops.adam_inplace
+    own = ("beta1", "beta2", "eps")
 
     def options(self, step: int) -> dict[str, Any]:
         """Return beta1, beta2, eps and the step."""
-        return {"beta1": self.beta1, "beta2": self.beta2, "eps": self.eps, "step": step}
+        return super().options(step) | {"step": step}
 
 
 @dataclass(kw_only=True)
@@ -235,6 +222,7 @@ class Rprop(Optimizer):
     largest: float = 50.0
     n_states = 2
     op = ops.rprop_inplace
+    own = ("shrink", "grow", "smallest", "largest")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -246,15 +234,6 @@ class Rprop(Optimizer):
     def limits(self) -> dict[str, float]:
         """Return nothing: its options have limits of their own."""
         return {}
-
-    def options(self, step: int) -> dict[str, Any]:
-        """Return the step-size rules."""
-        return {
-            "shrink": self.shrink,
-            "grow": self.grow,
-            "smallest": self.smallest,
-            "largest": self.largest,
-        }
 
     def start(self, net: Network) -> None:
         """Make the state; every step size begins at lr."""

@@ -1,31 +1,28 @@
-"""The training loop: check the data once, then shuffle, step, watch, and leave nothing half done."""
+"""The training loop: shuffle, step, watch, and leave nothing half done."""
 
 import math
 import time
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mlpx import fullbatch, interrupt, optimizers
+from mlpx import interrupt
 from mlpx.backend import to_numpy
 from mlpx.batch import Batch
-from mlpx.callbacks import Callback, Run, as_callback
+from mlpx.callbacks import Callback, Run
 from mlpx.divergence import diagnose
-from mlpx.errors import DivergenceError, TrainingInterrupted, check_count, unknown
+from mlpx.errors import DivergenceError, TrainingInterrupted
 from mlpx.fullbatch import FullBatch, Objective
 from mlpx.history import History
 from mlpx.layers import Context
 from mlpx.losses import ClassLoss, LabelLoss
-from mlpx.network import Network, check_precision
+from mlpx.network import Network
 from mlpx.optimizers import Optimizer
 from mlpx.plan_steps import PlanSteps
-from mlpx.progress import ProgressBar, wanted
 from mlpx.schedules import Schedule
 from mlpx.steps import GradientHook, LayerSteps
-from mlpx.training_data import check_data, sent, split
-from mlpx.typing import Array, ArrayLike
+from mlpx.typing import Array
 from mlpx_kernels import Unsupported
 
 if TYPE_CHECKING:
@@ -39,6 +36,7 @@ class Job:
     net: Network
     train: Batch
     validation: Batch | None
+    optimizer: Optimizer | FullBatch
     epochs: int
     batch_size: int
     shuffle: bool
@@ -50,70 +48,19 @@ class Job:
     precision: str
 
 
-def fit(
-    net: Network,
-    x: ArrayLike,
-    y: ArrayLike,
-    *,
-    epochs: int = 20,
-    batch_size: int = 128,
-    optimizer: str | Optimizer | FullBatch = "adam",
-    validation: float | tuple[ArrayLike, ...] | None = None,
-    mask: ArrayLike | None = None,
-    sample_weight: ArrayLike | None = None,
-    valid: ArrayLike | None = None,
-    shuffle: bool = True,
-    callbacks: Iterable[Callback | Callable[[Run], Any]] = (),
-    progress: bool | str = "auto",
-    seed: int = 0,
-    n_threads: int | None = None,
-    deterministic: bool = False,
-    gradient_hook: GradientHook | None = None,
-    precision: str | None = None,
-) -> History:
-    """Train a network in place; see `mlpx.Sequential.fit` for every parameter."""
-    chosen = _optimizer(optimizer)
-    if isinstance(callbacks, Callback) or not isinstance(callbacks, Iterable):
-        raise TypeError(f"callbacks: expected a list of Callback objects or functions, got {callbacks!r}.")
-    callback_list = [as_callback(callback) for callback in callbacks]
-    if wanted(progress):
-        callback_list.append(ProgressBar())
-    if gradient_hook is not None and not (callable(gradient_hook) and isinstance(chosen, Optimizer)):
-        raise TypeError(
-            f"gradient_hook: expected a function of the gradient, together with a mini-batch optimiser; got "
-            f"{gradient_hook!r} and {type(chosen).__name__}."
-        )
-    check_count("seed", seed, 0)
-    precision = net.precision if precision is None else precision
-    check_precision(precision, net.dtype)
-    everything = net.batch(*sent(net, x, y, mask, sample_weight, valid))
-    check_data(net, everything, "")
-    train, held_out = split(net, everything, validation, seed)
-    job = Job(
-        net,
-        train,
-        held_out,
-        check_count("epochs", epochs, 0),
-        min(check_count("batch_size", batch_size), train.x.shape[0]),
-        shuffle,
-        seed,
-        callback_list,
-        None if n_threads is None else check_count("n_threads", n_threads),
-        deterministic,
-        gradient_hook,
-        precision,
-    )
-    run = Run(net, History(), job.epochs)
+def train(job: Job) -> History:
+    """Train a network in place; see `mlpx.Sequential.fit`."""
+    run = Run(job.net, History(), job.epochs)
     started: list[Callback] = []
     try:
-        for callback in callback_list:
+        for callback in job.callbacks:
             started.append(callback)
             callback.on_start(run)
         with interrupt.held_back() as pressed:
-            if isinstance(chosen, Optimizer):
-                _fit_batches(job, run, chosen, pressed)
+            if isinstance(job.optimizer, Optimizer):
+                _fit_batches(job, run, job.optimizer, pressed)
             else:
-                _fit_full(job, run, chosen, pressed)
+                _fit_full(job, run, job.optimizer, pressed)
         run.history.stopped = run.stop or run.history.stopped
     except (ArithmeticError, KeyboardInterrupt) as error:
         error.history = run.history  # type: ignore[union-attr]
@@ -122,15 +69,6 @@ def fit(
         for callback in reversed(started):
             callback.on_end(run)
     return run.history
-
-
-def _optimizer(optimizer: str | Optimizer | FullBatch) -> Optimizer | FullBatch:
-    if isinstance(optimizer, Optimizer | FullBatch):
-        return optimizer
-    known = [*optimizers.OPTIMIZERS, *fullbatch.FULL_BATCH]
-    if not isinstance(optimizer, str) or optimizer not in known:
-        raise unknown("optimizer", optimizer, known)
-    return fullbatch.find(optimizer) if optimizer in fullbatch.FULL_BATCH else optimizers.find(optimizer)
 
 
 # --- mini-batches ---------------------------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ def network(output="softmax", **options):
 
 
 OPTIONS = [
+    (lambda: optimizers.Optimizer(lr=0.1), TypeError, "Optimizer: is what all optimisers share"),
     (lambda: Dense(-1, 3), ValueError, r"n_in: expected a whole number of at least 1, got -1"),
     (lambda: Dense(3, 0), ValueError, r"n_out: .*got 0"),
     (lambda: Dense(3.0, 2), TypeError, r"n_in: expected a whole number, got 3.0"),

@@ -32,7 +32,7 @@ FLOORS = [
         "mlpx.interrupt", "mlpx.progress", "mlpx.gradcheck", "mlpx.persistence",
     ],
     ["mlpx.steps", "mlpx.choice", "mlpx.plan_numbers", "mlpx.plan_steps", "mlpx.gpu"],
-    ["mlpx.training_data", "mlpx.training"],
+    ["mlpx.training_data", "mlpx.training", "mlpx.fitting"],
     ["mlpx.model", "mlpx.mlp"],
     [
         "mlpx", "mlpx.estimators", "mlpx.doctor", "mlpx.warmup", "mlpx.demos", "mlpx.bench", "mlpx.bench_gpu",

@@ -1,8 +1,7 @@
 """What every loss is: options, how targets come in, and (loss, gradient) of a batch."""
 
-from abc import ABC, abstractmethod
-from collections.abc import Iterable
-from dataclasses import asdict
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, fields
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,8 +12,10 @@ from mlpx.layers import Layer
 from mlpx.typing import Array, ArrayLike, Shape
 
 
-class Loss(ABC):
+class Loss:
     """A loss: a weighted mean over rows. ``loss(z, target, ...)`` returns (loss, dz).
+
+    Each is a dataclass: an op, whose options are the fields.
 
     Where `fuses` says so, ``z`` is the *input* of the network's last layer (logits), and the gradient that of the
     layer and the loss in one: softmax + cross-entropy needs no logarithm of a small probability.
@@ -24,6 +25,8 @@ class Loss(ABC):
     """Name to class; model files name losses, and only these are ever made."""
 
     name: ClassVar[str]
+    op: ClassVar[Callable[..., tuple[Array, Array]]]
+    """Computes it; where it takes more than its fields say, a loss overrides ``__call__``."""
 
     def __init_subclass__(cls) -> None:
         if "name" in vars(cls):  # what several losses share has none
@@ -33,11 +36,12 @@ class Loss(ABC):
         """Return whether the loss is computed from the input of the output layer ``head``."""
         return False
 
-    @abstractmethod
     def __call__(
         self, z: Array, target: Array, sample_weight: Array | None = None, mask: Array | None = None
     ) -> tuple[Array, Array]:
-        """Return the loss () and its gradient, of the shape of ``z``."""
+        """Return the loss () and its gradient, of the shape of ``z`` (..., outputs)."""
+        options = {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
+        return type(self).op(z, target, sample_weight, mask, **options)
 
     def prepare(self, y: ArrayLike, shape: Shape, dtype: str, backend: Backend) -> Array:
         """Return targets as an array of the prediction's ``shape``; a lone output may lack its axis.

@@ -156,16 +156,11 @@ class Focal(ClassLoss):
     """
 
     name = "focal"
+    op = ops.softmax_focal
     focus: float = 2.0
 
     def __post_init__(self) -> None:
         check_number("focus", self.focus, 0.0)
-
-    def __call__(
-        self, z: Array, target: Array, sample_weight: Array | None = None, mask: Array | None = None
-    ) -> tuple[Array, Array]:
-        """Return the loss () and its gradient for the logits z (..., c)."""
-        return ops.softmax_focal(z, target, sample_weight, mask, focus=self.focus)
 
 
 @dataclass(frozen=True)
@@ -173,16 +168,11 @@ class BinaryFocal(LabelLoss):
     """`Focal` for independent sigmoids; see `mlpx.ops.sigmoid_focal`."""
 
     name = "binary_focal"
+    op = ops.sigmoid_focal
     focus: float = 2.0
 
     def __post_init__(self) -> None:
         check_number("focus", self.focus, 0.0)
-
-    def __call__(
-        self, z: Array, target: Array, sample_weight: Array | None = None, mask: Array | None = None
-    ) -> tuple[Array, Array]:
-        """Return the loss () and its gradient for the logits z (..., o)."""
-        return ops.sigmoid_focal(z, target, sample_weight, mask, focus=self.focus)
 
 
 @dataclass(frozen=True)
@@ -190,14 +180,9 @@ class Hinge(LabelLoss):
     """Hinge loss of linear outputs, for several classes one against the rest; see `mlpx.ops.hinge`."""
 
     name = "hinge"
+    op = ops.hinge
     threshold = 0.0
 
     def fuses(self, head: Layer) -> bool:
         """Return False: the outputs are the decision values themselves."""
         return False
-
-    def __call__(
-        self, z: Array, target: Array, sample_weight: Array | None = None, mask: Array | None = None
-    ) -> tuple[Array, Array]:
-        """Return the loss () and its gradient for the decision values z (..., o)."""
-        return ops.hinge(z, target, sample_weight, mask)

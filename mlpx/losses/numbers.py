@@ -17,12 +17,7 @@ class SquaredError(Loss):
     """Half the squared error; see `mlpx.ops.squared_error`."""
 
     name = "squared_error"
-
-    def __call__(
-        self, z: Array, target: Array, sample_weight: Array | None = None, mask: Array | None = None
-    ) -> tuple[Array, Array]:
-        """Return the loss () and its gradient for the prediction z (..., o)."""
-        return ops.squared_error(z, target, sample_weight, mask)
+    op = ops.squared_error
 
 
 @dataclass(frozen=True)
@@ -30,12 +25,7 @@ class AbsoluteError(Loss):
     """The absolute error; see `mlpx.ops.absolute_error`."""
 
     name = "absolute_error"
-
-    def __call__(
-        self, z: Array, target: Array, sample_weight: Array | None = None, mask: Array | None = None
-    ) -> tuple[Array, Array]:
-        """Return the loss () and its gradient for the prediction z (..., o)."""
-        return ops.absolute_error(z, target, sample_weight, mask)
+    op = ops.absolute_error
 
 
 @dataclass(frozen=True)
@@ -43,16 +33,11 @@ class Huber(Loss):
     """Huber's loss; ``delta``, in units of y, is where it turns linear. See `mlpx.ops.huber`."""
 
     name = "huber"
+    op = ops.huber
     delta: float = 1.0
 
     def __post_init__(self) -> None:
         check_number("delta", self.delta, 0.0, open_low=True)
-
-    def __call__(
-        self, z: Array, target: Array, sample_weight: Array | None = None, mask: Array | None = None
-    ) -> tuple[Array, Array]:
-        """Return the loss () and its gradient for the prediction z (..., o)."""
-        return ops.huber(z, target, sample_weight, mask, delta=self.delta)
 
 
 @dataclass(frozen=True)
@@ -60,6 +45,7 @@ class Quantile(Loss):
     """Pinball loss: one output for each quantile level of ``q``, in (0, 1). See `mlpx.ops.quantile`."""
 
     name = "quantile"
+    op = ops.quantile
     q: tuple[float, ...] = (0.5,)
 
     def __post_init__(self) -> None:
@@ -69,12 +55,6 @@ class Quantile(Loss):
         for each in levels:
             check_number("q", each, 0.0, 1.0, open_low=True, open_high=True)
         object.__setattr__(self, "q", levels)
-
-    def __call__(
-        self, z: Array, target: Array, sample_weight: Array | None = None, mask: Array | None = None
-    ) -> tuple[Array, Array]:
-        """Return the loss () and its gradient for the predictions z (..., number of levels)."""
-        return ops.quantile(z, target, sample_weight, mask, q=self.q)
 
     def prepare(self, y: ArrayLike, shape: Shape, dtype: str, backend: Backend) -> Array:
         """Return targets of the output's shape; a single value per row is compared with every level."""
@@ -92,16 +72,11 @@ class Poisson(Loss):
     """Poisson deviance from the log-rate; with an ``exp`` output the prediction is the rate. See `mlpx.ops.poisson`."""
 
     name = "poisson"
+    op = ops.poisson
 
     def fuses(self, head: Layer) -> bool:
         """Return True for an exp layer."""
         return isinstance(head, Activation) and head.kind == "exp"
-
-    def __call__(
-        self, z: Array, target: Array, sample_weight: Array | None = None, mask: Array | None = None
-    ) -> tuple[Array, Array]:
-        """Return the loss () and its gradient for the log-rates z (..., o)."""
-        return ops.poisson(z, target, sample_weight, mask)
 
     def prepare(self, y: ArrayLike, shape: Shape, dtype: str, backend: Backend) -> Array:
         """Return targets of at least 0, of the output's shape."""
@@ -116,16 +91,11 @@ class Gamma(Loss):
     """Gamma deviance from the log-mean; with an ``exp`` output the prediction is the mean. See `mlpx.ops.gamma`."""
 
     name = "gamma"
+    op = ops.gamma
 
     def fuses(self, head: Layer) -> bool:
         """Return True for an exp layer."""
         return isinstance(head, Activation) and head.kind == "exp"
-
-    def __call__(
-        self, z: Array, target: Array, sample_weight: Array | None = None, mask: Array | None = None
-    ) -> tuple[Array, Array]:
-        """Return the loss () and its gradient for the log-means z (..., o)."""
-        return ops.gamma(z, target, sample_weight, mask)
 
     def prepare(self, y: ArrayLike, shape: Shape, dtype: str, backend: Backend) -> Array:
         """Return targets above 0, of the output's shape."""
