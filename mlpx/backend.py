@@ -1,4 +1,4 @@
-"""The only file that names NumPy and CuPy: choose a backend, tell it from arrays, move arrays in and out."""
+"""The only file that imports CuPy: choose a backend, tell it from arrays, move arrays in and out."""
 
 import importlib.util
 import math
@@ -12,8 +12,30 @@ from typing import Any
 
 import numpy as np
 
+from mlpx.arrays import backend_name, check_readable, dtype_name, kind_of, read
 from mlpx.errors import BackendError, unknown
 from mlpx.typing import Array, ArrayLike, Namespace
+
+__all__ = [
+    "FLOATS",
+    "NUMPY",
+    "Backend",
+    "as_float_array",
+    "asarray",
+    "backend_name",
+    "backend_of",
+    "current_backend",
+    "dtype_name",
+    "erf",
+    "get_backend",
+    "gpu_problem",
+    "host_array",
+    "kind_of",
+    "resolve",
+    "set_backend",
+    "to_numpy",
+    "using_backend",
+]
 
 NAMES = ("auto", "numpy", "cupy")
 FLOATS = ("float32", "float64")
@@ -39,6 +61,7 @@ class Backend:
 
     def asarray(self, x: ArrayLike, dtype: Any = None) -> Array:
         """Return ``x`` as an array of this backend, without a copy where the layout allows."""
+        check_readable("x", x)
         if self.name == "numpy":
             return np.asarray(to_numpy(x), dtype=dtype)
         if self.name == "cupy":
@@ -176,26 +199,6 @@ def using_backend(backend: str | Backend) -> Iterator[None]:
 
 # --- which backend arrays are on --------------------------------------------------------------------------------
 
-_by_type: dict[type, str | None] = {np.ndarray: "numpy"}
-
-
-def backend_name(x: object) -> str | None:
-    """Return the name of the backend that ``x`` is an array of, or None when it is no array."""
-    kind = type(x)
-    try:
-        return _by_type[kind]
-    except KeyError:
-        if isinstance(x, np.ndarray):
-            name: str | None = "numpy"
-        else:
-            name = kind.__module__.partition(".")[0]
-            # CuPy's arrays do not name their namespace (CuPy 14).
-            mark = "__cuda_array_interface__" if name == "cupy" else "__array_namespace__"
-            if isinstance(x, np.generic) or not hasattr(x, mark):
-                name = None
-        _by_type[kind] = name
-        return name
-
 
 def backend_of(*values: object, caller: str = "mlpx") -> Backend:
     """Return the backend of the arrays among ``values``; everything else is passed over.
@@ -232,27 +235,32 @@ def asarray(x: ArrayLike, dtype: Any = None) -> Array:
     """Return ``x`` as an array of the backend in force.
 
     Objects with ``__array_interface__``, ``__cuda_array_interface__`` or DLPack come in without a copy where their
-    device, dtype and layout allow.
+    device, dtype and layout allow. What cannot come in gets the errors of `to_numpy`.
     """
     return current_backend().asarray(x, dtype)
 
 
 def to_numpy(x: ArrayLike) -> Array:
-    """Return ``x`` as a NumPy array on the host; a view of ``x`` where it already lies there."""
-    if isinstance(x, np.ndarray):
-        return x
+    """Return ``x`` as a NumPy array on the host; a view of ``x`` where it already lies there.
+
+    Raises
+    ------
+    TypeError
+        If it is a tensor that records gradients, or nothing that NumPy can read; the message says what to do.
+    ValueError
+        If nested sequences have ragged lengths, or values of a masked array are masked.
+    """
+    return host_array("x", x)
+
+
+def host_array(argument: str, x: ArrayLike) -> Array:
+    """Return ``x`` as `to_numpy` does; errors name ``argument``."""
     if backend_name(x) == "cupy":
         return x.get()
+    check_readable(argument, x)
     if hasattr(x, "__cuda_array_interface__"):
         return _cupy().xp.asarray(x).get()
-    if hasattr(x, "__array_interface__") or hasattr(x, "__array__"):
-        try:
-            return np.asarray(x)
-        except RuntimeError:  # array-api-strict's fake devices forbid it, as a GPU would
-            return np.asarray(x.to_device(x.__array_namespace__().Device("CPU_DEVICE")))
-    if hasattr(x, "__dlpack__"):
-        return np.from_dlpack(x)
-    return np.asarray(x)
+    return read(argument, x)
 
 
 def as_float_array(argument: str, x: ArrayLike, dtype: str, backend: Backend) -> Array:
@@ -261,13 +269,15 @@ def as_float_array(argument: str, x: ArrayLike, dtype: str, backend: Backend) ->
     Raises
     ------
     TypeError
-        If ``x`` holds objects, strings or complex numbers, or lies on another backend's device.
+        If ``x`` holds objects, strings or complex numbers, lies on another backend's device, or is a tensor that
+        records gradients.
     ValueError
-        If nested sequences have ragged lengths.
+        If nested sequences have ragged lengths, or values of a masked array are masked.
     """
     name = backend_name(x)
     if name is None:
-        x = to_numpy(x)
+        x = host_array(argument, x)
+    check_readable(argument, x)
     if isinstance(x, np.ndarray) and x.dtype.kind not in "fiub":
         raise TypeError(
             f"{argument}: expected real numbers (floats, integers or bools), got dtype {x.dtype}. Convert first, "
@@ -281,19 +291,6 @@ def as_float_array(argument: str, x: ArrayLike, dtype: str, backend: Backend) ->
     # A number beyond the dtype becomes infinite there; fit refuses it by its place, so a warning would only add noise.
     with np.errstate(over="ignore"):
         return backend.asarray(x, dtype)
-
-
-def dtype_name(x: Array) -> str:
-    """Return the dtype of an array as a plain name: "float32"."""
-    return str(x.dtype).rpartition(".")[2]
-
-
-def kind_of(x: Array) -> str:
-    """Return the kind of an array's numbers: "f" for floats, "i" for integers, "b" for bools, else another letter."""
-    kind = getattr(x.dtype, "kind", None)
-    if kind is None:  # not every array module's dtypes tell
-        kind = np.dtype(dtype_name(x)).kind
-    return "i" if kind == "u" else str(kind)
 
 
 def erf(x: Array, xp: Namespace) -> Array:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mlpx.backend import backend_name, backend_of, to_numpy
+from mlpx.backend import backend_name, backend_of, host_array, to_numpy
 from mlpx.host_rows import HostRows
 from mlpx.typing import Array, ArrayLike
 
@@ -59,7 +59,7 @@ def lone(mask: ArrayLike | None) -> ArrayLike | None:
 
 def without_padding(y: ArrayLike, valid: Array) -> ArrayLike:
     """Return targets with 0 at padded steps, where anything may stand, such as -1 or NaN; unfit ones as they are."""
-    y = to_numpy(y) if backend_name(y) is None else y
+    y = host_array("y", y) if backend_name(y) is None else y
     lead = tuple(valid.shape)
     if tuple(y.shape[: len(lead)]) != lead or (isinstance(y, np.ndarray) and y.dtype.kind not in "fiub"):
         return y

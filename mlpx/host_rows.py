@@ -61,13 +61,13 @@ def moved(x: ArrayLike, backend: Backend, dtype: str | None = None, *, streamed:
     Parameters
     ----------
     x : array
-        Returned as it is where the network is no GPU's, or where no GPU can hold such things (objects, strings).
+        Returned as it is where the network is no GPU's, or where no GPU can hold such things (objects, strings, masks).
     dtype : str, optional
         What it becomes on the way; None keeps its own.
     streamed : bool
         Whether data that would fill the device's memory may stay, as `HostRows`.
     """
-    if backend.name != "cupy" or backend_name(x) != "numpy" or x.dtype.kind not in "fiub":
+    if backend.name != "cupy" or backend_name(x) != "numpy" or x.dtype.kind not in "fiub" or hasattr(x, "mask"):
         return x
     if streamed and x.ndim >= 2:
         free, _ = backend.xp.cuda.runtime.memGetInfo()

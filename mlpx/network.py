@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from mlpx.arrays import check_readable
 from mlpx.backend import FLOATS, Backend, as_float_array, current_backend
 from mlpx.batch import BLOCK, GPU_BLOCK, Batch, blocks, lone, without_padding
 from mlpx.errors import check_count, unknown
@@ -325,6 +326,7 @@ class Network:
             raise ValueError(f"x: has shape {tuple(x.shape)}; expected rows (n, {self.n_in}). For one row: x[None, :].")
         shape = self._output_shape(x.shape)
         mask, valid = self._masks(x.shape, mask, valid)
+        check_readable("y", y)
         if valid is not None:
             y = without_padding(y, valid)
         target = self.loss.prepare(y, shape, self.dtype, self.backend)

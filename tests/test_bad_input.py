@@ -48,11 +48,6 @@ def test_one_feature_per_row_gets_a_hint() -> None:
         mlpx.MLP([1, 2]).predict(np.arange(5.0))
 
 
-def test_ragged_rows() -> None:
-    with pytest.raises(ValueError, match=r"inhomogeneous|x"):
-        network().predict([[1, 2, 3, 4], [1, 2]])
-
-
 @pytest.mark.parametrize("y", [Y[:-1], Y[:, None], np.eye(C)[Y][:-1], np.eye(4)[Y], np.int64(1)])
 def test_class_targets_of_a_wrong_shape(y) -> None:
     refused(

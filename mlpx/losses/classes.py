@@ -3,10 +3,9 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
-
 from mlpx import ops
-from mlpx.backend import Backend, as_float_array
+from mlpx.arrays import check_readable
+from mlpx.backend import Backend, as_float_array, host_array
 from mlpx.errors import check_number
 from mlpx.layers import Activation, Layer, MaskedSoftmax, Softmax
 from mlpx.losses.base import Loss, check_length, on_device, weights
@@ -30,7 +29,8 @@ class ClassLoss(Loss):
         ValueError
             If the shape does not fit, a class number is outside 0 to c - 1, or a probability is negative.
         """
-        labels = y if hasattr(y, "dtype") and hasattr(y, "shape") else np.asarray(y)
+        check_readable("y", y)
+        labels = y if hasattr(y, "dtype") and hasattr(y, "shape") else host_array("y", y)
         if tuple(labels.shape) == tuple(shape):
             target = as_float_array("y", labels, dtype, backend)
             if target.size and float(backend.xp.min(target)) < 0:

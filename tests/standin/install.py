@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from mlpx import backend, ops
+from mlpx import arrays, backend, ops
 from standin import array, cublaslt, functions, host, kernels, streams
 from standin.device import (
     CUDADriverError,
@@ -175,7 +175,7 @@ def _forget() -> None:
     """Clear what the library remembers of CuPy."""
     backend.gpu_problem.cache_clear()
     backend._cupy.cache_clear()
-    backend._by_type.pop(array.ndarray, None)
+    arrays._by_type.pop(array.ndarray, None)
     for op in ops.ALL.values():
         op._loaded.pop("cupy", None)
         op.declined.pop("cupy", None)
