@@ -14,6 +14,7 @@ from standin.kernels import GROUPS
 
 from mlpx_kernels.activations import CODES
 from mlpx_kernels.cuda.compile import source
+from mlpx_kernels.cuda.loss import CLIPPED_BINARY
 from mlpx_kernels.updates import RPROP
 
 REALS = ("float", "double")
@@ -40,7 +41,9 @@ INSTANCES: dict[str, tuple[str, ...]] = {
         ),
         *(f"softmax_cross_entropy_long<{real}, 1024>" for real in REALS),
     ),
-    "element_loss": tuple(f"element_losses<{real}, {code}>" for real, code in product(REALS, range(1, 10))),
+    "element_loss": tuple(
+        f"element_losses<{real}, {code}>" for real, code in product(REALS, (*range(1, 10), CLIPPED_BINARY))
+    ),
     "cast": (f"cast<float, {BF16}>",),
     "margin": tuple(
         name
@@ -52,7 +55,7 @@ INSTANCES: dict[str, tuple[str, ...]] = {
     ),
     "gather": tuple(f"gather<{real}>" for real in REALS),
     "update": (
-        *(f"squared_norm<{real}>" for real in REALS),
+        *(f"{kernel}<{real}>" for kernel, real in product(("squared_norm", "penalty"), REALS)),
         *(f"update<{real}, {kind}>" for real, kind in product(REALS, range(RPROP + 1))),
     ),
     "softmax": tuple(

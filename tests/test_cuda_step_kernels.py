@@ -10,6 +10,7 @@ from cases import cases
 from compare import check_close, exact_result
 from cuda_instances import build
 from emulator import no_compiler, using
+from emulator.module import SCHEDULES
 from standin.install import to_device
 
 import mlpx
@@ -49,21 +50,27 @@ def test_an_update_ends_a_step(dtype: str) -> None:
     host[3] = np.abs(host[3])
     device = [to_device(a) for a in host]
     w, g, *state = device
-    rates, now = to_device(np.array([0.3, 0.2, 0.1])), clock(1, updates=4)
-    options = {"numbers": numbers, "groups": GROUPS, "rates": rates, "clock": now, "max_norm": optimizer.clip_norm}
+    own = to_device(np.array([[0.3, 0.0, 0.0], [0.2, 0.07, 1e-3], [0.1, 0.0, 0.0]]))  # rate, l2, eps of each step
+    now, penalties = clock(1, updates=4), to_device(np.zeros(3))
+    options = {"numbers": numbers, "groups": GROUPS, "changing": own, "clock": now, "max_norm": optimizer.clip_norm}
+    options["penalties"] = penalties
+    squares = sum(
+        float(np.sum(host[0][start:stop].astype(float) ** 2)) for start, stop, pays, f in GROUPS if pays and f
+    )
     launches = update.step(kind, w, g, state, **options)
     for launch in launches:
         launch()
     scale = 2.0 / float(np.linalg.norm(host[1].astype(np.float64)))
-    for start, stop, penalties, factor in GROUPS:
+    for start, stop, pays, factor in GROUPS:
         part = slice(start, stop)
-        extra = {"l1": 0.01, "l2": 0.02, "decay": 0.3} if penalties else {}
+        extra = {"l1": 0.01, "l2": 0.07, "decay": 0.3} if pays else {}
         if factor:
-            adam = {"lr": 0.2 * factor, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "step": 6}
+            adam = {"lr": 0.2 * factor, "beta1": 0.9, "beta2": 0.999, "eps": 1e-3, "step": 6}
             ops.adam_inplace.reference(np, *(a[part] for a in host), **adam, scale=scale, clip=0.05, **extra)
     for there, here in zip(device, host, strict=True):
         np.testing.assert_allclose(there.get(), here, rtol=0, atol=2e-6 if dtype == "float32" else 1e-13)
     assert now.get().tolist() == [2, 1, 0, 4, 0]
+    assert penalties.get().tolist() == [0.0, pytest.approx(0.035 * squares, rel=1e-12), 0.0]
 
 
 def test_nothing_is_updated_after_a_loss_that_was_not_finite() -> None:
@@ -71,7 +78,7 @@ def test_nothing_is_updated_after_a_loss_that_was_not_finite() -> None:
     device = [to_device(np.abs(normal(i, SIZE))) for i in range(4)]
     before = [a.get() for a in device]
     now = clock(1, failed=1)
-    options = {"numbers": numbers, "groups": GROUPS, "rates": to_device(np.ones(3)), "clock": now}
+    options = {"numbers": numbers, "groups": GROUPS, "changing": to_device(np.ones((3, 3))), "clock": now}
     for launch in update.step(kind, device[0], device[1], device[2:], **options):
         launch()
     for there, here in zip(device, before, strict=True):
@@ -103,6 +110,56 @@ def test_the_loss_adds_the_bias_and_tells_the_step(width: int) -> None:
     np.testing.assert_allclose(there.get(), dz, rtol=1e-4, atol=1e-6)
     assert losses.get().tolist() == [0.0, 0.0, pytest.approx(float(expected), rel=1e-5), 0.0]
     assert now.get()[4] == 0
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_the_penalty_of_many_chunks(monkeypatch: pytest.MonkeyPatch, schedule: str) -> None:
+    monkeypatch.setattr(update, "RESIDENT_BLOCKS", 3)
+    w, own, penalties = normal(0, 9001), np.array([[0.0, 0.5, 0.0]]), to_device(np.zeros(1))
+    table = update.chunks(
+        [(0, 5000, True, 1.0), (5000, 6000, False, 1.0), (6000, 7000, True, 0.0), (7000, 9001, True, 3)]
+    )
+    with using(build="checked", schedule=schedule):
+        update.penalty(to_device(w), table, changing=to_device(own), clock=clock(0), penalties=penalties)()
+    squares = float(np.sum(np.delete(w, slice(5000, 7000)).astype(np.float64) ** 2))
+    assert penalties.get()[0] == pytest.approx(0.25 * squares, rel=1e-14)
+
+
+@pytest.mark.parametrize("width", [3, 10, 300, 9000])
+def test_a_row_loses_no_more_than_the_ceiling(width: int) -> None:
+    z, labels, weight = 100.0 * normal(0, 6, width), np.arange(6) % 3, np.abs(normal(1, 6)) + 0.1
+    z[0] = -1e4
+    z[0, 0] = 0.0  # certain, and right
+    shifted = z.astype(np.float64) - z.max(axis=1, keepdims=True)
+    each = np.log(np.exp(shifted).sum(axis=1)) - shifted[np.arange(6), labels]
+    for schedule in SCHEDULES:
+        losses, out = to_device(np.zeros(1)), to_device(np.zeros((6, width), np.float32))
+        total, given = to_device(np.array([weight.sum()], np.float64)), to_device(weight)
+        arrays = {"labels": to_device(labels), "sample_weight": given, "total": total}
+        with using(build="checked", schedule=schedule):
+            loss.cross_entropy(to_device(z), out, **arrays, losses=losses, ceiling=16.0)()
+        clipped = np.clip(each, np.exp(-16.0), 16.0)
+        assert losses.get()[0] == pytest.approx(float(np.average(clipped, weights=weight)), rel=1e-5)
+        plain = to_device(np.zeros((6, width), np.float32))
+        loss.cross_entropy(to_device(z), plain, **arrays, losses=losses)()
+        assert out.get().tobytes() == plain.get().tobytes()  # the gradient knows no ceiling
+        assert losses.get()[0] == pytest.approx(float(np.average(each, weights=weight)), rel=1e-5)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_clipped_probabilities_of_single_outputs(dtype: str) -> None:
+    ceiling = -np.log(np.finfo(dtype).eps)
+    z = np.linspace(-3.0 * ceiling, 3.0 * ceiling, 61).astype(dtype).reshape(-1, 1)
+    for t in (0.0, 1.0):
+        target, out, losses = np.full_like(z, t), to_device(np.zeros_like(z)), to_device(np.zeros(1))
+        loss.element_loss(loss.CLIPPED_BINARY, to_device(z), to_device(target), out, option=ceiling, losses=losses)()
+        one = z.dtype.type(1.0)
+        with np.errstate(over="ignore"):
+            p = np.clip(one / (one + np.exp(-z)), np.finfo(dtype).eps, one - np.finfo(dtype).eps).astype(np.float64)
+        expected = -np.log(p if t else 1.0 - p).mean()
+        assert losses.get()[0] == pytest.approx(float(expected), rel=1e-6 if dtype == "float32" else 1e-12)
+        _, dz = ops.sigmoid_cross_entropy.reference(np, z, target)
+        np.testing.assert_allclose(out.get(), dz, rtol=1e-5, atol=1e-12)
 
 
 def test_losses_of_single_outputs_add_the_bias() -> None:

@@ -190,6 +190,17 @@ def test_a_map_larger_than_memory_is_never_copied_whole(monkeypatch: Any, tmp_pa
     assert np.array_equal(mlpx.to_numpy(net.parameters), mlpx.to_numpy(plain.parameters))
 
 
+def test_rows_in_any_layout() -> None:
+    import cupy
+
+    plain, turned = build("cupy"), build("cupy")
+    data = {"epochs": 1, "batch_size": 16, "progress": False}
+    plain.fit(X, NUMBERS > 0.5, **data)
+    turned.fit(cupy.asarray(np.asfortranarray(X)), cupy.asarray(np.asfortranarray(NUMBERS > 0.5)), **data)
+    assert not turned.plan_declined
+    assert np.array_equal(mlpx.to_numpy(turned.parameters), mlpx.to_numpy(plain.parameters))
+
+
 def diverging(rows: slice, lr: float) -> tuple[Any, Any]:
     """Fit both ways data whose rows blow up; return the errors and the weights that were left."""
     y = NUMBERS.copy()

@@ -52,6 +52,7 @@ BUDGETS = {
     "network": Budget(128, 0.25),
     "network_tensor": Budget(128, 0.25),
     "norm_gain_grad": Budget(48, 0.625),
+    "penalty": Budget(32, 1.0),
     "product": Budget(64, 0.5),
     "softmax": Budget(32, 1.0),
     "softmax_cross_entropy": Budget(56, 0.5),

@@ -3,13 +3,14 @@
 #include "mathematics.cuh"
 
 enum LossCode {
-    CROSS_ENTROPY, BINARY, SQUARED, ABSOLUTE, HUBER, QUANTILE, POISSON, GAMMA, HINGE, BINARY_FOCAL,
+    CROSS_ENTROPY, BINARY, SQUARED, ABSOLUTE, HUBER, QUANTILE, POISSON, GAMMA, HINGE, BINARY_FOCAL, FOCAL, CLIPPED_BINARY,
 };
 
 template <typename A> struct ElementLoss { A loss, gradient; };
 
 // `q` is the column's positive weight (BINARY) or level (QUANTILE), `option` the label smoothing (BINARY), Huber's
-// delta or the focus (BINARY_FOCAL).
+// delta, the focus (BINARY_FOCAL) or the ceiling (CLIPPED_BINARY): -log eps for the loss, though not the gradient, of
+// probabilities clipped to [eps, 1 - eps], with the rounding of 1 - p where it shows.
 template <int CODE, typename A> __device__ __forceinline__ ElementLoss<A> element_loss(A y, A target, A q, A option) {
     if constexpr (CODE == BINARY) {
         const A t = target * (A(1) - option) + A(0.5) * option, positive = t * q;
@@ -17,6 +18,14 @@ template <int CODE, typename A> __device__ __forceinline__ ElementLoss<A> elemen
         A loss = positive != A(0) ? positive * maths::softplus(-y) : A(0);
         if (t != A(1)) loss += (A(1) - t) * maths::softplus(y);
         return {loss, maths::sigmoid(y) * (positive + A(1) - t) - positive};
+    } else if constexpr (CODE == CLIPPED_BINARY) {
+        const ElementLoss<A> exact = element_loss<BINARY>(y, target, A(1), A(0));
+        if (!(maths::abs(y) > option / A(3))) return exact;
+        const A least = maths::exp(-option), p = A(1) / (A(1) + maths::exp(-y));
+        const A clipped = p < least ? least : (p > A(1) - least ? A(1) - least : p);
+        A loss = target != A(0) ? -target * maths::log(clipped) : A(0);
+        if (target != A(1)) loss -= (A(1) - target) * maths::log(A(1) - clipped);
+        return {loss, exact.gradient};
     } else if constexpr (CODE == SQUARED) {
         const A e = y - target;
         return {A(0.5) * e * e, e};

@@ -46,14 +46,15 @@ constexpr int BLOCKS = RESIDENT<T, ITEMS, PLAIN> < ROW_THREADS<GROUP> ? 1
 
 // loss = sum_i r_i l_i / R and dz = its gradient, for the logits z + bias; see mlpx.ops.softmax_cross_entropy. Rows are
 // held in registers, so cols is at most GROUP * ITEMS. PLAIN: class numbers, neither class weights nor mask nor
-// smoothing. bias, sample_weight, class_weight and mask may be null, dz may be z; `total` is R, null where that is the
-// number of rows.
+// smoothing; then, with a `ceiling` below infinity, the loss (not the gradient) is that of probabilities clipped to
+// [exp(-ceiling), 1 - exp(-ceiling)]. bias, sample_weight, class_weight and mask may be null, dz may be z; `total` is R,
+// null where that is the number of rows.
 template <typename T, int GROUP, int ITEMS, bool PLAIN>
 __global__ void __launch_bounds__(ROW_THREADS<GROUP>, (BLOCKS<T, GROUP, ITEMS, PLAIN>))
 softmax_cross_entropy(
     const T* z, const T* bias, const i64* labels, const T* dense, const T* sample_weight, const T* class_weight,
-    const u8* mask, double smoothing, const double* total, T* dz, T* loss, double* losses, Clock* clock,
-    double* partials, u32* counter, i64 rows, i64 cols
+    const u8* mask, double smoothing, double ceiling, const double* total, T* dz, T* loss, double* losses,
+    Clock* clock, double* partials, u32* counter, i64 rows, i64 cols
 ) {
     typedef Acc<T> A;
     const Targets<T> targets = {labels, dense, class_weight, mask, cols};
@@ -122,8 +123,12 @@ softmax_cross_entropy(
         partition = group_sum<GROUP>(partition);
         const bool counts = share > A(0) && count > 0;
         if (PLAIN && targets.outside(label)) share = A(maths::nan());
+        if (places.lane == 0 && q_sum != A(0)) surprise += q_sum * maths::log(partition);
+        if (PLAIN && ceiling < double(INFINITY)) {  // of the whole row, in one thread
+            surprise = between(group_sum<GROUP>(surprise), ceiling);
+            if (places.lane != 0) surprise = A(0);
+        }
         if (counts) {
-            if (places.lane == 0 && q_sum != A(0)) surprise += q_sum * maths::log(partition);
             mine += double(share) * double(surprise);
         }
         const A wide = (PLAIN ? share : q_sum) / partition;
@@ -144,8 +149,8 @@ softmax_cross_entropy(
 template <typename T, int GROUP>
 __global__ void __launch_bounds__(GROUP, 1) softmax_cross_entropy_long(
     const T* z, const T* bias, const i64* labels, const T* dense, const T* sample_weight, const T* class_weight,
-    const u8* mask, double smoothing, const double* total, T* dz, T* loss, double* losses, Clock* clock,
-    double* partials, u32* counter, i64 rows, i64 cols
+    const u8* mask, double smoothing, double ceiling, const double* total, T* dz, T* loss, double* losses,
+    Clock* clock, double* partials, u32* counter, i64 rows, i64 cols
 ) {
     typedef Acc<T> A;
     const Targets<T> targets = {labels, dense, class_weight, mask, cols};
@@ -172,7 +177,7 @@ __global__ void __launch_bounds__(GROUP, 1) softmax_cross_entropy_long(
         const A q_sum = group_sum<GROUP>(keep * target_sum + spread * spread_sum);
         const A log_partition = maths::log(partition.sum), wide = q_sum / partition.sum;
         const bool counts = w > 0.0 && count > 0;
-        A surprise = A(0);
+        A surprise = A(0);  // of the columns of this thread
         for (i64 column = threadIdx.x; column < cols; column += GROUP) {
             const bool in = targets.allowed(row, column);
             const A x = in ? A(logits[column]) + (bias ? A(bias[column]) : A(0)) : A(-INFINITY);
@@ -180,6 +185,10 @@ __global__ void __launch_bounds__(GROUP, 1) softmax_cross_entropy_long(
             const A shifted = x - partition.top;
             if (q != A(0)) surprise += q * (log_partition - shifted);
             dz[row * cols + column] = T(counts && in ? share * (maths::exp(shifted) * wide - q) : A(0));
+        }
+        if (ceiling < double(INFINITY)) {
+            surprise = between(group_sum<GROUP>(surprise), ceiling);
+            if (threadIdx.x != 0) surprise = A(0);
         }
         if (counts) mine += double(share) * double(surprise);
     }

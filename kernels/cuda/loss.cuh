@@ -9,6 +9,12 @@ __device__ __forceinline__ double reciprocal_weight(const double* total, i64 row
     return weight > 0.0 ? 1.0 / weight : 1.0;
 }
 
+// A row's loss as that of probabilities clipped to [eps, 1 - eps], with ceiling = -log eps; NaN stays.
+template <typename A> __device__ __forceinline__ A between(A loss, double ceiling) {
+    const A most = A(ceiling), least = maths::exp(-most);
+    return loss > most ? most : (loss < least ? least : loss);
+}
+
 // Writes the loss to `loss` and to the step's place in `losses`, and notes in the clock if it is not finite. Each of
 // the three may be null; without a clock, `losses` has one place.
 template <int THREADS, typename T>

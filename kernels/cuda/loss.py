@@ -5,6 +5,7 @@ deterministic: every block summing all weights itself would read rows times bloc
 later would cost a pass.
 """
 
+import math
 from functools import partial
 from typing import Any
 
@@ -25,6 +26,7 @@ from mlpx_kernels.cuda.arrays import (
 from mlpx_kernels.cuda.compile import kernel
 
 BINARY, SQUARED, ABSOLUTE, HUBER, QUANTILE, POISSON, GAMMA, HINGE, BINARY_FOCAL = range(1, 10)
+CLIPPED_BINARY = 11
 """Codes of the losses of single outputs; in element_loss.cuh."""
 LONG_ROWS = 1024
 """Threads of the block that takes a row too long to be held in registers."""
@@ -71,6 +73,7 @@ def cross_entropy(
     class_weight: Any = None,
     mask: Any = None,
     smoothing: float = 0.0,
+    ceiling: float = math.inf,
     total: Any = None,
     loss: Any = None,
     losses: Any = None,
@@ -87,6 +90,9 @@ def cross_entropy(
         The targets.
     sample_weight, class_weight, mask, smoothing
         As in `mlpx.ops.softmax_cross_entropy`.
+    ceiling : float
+        -log eps for the loss (not the gradient) of probabilities clipped to [eps, 1 - eps]; only for class numbers
+        without class weights, mask and smoothing.
     total : array (1,), float64, optional
         The normaliser, written by `total_weight`; needed with weights or a mask, otherwise it is the number of rows.
     loss : array (), optional
@@ -108,7 +114,7 @@ def cross_entropy(
     given = (pointer(a) for a in (bias, labels, dense, sample_weight, class_weight, mask))
     written = (dz, *(pointer(a) for a in (loss, losses, clock)), *sums(blocks))
     sizes = (np.int64(rows), np.int64(cols))
-    args = (z, *given, np.float64(smoothing), pointer(total), *written, *sizes)
+    args = (z, *given, np.float64(smoothing), np.float64(ceiling), pointer(total), *written, *sizes)
     return partial(kernel("loss", name), blocks, threads, args)
 
 
@@ -132,7 +138,8 @@ def element_loss(
     """Return the launch of a loss of single outputs of ``y + bias`` (rows, cols) and its gradient ``dy``, maybe ``y``.
 
     ``column`` (cols,), or ``level`` for all of them, is the positive weight or the quantile's level; ``option`` the
-    label smoothing, Huber's delta or the focus. The others as in `cross_entropy`.
+    label smoothing, Huber's delta, the focus, or the ceiling for CLIPPED_BINARY, which has neither of the two. The
+    others as in `cross_entropy`.
     """
     rows, cols = y.shape
     blocks = row_grid(y.size, THREADS)

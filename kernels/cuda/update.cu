@@ -9,6 +9,9 @@ constexpr int UPDATE_THREADS = 256;
 enum UpdateKind { SGD, MOMENTUM, NESTEROV, ADAGRAD, RMSPROP, ADADELTA, ADAM, RPROP };
 enum UpdatePlace { LR, SCALE, CLIP, L1, L2, DECAY, OWN_A, OWN_B, OWN_C, OWN_D, STEP };
 
+// What each step may have of its own: learning rate, l2 and the number C (Adam's eps); a row of `changing` for each.
+enum ChangingPlace { STEP_LR, STEP_L2, STEP_C, CHANGING };
+
 // A run of parameters that are updated alike: the learning rate is multiplied by `factor`, and without `penalties`
 // there is neither l1 nor l2 nor decay.
 struct Chunk {
@@ -69,7 +72,7 @@ template <int KIND, typename A> __device__ __forceinline__ void advance(A& w, A 
 
 // What all chunks of a launch share; one thread works it out, since powers are slow.
 struct Common {
-    double lr, scale, inverse_bias, root;
+    double lr, l2, c, scale, inverse_bias, root;
     bool stopped;
 };
 
@@ -92,11 +95,11 @@ __device__ __forceinline__ void make_rule(
     rule.scale = A(common.scale);
     rule.clip = A(numbers[CLIP]);
     rule.l1 = chunk.penalties ? A(numbers[L1]) : A(0);
-    rule.l2 = chunk.penalties ? A(numbers[L2]) : A(0);
+    rule.l2 = chunk.penalties ? A(common.l2) : A(0);
     rule.keep = chunk.penalties ? A(1.0 - lr * numbers[DECAY]) : A(1);
     rule.a = A(numbers[OWN_A]);
     rule.b = A(numbers[OWN_B]);
-    rule.c = A(numbers[OWN_C]);
+    rule.c = A(common.c);
     rule.d = A(numbers[OWN_D]);
     rule.rest_a = A(1.0 - numbers[OWN_A]);
     rule.rest_b = A(1.0 - numbers[OWN_B]);
@@ -133,13 +136,13 @@ __device__ __forceinline__ void advance_span(
 // One step of all chunks' parameters.
 //
 // numbers       as kernels/updates.py lays them out
-// rates         the learning rate of each step of the slice, or null: that of `numbers`
+// changing      (steps, CHANGING): what each step of the slice has of its own, or null: what `numbers` say
 // clock         the step's clock, or null: the step's number is that of `numbers`. After a step whose loss was not
 //               finite nothing is updated; the clock goes on.
 // squared_norm  null, or the square of the gradient's norm, which is then scaled down to `max_norm`
 template <typename T, int KIND>
 __global__ void __launch_bounds__(UPDATE_THREADS, sizeof(T) == 8 ? 2 : 4) update(
-    T* w, const T* g, T* s1, T* s2, const double* numbers, const Chunk* chunks, i64 n_chunks, const double* rates,
+    T* w, const T* g, T* s1, T* s2, const double* numbers, const Chunk* chunks, i64 n_chunks, const double* changing,
     Clock* clock, const double* squared_norm, double max_norm
 ) {
     typedef Acc<T> A;
@@ -149,7 +152,10 @@ __global__ void __launch_bounds__(UPDATE_THREADS, sizeof(T) == 8 ? 2 : 4) update
     if (threadIdx.x == 0) {
         const i64 step = clock ? clock->updates + clock->step + 1 : (i64)numbers[STEP];
         const double norm = squared_norm ? ::sqrt(*squared_norm) : 0.0;
-        common.lr = rates ? rates[clock->step] : numbers[LR];
+        const double* own = changing ? changing + CHANGING * clock->step : nullptr;
+        common.lr = own ? own[STEP_LR] : numbers[LR];
+        common.l2 = own ? own[STEP_L2] : numbers[L2];
+        common.c = own ? own[STEP_C] : numbers[OWN_C];
         common.scale = numbers[SCALE] * (norm > max_norm ? max_norm / norm : 1.0);
         common.stopped = clock && clock->failed != 0;
         common.inverse_bias = common.root = 1.0;
@@ -201,4 +207,21 @@ __global__ void __launch_bounds__(UPDATE_THREADS) squared_norm(
     }
     for (i64 i = done + first; i < n; i += step) mine += double(g[i]) * double(g[i]);
     if (sum_over_grid<UPDATE_THREADS>(mine, partials, counter)) *result = mine;
+}
+
+// The step's penalty, l2 / 2 times the sum of squares of the weights that l2 is for, to its place in `penalties`.
+template <typename T>
+__global__ void __launch_bounds__(UPDATE_THREADS) penalty(
+    const T* w, const Chunk* chunks, i64 n_chunks, const double* changing, const Clock* clock, double* penalties,
+    double* partials, u32* counter
+) {
+    double mine = 0.0;
+    for (i64 number = blockIdx.x; number < n_chunks; number += gridDim.x) {
+        const Chunk chunk = chunks[number];
+        if (!chunk.penalties) continue;
+        for (i64 i = chunk.start + threadIdx.x; i < chunk.stop; i += UPDATE_THREADS) mine += double(w[i]) * double(w[i]);
+    }
+    if (sum_over_grid<UPDATE_THREADS>(mine, partials, counter)) {
+        penalties[clock->step] = 0.5 * changing[CHANGING * clock->step + STEP_L2] * mine;
+    }
 }

@@ -44,7 +44,7 @@ def update(
     numbers: Any,
     table: Any,
     *,
-    rates: Any = None,
+    changing: Any = None,
     clock: Any = None,
     squared_norm: Any = None,
     max_norm: float = math.inf,
@@ -58,8 +58,8 @@ def update(
     w, g : array (k,), state : up to two arrays (k,)
     numbers : array, float64
         On the device, as `mlpx_kernels.updates.encode` makes it.
-    rates : array (steps,), float64, optional
-        The learning rate of each step; without it that of ``numbers``.
+    changing : array (steps, 3), float64, optional
+        What each step has of its own: learning rate, l2 and the number C (Adam's eps); without it ``numbers`` tell.
     clock : array (5,), int64, optional
         The step's clock: the update ends a step, and does nothing after one whose loss was not finite.
     squared_norm : array (1,), float64, optional
@@ -67,7 +67,7 @@ def update(
     """
     s1, s2 = (*state, None, None)[:2]
     count = table.shape[0]
-    given = (pointer(a) for a in (rates, clock, squared_norm))
+    given = (pointer(a) for a in (changing, clock, squared_norm))
     args = (w, g, pointer(s1), pointer(s2), numbers, table, np.int64(count), *given, np.float64(max_norm))
     return partial(kernel("update", f"update<{ctype(w)}, {kind}>"), max(1, min(count, RESIDENT_BLOCKS)), THREADS, args)
 
@@ -81,6 +81,20 @@ def squared_norm(g: Any, result: Any) -> Launch:
     return partial(kernel("update", f"squared_norm<{ctype(g)}>"), blocks, THREADS, args)
 
 
+def penalty(w: Any, table: Any, *, changing: Any, clock: Any, penalties: Any) -> Launch:
+    """Return the launch that writes ``l2 / 2 |w|^2`` to the step's place in ``penalties`` (steps,), float64.
+
+    Of the weights in ``table`` that penalties apply to; ``changing`` and ``clock`` as in `update`. Deterministic.
+    """
+    import cupy
+
+    count = table.shape[0]
+    blocks = max(1, min(count, RESIDENT_BLOCKS))
+    sums = (cupy.empty(blocks, np.float64), cupy.zeros(1, np.uint32))
+    args = (w, table, np.int64(count), changing, clock, penalties, *sums)
+    return partial(kernel("update", f"penalty<{ctype(w)}>"), blocks, THREADS, args)
+
+
 def step(
     kind: int,
     w: Any,
@@ -89,22 +103,26 @@ def step(
     *,
     numbers: Any,
     groups: Sequence[Group],
-    rates: Any,
+    changing: Any,
     clock: Any,
     max_norm: float | None = None,
+    penalties: Any = None,
 ) -> list[Launch]:
-    """Return the launches that end a training step: the gradient's norm where that is clipped, and the update.
+    """Return the launches that end a training step: penalty, the gradient's norm where that is clipped, and the update.
 
-    ``numbers`` lie on the host; the others as in `update` and `chunks`.
+    ``numbers`` lie on the host; the others as in `update`, `chunks` and `penalty`, which is left out without
+    ``penalties``.
     """
     import cupy
 
-    shared = {"rates": rates, "clock": clock}
-    given = (kind, w, g, state, cupy.asarray(numbers), chunks(groups))
+    shared, table = {"changing": changing, "clock": clock}, chunks(groups)
+    given = (kind, w, g, state, cupy.asarray(numbers), table)
+    first = [] if penalties is None else [penalty(w, table, **shared, penalties=penalties)]
     if max_norm is None:
-        return [update(*given, **shared)]
+        return [*first, update(*given, **shared)]
     square = cupy.empty(1, np.float64)
-    return [squared_norm(g, square), update(*given, **shared, squared_norm=square, max_norm=max_norm)]
+    clipped = update(*given, **shared, squared_norm=square, max_norm=max_norm)
+    return [*first, squared_norm(g, square), clipped]
 
 
 def _run(w, g, states, kind, numbers):

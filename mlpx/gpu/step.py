@@ -1,5 +1,6 @@
 """A whole training step on a GPU: gather, the network's launches, loss, update, and the clock that tells them apart."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from mlpx.network import Network
 from mlpx.optimizers import Optimizer
 from mlpx.plan import kernels
 from mlpx.typing import Array
-from mlpx_kernels import Unsupported
+from mlpx_kernels import Unsupported, updates
 
 NEXT, STEP, FIRST_STEP, UPDATES, FAILED, CLOCK_SIZE = range(6)
 """Places in the clock; see struct Clock in common.cuh."""
@@ -34,6 +35,8 @@ class GraphStep:
         Chooses dropout masks.
     precision : str
         See `mlpx.gpu.plan.GraphPlan`.
+    ceiling, penalty
+        See `mlpx.gpu.steps.GraphSteps`.
 
     Raises
     ------
@@ -50,21 +53,29 @@ class GraphStep:
         optimizer: Optimizer,
         seed: int,
         precision: str,
+        ceiling: float,
+        penalty: bool,
     ) -> None:
         source = sources[0]
         if source.x.ndim != 2 or source.valid is not None:
             raise Unsupported("sequences run layer by layer")
-        self.net, self.optimizer, self.batch_size = net, optimizer, batch_size
+        self.net, self.optimizer, self.batch_size, self.ceiling = net, optimizer, batch_size, ceiling
         self.loss, self.column, self.option = plan_numbers.of_loss(net)
         xp = self.xp = net.backend.xp
-        self.given = [
+        parts = [
             {"x": s.x, "target": s.target, "mask": net.loss_mask(s), "sample_weight": s.sample_weight} for s in sources
+        ]
+        self.given = [
+            {name: None if part is None else xp.ascontiguousarray(part) for name, part in given.items()}
+            for given in parts
         ]
         self.batch = Batch(*(None if part is None else self._room(part) for part in self.given[0].values()))
         most = -(-n_rows // batch_size)
         self.clock = xp.zeros(CLOCK_SIZE, np.int64)
         self.order = xp.empty(n_rows, np.int64)
-        self.rates, self.losses = xp.empty(most, np.float64), xp.empty(most, np.float64)
+        self.changing, self.losses = xp.empty((most, 3), np.float64), xp.empty(most, np.float64)
+        self.penalties = xp.empty(most, np.float64) if penalty else None
+        self.own_c = float(plan_numbers.of_update(optimizer)[1][updates.C])
         self.began = np.zeros(CLOCK_SIZE, np.int64)
         self.plan = GraphPlan(net, self.batch, seed, self.clock, bias_later=True, precision=precision)
 
@@ -96,7 +107,10 @@ class GraphStep:
             total = None if weight is None else self.xp.empty(1, np.float64)
             level = float(self.column[0]) if self.column.size == 1 else 1.0
             options = {"column": column if self.column.size > 1 else None, "level": level, "option": self.option}
-            loss = k.element_loss(self.loss, z, target, dz, total=total, **options, **common)
+            code = self.loss
+            if code == k.BINARY and math.isfinite(self.ceiling):
+                code, options["option"] = k.CLIPPED_BINARY, self.ceiling
+            loss = k.element_loss(code, z, target, dz, total=total, **options, **common)
             weights: dict[str, Any] = {"sample_weight": weight}
         else:
             weights = {"sample_weight": weight, "class_weight": column, "mask": mask}
@@ -105,7 +119,7 @@ class GraphStep:
             total = None if plain else self.xp.empty(1, np.float64)
             given = common | weights | {"total": total}
             if self.loss == 0:
-                loss = k.cross_entropy(z, dz, smoothing=self.option, **given)
+                loss = k.cross_entropy(z, dz, smoothing=self.option, ceiling=self.ceiling, **given)
             else:
                 loss = kernels("margin", "cuda").focal(z, dz, focus=self.option, **given)
         if total is None:
@@ -114,7 +128,7 @@ class GraphStep:
         return [k.total_weight(total, z.shape, real=real, **weights), loss]
 
     def _update(self) -> Launches:
-        """Return the launch of the update, and before it that of the gradient's norm where that is clipped."""
+        """Return the launch of the update, and before it those of the penalty and the norm that it is clipped to."""
         k, net, optimizer = kernels("update", "cuda"), self.net, self.optimizer
         kind, numbers = plan_numbers.of_update(optimizer)
         return list(
@@ -125,16 +139,17 @@ class GraphStep:
                 optimizer.state,
                 numbers=numbers,
                 groups=net.buffers.groups,
-                rates=self.rates,
+                changing=self.changing,
                 clock=self.clock,
                 max_norm=optimizer.clip_norm,
+                penalties=self.penalties,
             )
         )
 
-    def begin(self, rows: Array, rates: Array, first_step: int, updates: int) -> None:
-        """Set the device up for a slice of steps over ``rows``, at some learning rates."""
+    def begin(self, rows: Array, changing: Array, first_step: int, updates: int) -> None:
+        """Set the device up for a slice of steps over ``rows``; ``changing`` (steps, 3) is what each has of its own."""
         self.order[: rows.size].set(np.ascontiguousarray(rows, np.int64))
-        self.rates[: rates.size].set(np.ascontiguousarray(rates, np.float64))
+        self.changing[: len(changing)].set(changing)
         self.began[[FIRST_STEP, UPDATES]] = first_step, updates
         self.rewind()
 
@@ -143,6 +158,9 @@ class GraphStep:
         self.clock.set(self.began)
 
     def finish(self, steps: int) -> tuple[Array, int]:
-        """Wait for the slice; return its losses (steps,), and how many were finite before one was not."""
-        losses, clock = self.losses[:steps].get(), self.clock.get()
+        """Wait for the slice; return its losses and penalties (2, steps), and how many losses were finite."""
+        losses = np.zeros((2, steps))
+        losses[0], clock = self.losses[:steps].get(), self.clock.get()
+        if self.penalties is not None:
+            losses[1] = self.penalties[:steps].get()
         return losses, int(clock[FAILED]) - 1 if clock[FAILED] else steps

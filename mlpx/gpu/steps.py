@@ -29,9 +29,20 @@ SLICE = 0.05
 class GraphSteps:
     """The steps of a fit as CUDA graphs; equal to layer by layer within rounding.
 
-    The order of rows, the learning rates and the losses of a slice of steps lie on the device, and a clock there
-    counts the steps, so that every step is the same graph. A loss that is not finite stops the updates on the device;
-    the host sees it at the end of the slice.
+    The order of rows, what each step has of its own (the learning rate) and the losses of a slice of steps lie on the
+    device, and a clock there counts the steps, so that every step is the same graph. A loss that is not finite stops
+    the updates on the device; the host sees it at the end of the slice.
+
+    Parameters
+    ----------
+    net, train, batch_size, optimizer, seed, n_steps, ceiling
+        As in `mlpx.plan_steps.PlanSteps`, on the device.
+    gradient_hook : callable, optional
+        See `mlpx.steps.GradientHook`; a step is then two graphs.
+    precision : str
+        See `mlpx.gpu.plan.GraphPlan`.
+    penalty : bool
+        Whether `take` tells each step's penalty too, which costs one launch; else it is 0.
 
     Raises
     ------
@@ -50,6 +61,8 @@ class GraphSteps:
         n_steps: int,
         gradient_hook: GradientHook | None = None,
         precision: str = "float32",
+        ceiling: float = math.inf,
+        penalty: bool = False,
     ) -> None:
         self.net, self.train, self.optimizer = net, train, optimizer
         self.batch_size, self.seed, self.n_steps = batch_size, seed, n_steps
@@ -62,7 +75,8 @@ class GraphSteps:
         with self._on_stream():
             streamed = isinstance(train.x, HostRows)
             self.feed = Streamed(train, batch_size, net.backend) if streamed else Resident(train)
-            self.step = GraphStep(net, self.feed.sources, self.feed.most_rows, batch_size, optimizer, seed, precision)
+            given = self.feed.sources, self.feed.most_rows, batch_size, optimizer, seed, precision, ceiling, penalty
+            self.step = GraphStep(net, *given)
             self.runs = {
                 n: [
                     [self._graphs(part) for part in parts]
@@ -112,12 +126,32 @@ class GraphSteps:
         """
         n, batch = order.size, self.batch_size
         per_epoch = -(-n // batch)
-        rates = self.optimizer.rates(first, per_epoch, self.n_steps, epoch)
-        losses = np.zeros(per_epoch)
-        done, steps = 0, self._slice(per_epoch)
-        while done < per_epoch:
+        losses = self.take(order, epoch, first, self.optimizer.rates(first, per_epoch, self.n_steps, epoch), after)
+        sizes = np.full(per_epoch, batch)
+        sizes[-1] = n - batch * (per_epoch - 1)
+        return float(losses[0] @ sizes) / int(n)
+
+    def take(
+        self,
+        order: Array,
+        epoch: int,
+        first: int,
+        rates: Array,
+        after: AfterSteps,
+        *,
+        l2: Array | None = None,
+        eps: Array | None = None,
+    ) -> Array:
+        """Take a step over each ``batch_size`` of the rows in ``order``; see `mlpx.plan_steps.PlanSteps.take`."""
+        count, batch = rates.size, self.batch_size
+        losses, changing = np.zeros((2, count)), np.empty((count, 3))
+        changing[:, 0] = rates
+        changing[:, 1] = self.optimizer.l2 if l2 is None else l2
+        changing[:, 2] = self.step.own_c if eps is None else eps
+        done, steps = 0, self._slice(count)
+        while done < count:
             # Settled now, since the rows that are brought ahead must be those that are then asked for.
-            following = self._slice(per_epoch - done - steps)
+            following = self._slice(count - done - steps)
             began = time.perf_counter()
             part = slice(done, done + steps)
             rows = order[done * batch : (done + steps) * batch]
@@ -125,11 +159,11 @@ class GraphSteps:
                 self._keep(self.begun)
                 self.previous, self.latest = self.latest, self.previous
                 self.source, places = self.feed.rows(rows)
-                self.step.begin(places, rates[part], first + done, self.optimizer.steps)
+                self.step.begin(places, changing[part], first + done, self.optimizer.steps)
                 self._take(steps, rows.size)
-                if done + steps < per_epoch:
+                if done + steps < count:
                     self.feed.ahead(order[(done + steps) * batch : (done + steps + following) * batch])
-                losses[part], failed = self.step.finish(steps)
+                losses[:, part], failed = self.step.finish(steps)
             self.seconds_per_step = max((time.perf_counter() - began) / steps, 1e-7)
             if failed < steps or not self._finite():
                 raise self._diverged(first + done, epoch, order, done, min(failed, steps))
@@ -139,9 +173,7 @@ class GraphSteps:
             self.lr = float(rates[done - 1])
             after(steps)
             steps = following
-        sizes = np.full(per_epoch, batch)
-        sizes[-1] = n - batch * (per_epoch - 1)
-        return float(losses @ sizes) / int(n)
+        return losses
 
     def _slice(self, most: int) -> int:
         """Return how many steps the next slice takes."""
