@@ -12,15 +12,15 @@ from scipy.special import expit, xlogy
 
 from mlpx.backend import NUMPY, to_numpy
 from mlpx.batch import Batch
-from mlpx.divergence import diagnose
 from mlpx.estimators.losses import constant
 from mlpx.layers import Context, Dropout
 from mlpx.losses import BinaryCrossEntropy, CrossEntropy, SquaredError
 from mlpx.network import Network
 from mlpx.optimizers import Adam, Optimizer
+from mlpx.passes import through
 from mlpx.plan import kernels
 from mlpx.plan_steps import PlanSteps
-from mlpx.steps import AfterSteps
+from mlpx.steps import AfterSteps, LayerSteps
 from mlpx.typing import Array
 from mlpx_kernels import Unsupported
 
@@ -35,7 +35,7 @@ Its own threads meet at every product, and where other work has taken a core all
 
 
 class Steps:
-    """Steps over rows of given data: by the plan, or layer by layer where the plan declines.
+    """Steps over rows of given data: fused, or layer by layer where the network or its device declines.
 
     Parameters
     ----------
@@ -82,22 +82,22 @@ class Steps:
         if issparse(x):
             self.rows = max(1, DENSE_ELEMENTS // (x.shape[1] * batch_size)) * batch_size
             self.held = self._buffers(min(self.rows, -(-x.shape[0] // batch_size) * batch_size))
-        ceiling = _ceiling(net)
+        given = (net, self.held, batch_size, optimizer)
+        common: dict[str, Any] = {"seed": seed, "n_steps": 1, "ceiling": _ceiling(net)}
         try:
-            self.taker: PlanSteps | _LayerSteps = PlanSteps(
-                net,
-                self.held,
-                batch_size,
-                optimizer,
-                seed=seed,
-                n_steps=1,
-                n_threads=n_threads,
-                deterministic=False,
-                ceiling=ceiling,
-            )
+            self.taker = self._fused(given, common, n_threads)
         except Unsupported as reason:
             net.plan_declined = str(reason)
-            self.taker = _LayerSteps(net, self.held, batch_size, optimizer, seed, ceiling, n_threads)
+            self.taker = _LayerSteps(*given, **common, n_threads=n_threads)
+
+    def _fused(self, given: tuple[Any, ...], common: dict[str, Any], n_threads: int | None) -> Any:
+        """Return fused steps on the network's device; raise Unsupported where there are none."""
+        if self.net.backend.name != "cupy":
+            return PlanSteps(*given, **common, n_threads=n_threads, deterministic=False)
+        from mlpx.gpu.steps import GraphSteps  # only a GPU needs it
+
+        penalty = self.alpha > 0.0 or self.optimizer.l2 > 0.0
+        return GraphSteps(*given, **common, precision=self.net.precision, penalty=penalty)
 
     def _buffers(self, n: int) -> Batch:
         """Return room for some dense rows."""
@@ -177,13 +177,9 @@ def _quotient(a: float | Array, b: Array) -> Array:
 def _ceiling(net: Network) -> float:
     """Return the most that scikit-learn lets a row's cross-entropy be; infinite where it has no such loss.
 
-    It clips probabilities to [eps, 1 - eps]; here that is done on the host alone.
+    It clips probabilities to [eps, 1 - eps].
     """
-    plain = (
-        net.backend is NUMPY
-        and not net.layers[-1].uses_mask
-        and not any(isinstance(layer, Dropout) for layer in net.layers)
-    )
+    plain = not net.layers[-1].uses_mask and not any(isinstance(layer, Dropout) for layer in net.layers)
     logarithmic = isinstance(net.loss, CrossEntropy | BinaryCrossEntropy) and not net.loss.label_smoothing
     return -math.log(np.finfo(net.dtype).eps) if logarithmic and plain else math.inf
 
@@ -197,8 +193,8 @@ def _single_threaded_blas() -> Callable[[], AbstractContextManager[None]]:
     return held
 
 
-class _LayerSteps:
-    """What `PlanSteps.take` does, layer by layer."""
+class _LayerSteps(LayerSteps):
+    """Steps layer by layer, with losses as scikit-learn reports them."""
 
     def __init__(
         self,
@@ -206,49 +202,35 @@ class _LayerSteps:
         train: Batch,
         batch_size: int,
         optimizer: Optimizer,
+        *,
         seed: int,
+        n_steps: int,
         ceiling: float,
         n_threads: int | None,
     ) -> None:
-        self.net, self.train, self.optimizer = net, train, optimizer
-        self.batch_size, self.seed, self.ceiling = batch_size, seed, ceiling
-        self.penalised = [p for layer in net.all_layers() for p in layer.parameters.values() if p.decay]
+        super().__init__(net, train, batch_size, optimizer, seed=seed, n_steps=n_steps)
+        self.ceiling = ceiling
         flops = 6.0 * batch_size * sum(p.size for p in self.penalised)
         alone = net.backend is NUMPY and (flops < WORTH_BLAS_THREADS or n_threads == 1)
         self.hold_blas = _single_threaded_blas() if alone else nullcontext
 
-    def take(
-        self, order: Array, epoch: int, first: int, rates: Array, after: AfterSteps, *, l2: Array, eps: Array | None
-    ) -> Array:
-        """Take a step over each batch of the rows in ``order``."""
-        net, losses = self.net, np.zeros((2, rates.size))
+    def take(self, *args: Any, **own: Any) -> Array:
+        """Take the steps, with the BLAS on one thread where more would wait for each other."""
         with self.hold_blas():
-            for s, lr in enumerate(rates.tolist()):
-                rows = order[s * self.batch_size : (s + 1) * self.batch_size]
-                batch = self.train.take(net.backend.asarray(rows))
-                context = Context(True, self.seed, first + s, batch.mask, need_dx=False)
-                loss = float(net.step(batch, context))
-                if not math.isfinite(loss):
-                    raise diagnose(net, batch, context, first + s, epoch)
-                losses[0, s] = loss if math.isinf(self.ceiling) else self._clipped(batch)
-                losses[1, s] = 0.5 * l2[s] * sum(float(net.backend.xp.sum(p.value**2)) for p in self.penalised)
-                if lr:
-                    self._update(lr, {"l2": float(l2[s])} | ({} if eps is None else {"eps": float(eps[s])}))
-                after(1)
-        return losses
+            return super().take(*args, **own)
 
-    def _update(self, lr: float, numbers: dict[str, float]) -> None:
-        """Let the optimiser take a step with some numbers other than its own."""
-        own = {name: getattr(self.optimizer, name) for name in numbers}
-        vars(self.optimizer).update(numbers)
-        self.optimizer.update(self.net, lr)
-        vars(self.optimizer).update(own)
-
-    def _clipped(self, batch: Batch) -> float:
-        """Return the loss of probabilities that are clipped to [eps, 1 - eps]."""
-        z, target, weight = self.net.evaluate(batch)[1], batch.target, batch.sample_weight
+    def reported(self, loss: float, batch: Batch) -> float:
+        """Return the loss of probabilities that are clipped to [eps, 1 - eps], where there is such a ceiling."""
+        if math.isinf(self.ceiling):
+            return loss
+        net, statistics = self.net, self.net.buffers.statistics
+        before = net.backend.xp.asarray(statistics, copy=True)  # the pass moves what batch norm keeps of its batches
+        z = to_numpy(through(net.body(), batch.x, Context(True, need_dx=False))[0])
+        statistics[...] = before
+        target = to_numpy(batch.target)
+        weight = None if batch.sample_weight is None else to_numpy(batch.sample_weight)
         least = math.exp(-self.ceiling)
-        if isinstance(self.net.loss, CrossEntropy):
+        if isinstance(net.loss, CrossEntropy):
             shifted = z - z.max(axis=1, keepdims=True)
             surprise = np.log(np.exp(shifted).sum(axis=1)) - shifted[np.arange(target.size), target]
             return float(np.average(np.clip(surprise, least, self.ceiling), weights=weight))
