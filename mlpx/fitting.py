@@ -47,8 +47,8 @@ class Trainable(Network):
         x : array (n, ..., n_in)
             Finite numbers; at least one row.
         y : array
-            Class numbers (n, ...) or probabilities (n, ..., n_out) for cross_entropy; otherwise the output's shape,
-            whose last axis may be missing when it is 1.
+            Class numbers (n, ...) or probabilities (n, ..., n_out) for cross_entropy, which sum to 1 in every row;
+            otherwise the output's shape, whose last axis may be missing when it is 1.
         epochs : int
             Passes over the data; iterations for a full-batch optimiser. 0 checks the data and trains nothing.
         batch_size : int

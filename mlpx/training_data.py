@@ -14,6 +14,8 @@ from mlpx.typing import Array, ArrayLike, Namespace
 
 CHECKED_AT_ONCE = 1 << 22
 """Elements whose finiteness is checked at once."""
+FAR_FROM_ONE = 1e-3
+"""How far a row of probabilities may sum from 1: more than rounding to a few digits takes, less than any mistake."""
 
 
 def sent(net: Network, x: ArrayLike, *others: ArrayLike | None) -> list[ArrayLike]:
@@ -25,7 +27,7 @@ def sent(net: Network, x: ArrayLike, *others: ArrayLike | None) -> list[ArrayLik
 
 
 def check_data(net: Network, batch: Batch, prefix: str) -> None:
-    """Raise ValueError for data that no training survives: none at all, NaN or infinities, forbidden targets."""
+    """Raise ValueError for data that no training survives: none, NaN or infinities, forbidden or impossible targets."""
     xp = net.backend.xp
     if batch.x.shape[0] == 0 or batch.x.size == 0:
         raise ValueError(f"{prefix}x: is empty, shape {tuple(batch.x.shape)}; training needs at least one row.")
@@ -34,6 +36,8 @@ def check_data(net: Network, batch: Batch, prefix: str) -> None:
             _check_finite(f"{prefix}{name}", array, batch.valid, xp)
     if batch.sample_weight is not None and not bool(xp.any(batch.sample_weight > 0)):
         raise ValueError(f"{prefix}sample_weight: is 0 everywhere; at least one row must count.")
+    if isinstance(net.loss, ClassLoss) and batch.target.ndim == batch.x.ndim:
+        _check_sums(f"{prefix}y", batch, xp)
     masked_output = any(layer.uses_mask for layer in net.layers[-1].walk())
     if batch.mask is not None and masked_output and isinstance(net.loss, ClassLoss):
         mask = to_numpy(batch.mask).reshape(-1, batch.mask.shape[-1])
@@ -48,6 +52,25 @@ def check_data(net: Network, batch: Batch, prefix: str) -> None:
                 f"{prefix}y: the target of row {int(bad[0])} is a class that its mask forbids; the loss would be "
                 "infinite."
             )
+
+
+def _check_sums(name: str, batch: Batch, xp: Namespace) -> None:
+    """Raise ValueError unless the probabilities of every row that counts sum to 1."""
+    sums = xp.sum(batch.target, axis=-1)
+    off = xp.abs(sums - 1.0) > FAR_FROM_ONE
+    if batch.sample_weight is not None:
+        off = off & (batch.sample_weight > 0)
+    if batch.mask is not None:
+        off = off & xp.any(batch.mask, axis=-1)
+    if not bool(xp.any(off)):
+        return
+    first = tuple(int(i) for i in np.argwhere(to_numpy(off))[0])
+    row = first[0] if len(first) == 1 else first
+    raise ValueError(
+        f"{name}: row {row} sums to {float(sums[first]):g}; the probabilities of classes that exclude each other sum "
+        "to 1. Where several may hold at once end the network in sigmoids: MLP(..., output='sigmoid'); else divide "
+        "each row by its sum, and weigh rows by sample_weight."
+    )
 
 
 def _check_finite(name: str, array: Array, valid: Array | None, xp: Namespace) -> None:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from cases_kit import LAYOUTS, normal
 from refusing import refused
+from strict import STRICT
 
 import mlpx
 from mlpx.op import using_fused
@@ -155,6 +156,43 @@ def test_targets_out_of_a_loss_range() -> None:
     refused(network(), ValueError, "y: holds -1; probabilities are at least 0", X, -np.eye(C)[Y])
     refused(network("sigmoid"), ValueError, "y: holds values from .*expected 0 to 1", X, 3 * np.abs(T))
     refused(network("exp"), ValueError, "y: holds .*at least 0", X, -np.abs(T))
+
+
+SEVERAL = np.eye(C)[Y] + np.eye(C)[(Y + (np.arange(N) == 5)) % C] * (np.arange(N) == 5)[:, None]
+"""One class a row, but two in row 5."""
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "focal"])
+def test_several_classes_at_once_are_no_probabilities(loss) -> None:
+    net = network(loss=loss)
+    refused(net, ValueError, r"^y: row 5 sums to 2;.*output='sigmoid'\).*divide each row", X, SEVERAL)
+    refused(net, ValueError, r"^y: row 0 sums to 0;", X, np.zeros((N, C)))
+    refused(net, ValueError, r"^y: row 3 sums to 1\.0\d", X, with_value(np.eye(C)[Y], 1.01, (3, Y[3])))
+    refused(net, ValueError, r"^validation y: row 5 sums to 2", X, Y, validation=(X, SEVERAL))
+    network("sigmoid").fit(X, SEVERAL, epochs=1, progress=False)
+
+
+@pytest.mark.parametrize("backend", ["numpy", STRICT], ids=str)
+def test_soft_labels_are_probabilities(backend) -> None:
+    soft = np.round(np.abs(T) / np.abs(T).sum(axis=1, keepdims=True), 4)
+    with mlpx.using_backend(backend):
+        net = network()
+        history = net.fit(mlpx.asarray(X), mlpx.asarray(soft), epochs=1, progress=False)
+        assert np.isfinite(history.loss).all()
+        with pytest.raises(ValueError, match=r"^y: row 5 sums to 2"):
+            net.fit(mlpx.asarray(X), mlpx.asarray(SEVERAL), epochs=1, progress=False)
+
+
+def test_rows_that_do_not_count_may_sum_to_anything() -> None:
+    network().fit(X, SEVERAL, sample_weight=(np.arange(N) != 5) * 1.0, epochs=1, progress=False)
+    allowed = np.ones((N, C), bool)
+    allowed[5] = False
+    network("masked_softmax").fit(X, SEVERAL, mask=allowed, epochs=1, progress=False)
+    steps, targets, real = X.reshape(4, 3, N_IN), SEVERAL.reshape(4, 3, C), np.ones((4, 3), bool)
+    net = mlpx.Sequential(mlpx.layers.TimeDistributed(mlpx.layers.Dense(N_IN, C)), mlpx.layers.Softmax(), seed=1)
+    refused(net, ValueError, r"^y: row \(1, 2\) sums to 2", steps, targets, valid=real)
+    real[1, 2] = False
+    net.fit(steps, targets, valid=real, epochs=1, progress=False)
 
 
 @pytest.mark.parametrize("weight", [np.ones(N - 1), np.ones((N, 1)), -np.ones(N), np.zeros(N)])
