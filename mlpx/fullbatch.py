@@ -11,9 +11,10 @@ import numpy as np
 from mlpx.backend import to_numpy
 from mlpx.batch import Batch
 from mlpx.errors import check_count, check_number, unknown
-from mlpx.layers import Activation, Context, Dense
+from mlpx.layers import Activation, BatchNorm, Context, Dense, Dropout
 from mlpx.losses import SquaredError
 from mlpx.network import Network
+from mlpx.passes import through
 from mlpx.typing import Array
 
 Report = Callable[[Array], bool]
@@ -21,6 +22,22 @@ Report = Callable[[Array], bool]
 
 STUCK = "no further progress"
 """Why a fit ended whose line search failed before the tolerance was met: at the limits of rounding, as a rule."""
+
+
+def settle(net: Network, x: Array, context: Context) -> None:
+    """Make the running statistics of batch norms those of all rows ``x``, which are what training saw throughout."""
+    norms = [layer for layer in net.all_layers() if isinstance(layer, BatchNorm)]
+    if not norms:
+        return
+    momenta = [norm.momentum for norm in norms]
+    net.buffers.statistics[...] = 0.0
+    try:
+        for norm in norms:
+            norm.momentum = 1.0
+        through(net.body(), x, context)
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
 
 
 class Objective:
@@ -48,6 +65,11 @@ class Objective:
         full = np.zeros(self.net.parameters.shape[0])
         full[self.index] = w
         self.net.parameters[...] = self.net.backend.asarray(full, self.net.dtype)
+
+    def leave(self, w: Array) -> None:
+        """Leave the network at a vector, ready for predictions: batch norms too."""
+        self.set_weights(w)
+        settle(self.net, self.batch.x, self.context)
 
     def __call__(self, w: Array) -> tuple[float, Array]:
         """Return the loss with its penalty, and the gradient (k,), at ``w``."""
@@ -106,7 +128,12 @@ class FullBatch(ABC):
         check_number("tol", self.tol, 0.0)
 
     def check(self, net: Network) -> None:
-        """Raise ValueError for a network that this optimiser cannot train."""
+        """Raise ValueError for a network that this optimiser cannot train: one with dropout, say."""
+        if any(isinstance(layer, Dropout) and layer.p > 0.0 for layer in net.all_layers()):
+            raise ValueError(
+                f"optimizer: {type(self).__name__} compares the losses of different weights, and Dropout changes them "
+                "by chance. Leave the Dropout layers out, or take an optimiser of mini-batches such as 'adam'."
+            )
 
     @abstractmethod
     def run(self, objective: Objective, iterations: int, report: Report) -> Array:

@@ -194,7 +194,7 @@ def _fit_full(job: Job, run: Run, optimizer: FullBatch, pressed: interrupt.Inter
     def report(w: Array) -> bool:
         nonlocal best, began
         best = np.array(w)
-        objective.set_weights(best)
+        objective.leave(best)
         run.history.loss.append(objective.loss)
         run.history.steps += 1
         run.history.seconds.append(time.perf_counter() - began)
@@ -206,7 +206,7 @@ def _fit_full(job: Job, run: Run, optimizer: FullBatch, pressed: interrupt.Inter
 
     if job.epochs and start.size:  # a network with nothing to learn is at its minimum
         best = optimizer.run(objective, job.epochs, report)
-    objective.set_weights(best if np.isfinite(best).all() else start)
+    objective.leave(best if np.isfinite(best).all() else start)
     if pressed.requested:
         raise TrainingInterrupted(
             f"fit: interrupted after iteration {run.history.epochs}; the weights are the best ones found so far."

@@ -48,7 +48,7 @@ def check_same(host: Any, there: Any, tolerance: float = 1e-9) -> None:
         (MLPClassifier, (X[:, :3] > 0).astype(int), {"batch_size": 40, "class_weight": None}),
         (MLPClassifier, Y, {"loss": "focal", "dropout": 0.3, "layer_norm": True}),
         (MLPClassifier, Y, {"mask": (np.arange(3) != 2) | (Y[:, None] == 2), "class_weight": "balanced"}),
-        (MLPClassifier, Y, {"solver": "lbfgs", "alpha": 0.1}),
+        (MLPClassifier, Y, {"solver": "lbfgs", "alpha": 0.1, "batch_norm": True}),
         (MLPClassifier, Y, {"solver": "rprop", "layer_norm": True, "clip_norm": 0.5}),
         (MLPRegressor, NUMBERS, {"batch_size": 50, "alpha": 0.1, "learning_rate": "cosine"}),
         (MLPRegressor, np.exp(NUMBERS[:, 0]), {"loss": "poisson", "sample_weight": np.linspace(0.1, 2, 150)}),

@@ -72,8 +72,6 @@ def test_all_rows_at_once() -> None:
     model = fitted(MLPRegressor, y=NUMBERS, layer_norm=True, solver="lbfgs", max_iter=300)
     assert model.loss_ < 0.2 * fitted(MLPRegressor, y=NUMBERS, layer_norm=True, max_iter=1).loss_
     assert np.abs(model.norms_[0]["beta"]).max() > 1e-3
-    with pytest.raises(ValueError, match="batch_norm"):
-        fitted(solver="lbfgs", batch_norm=True)
 
 
 def test_one_norm_at_most() -> None:

@@ -110,12 +110,83 @@ def test_callbacks_see_each_epoch_and_can_stop(solver, capsys) -> None:
 
 
 @pytest.mark.parametrize(
-    "params", [{"dropout": 0.1}, {"clip_norm": 1.0}, {"validation_data": (X, Y)}, {"learning_rate": "cosine"}]
+    "params",
+    [{"dropout": 0.1}, {"clip_norm": 1.0}, {"learning_rate": "cosine"}, {"validation_data": X}],
 )
 @pytest.mark.parametrize("solver", ["lbfgs", "conjugate_gradient"])
 def test_what_solvers_of_all_rows_refuse(solver, params) -> None:
-    with pytest.raises(ValueError, match=solver):
+    with pytest.raises(ValueError, match="validation_data" if "validation_data" in params else solver):
         fitted(solver=solver, **params)
+
+
+ALL_ROWS = ["lbfgs", "conjugate_gradient", "scaled_conjugate_gradient", fullbatch.LBFGS()]
+HELD = slice(100, 150)
+NOISY = np.where(np.arange(150) % 4 == 0, (Y + 1) % 3, Y)  # nothing that could be learnt by heart helps
+
+
+@pytest.mark.parametrize("solver", ALL_ROWS, ids=str)
+def test_held_out_rows_are_looked_at_after_each_iteration(solver) -> None:
+    seen = []
+
+    def look(e):
+        p = np.clip(e.predict_proba(X[HELD]), 1e-300, 1.0)
+        seen.append(-np.log(p[np.arange(50), Y[HELD]]).mean())
+
+    given = {"x": X[:100], "y": Y[:100], "solver": solver, "max_iter": 12}
+    model = fitted(**given, validation_data=(X[HELD], Y[HELD]), callbacks=[look])
+    np.testing.assert_allclose(model.validation_loss_curve_, seen, rtol=1e-9)
+    assert len(seen) == len(model.validation_scores_) == model.n_iter_ == 12
+    assert model.score(X[HELD], Y[HELD]) == model.validation_scores_[-1]
+    assert model.best_validation_score_ is None
+    assert not model.stopped_
+    np.testing.assert_array_equal(model.coefs_[0], fitted(**given).coefs_[0])  # they only look
+    assert not hasattr(fitted(**given), "validation_scores_")
+
+
+@pytest.mark.parametrize("solver", ALL_ROWS, ids=str)
+def test_early_stopping_by_rows_of_ones_own(solver, capsys) -> None:
+    given = {"x": X[:100], "y": NOISY[:100], "solver": solver, "max_iter": 300, "hidden_layer_sizes": (40,)}
+    model = fitted(**given, validation_data=(X[HELD], Y[HELD]), early_stopping=True, verbose=True)
+    assert model.stopped_
+    assert model.n_iter_ < 100
+    assert model.best_validation_score_ == max(model.validation_scores_) > model.validation_scores_[-1]
+    assert model.score(X[HELD], Y[HELD]) == model.best_validation_score_
+    assert "for 10 consecutive iterations. Stopping." in capsys.readouterr().out
+
+
+def test_early_stopping_holds_rows_out_as_other_solvers_do() -> None:
+    model = fitted(solver="conjugate_gradient", early_stopping=True, max_iter=300, n_iter_no_change=5)
+    by_steps = fitted(solver="adam", early_stopping=True)
+    assert model.stopped_
+    assert len(model.validation_scores_) == model.n_iter_
+    first = fitted(solver="conjugate_gradient", early_stopping=True, max_iter=1)
+    rows, held_out = first._hold_out(first._rows(X, Y, None, None, False), None, 0)
+    assert (rows.n, held_out.n) == (135, 15)
+    assert len(by_steps.validation_scores_) == by_steps.n_iter_
+
+
+def test_scikit_learns_lbfgs_passes_early_stopping_over() -> None:
+    model = fitted(solver="lbfgs", early_stopping=True, max_iter=20)
+    np.testing.assert_array_equal(model.coefs_[0], fitted(solver="lbfgs", max_iter=20).coefs_[0])
+    assert not hasattr(model, "validation_scores_")
+
+
+@pytest.mark.parametrize("solver", ALL_ROWS, ids=str)
+def test_batch_norm_over_all_rows(solver) -> None:
+    seen = []
+
+    def look(e):
+        z = X @ e.coefs_[0] + e.intercepts_[0]
+        np.testing.assert_allclose(e.norms_[0]["mean"], z.mean(axis=0), rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(e.norms_[0]["var"], z.var(axis=0, ddof=1), rtol=1e-9)
+        seen.append(e.score(X, Y))
+
+    given = {"solver": solver, "batch_norm": True, "max_iter": 40}
+    model = fitted(**given, callbacks=[look])
+    look(model)
+    assert model.loss_ < 0.5 * model.loss_curve_[0]
+    assert seen[-1] > 0.85
+    np.testing.assert_array_equal(model.coefs_[0], fitted(**given).coefs_[0])
 
 
 @pytest.mark.parametrize(

@@ -162,6 +162,41 @@ def test_levenberg_marquardt_refuses_what_it_cannot_train(name) -> None:
     np.testing.assert_array_equal(net.parameters, before)
 
 
+# --- what depends on all rows -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", ["auto", "off"])
+@pytest.mark.parametrize("name", MINIMISERS)
+def test_running_statistics_are_those_of_all_rows(name, mode) -> None:
+    net = mlpx.MLP([N_IN, 6, C], norm="batch", seed=1, dtype="float64")
+    curves = []
+
+    def look(run):
+        curves.append(run.net.loss_and_grad(X, Y)[0])
+
+    with using_fused(mode):
+        history = net.fit(X, Y, optimizer=name, epochs=8, validation=(X, Y), callbacks=[look], progress=False)
+    z = X @ net.layers[0].value("w").T
+    norm = net.layers[1]
+    np.testing.assert_allclose(norm.value("mean"), z.mean(axis=0), rtol=1e-12, atol=1e-14)
+    np.testing.assert_allclose(norm.value("var"), z.var(axis=0, ddof=1), rtol=1e-12)
+    assert norm.momentum == 0.1
+    assert history.loss[-1] < 0.8 * history.loss[0]
+    # Predictions divide by the standard deviation with n - 1, training by that with n: so nearly the same.
+    np.testing.assert_allclose(history.validation_loss, history.loss, rtol=0.05)
+    np.testing.assert_allclose(curves, history.validation_loss, rtol=1e-9)
+
+
+@pytest.mark.parametrize("name", MINIMISERS)
+def test_dropout_is_refused(name) -> None:
+    net = mlpx.MLP([N_IN, 6, C], dropout=0.2)
+    with pytest.raises(ValueError, match=f"{MINIMISERS[name].__name__} compares.*Dropout"):
+        net.fit(X, Y, optimizer=name, progress=False)
+    mlpx.Sequential(mlpx.layers.Dropout(0.0), Dense(N_IN, C), mlpx.layers.Softmax()).fit(
+        X, Y, optimizer=name, epochs=1, progress=False
+    )
+
+
 # --- failures -----------------------------------------------------------------------------------------------------
 
 

@@ -139,48 +139,53 @@ class BaseMLP(CallbackSupport, Exporting, Explained):
         if self.early_stopping and incremental and self._watch.over:
             self._say("Early stopping has ended the training; a new fit starts another.")
             return
-        self._watch.over = False
-        held_out = None
-        if validation_data is not None:
-            most = 4 if is_classifier(self) else 3
-            if not isinstance(validation_data, tuple | list) or not 2 <= len(validation_data) <= most:
-                parts = "(X, y[, sample_weight[, mask]])" if most == 4 else "(X, y[, sample_weight])"
-                raise ValueError(f"validation_data: expected a tuple {parts}, got {type(validation_data).__name__}.")
-            X, y = self._checked(*validation_data[:2], reset=False)
-            weight, mask = [*validation_data[2:], None, None][:2]
-            held_out = self._rows(X, self._known(y), weight, mask, False)
-        elif self.early_stopping:
-            # From call to call the same seed is to hold the same rows out, whether or not weights were drawn before.
-            chooser = check_random_state(self.random_state) if incremental else self._random_state
-            rows, held_out = rows.split(self.validation_fraction, chooser, self._stratify_by(rows))
+        # From call to call the same seed is to hold the same rows out, whether or not weights were drawn before.
+        chooser = check_random_state(self.random_state) if incremental else self._random_state
+        rows, held_out = self._hold_out(rows, validation_data, chooser)
         with Observers(self, announcer, bar=not incremental) as observers:
             Epochs(self, rows, held_out, incremental, observers).run()
 
     def _fit_all(self, rows: Rows, validation_data: Any, announcer: Announcer | None) -> None:
-        refused = (self.dropout, self.batch_norm, self.clip_norm is not None, validation_data is not None)
+        refused = (self.dropout, self.clip_norm is not None)
         if any(refused) or self.learning_rate not in ("constant", "invscaling", "adaptive"):
             raise ValueError(
-                f"solver={self.solver!r} takes no dropout, batch_norm, clip_norm, validation_data and schedule: it "
-                "sees all rows at once."
+                f"solver={self.solver!r} takes no dropout, clip_norm and schedule: it sees all rows at once, and finds "
+                "its steps by comparing losses."
             )
         self.n_iter_ = 0
+        rows, held_out = self._hold_out(rows, validation_data, self._random_state)
         with Observers(self, announcer, bar=True) as observers:
             if self.solver == "lbfgs":
-                fit_lbfgs(self, self._network(), rows, observers)
+                fit_lbfgs(self, self._network(), rows, held_out, observers)
             else:
-                fit_full_batch(self, self._network(), rows, observers, self.solver)
+                fit_full_batch(self, self._network(), rows, held_out, observers, self.solver)
+
+    def _hold_out(self, rows: Rows, validation_data: Any, chooser: Any) -> tuple[Rows, Rows | None]:
+        """Return the rows to train on, and those to score: none, a share of the rows, or what the user gave."""
+        self._watch.over = False
+        if validation_data is None:
+            if not self.early_stopping or self.solver == "lbfgs":  # which scikit-learn's passes over
+                return rows, None
+            return rows.split(self.validation_fraction, chooser, self._stratify_by(rows))
+        most = 4 if is_classifier(self) else 3
+        if not isinstance(validation_data, tuple | list) or not 2 <= len(validation_data) <= most:
+            parts = "(X, y[, sample_weight[, mask]])" if most == 4 else "(X, y[, sample_weight])"
+            raise ValueError(f"validation_data: expected a tuple {parts}, got {type(validation_data).__name__}.")
+        X, y = self._checked(*validation_data[:2], reset=False)
+        weight, mask = [*validation_data[2:], None, None][:2]
+        return rows, self._rows(X, self._known(y), weight, mask, False)
 
     def _publish(self) -> None:
         """Set scikit-learn's attributes, and those beside them, from what the fit remembers."""
-        watch = self._watch
+        watch, early = self._watch, self.early_stopping
         self.loss_curve_ = watch.losses
-        if not on_batches(self.solver):
-            return
-        early = self.early_stopping
-        self.best_loss_ = None if early else watch.best_loss
-        self.validation_scores_ = watch.scores if early or watch.scores else None
-        self.validation_loss_curve_ = watch.validation_losses if early or watch.scores else None
-        self.best_validation_score_ = watch.best_score if early else None
+        batches = on_batches(self.solver)
+        if batches:
+            self.best_loss_ = None if early else watch.best_loss
+        if batches or watch.scores:
+            self.validation_scores_ = watch.scores if early or watch.scores else None
+            self.validation_loss_curve_ = watch.validation_losses if early or watch.scores else None
+            self.best_validation_score_ = watch.best_score if early else None
 
     def restore_best(self) -> Self:
         """Put back the weights of the best validation score, of ``partial_fit`` with ``early_stopping`` so far.

@@ -68,7 +68,8 @@ class MLPClassifier(Deciding):
         Whether the momentum of "sgd" is Nesterov's.
     early_stopping : bool, default=False
         Whether to go by the score of held-out rows, which ends the fit and chooses the weights that it leaves; see
-        ``partial_fit`` for what it means there. Solvers that take all rows at once pass it over, as in scikit-learn.
+        ``partial_fit`` for what it means there. As in scikit-learn "lbfgs" passes it over, unless ``fit`` is given
+        ``validation_data``.
     validation_fraction : float, default=0.1
         The share of rows that ``early_stopping`` holds out, in [0, 1); two classes keep their shares.
     beta_1, beta_2, epsilon : float, default=0.9, 0.999, 1e-8
@@ -88,8 +89,7 @@ class MLPClassifier(Deciding):
         Probability of dropping each unit of each hidden layer in training, in [0, 1).
     batch_norm, layer_norm : bool, default=False
         Whether to normalise before each hidden activation: each unit over the rows of the batch (in predictions by
-        running statistics), or each row over the units. One of the two at most; solvers of all rows at once take no
-        batch norm.
+        running statistics), or each row over the units. One of the two at most.
     class_weight : dict or "balanced", optional
         Weights of the classes, which multiply ``sample_weight``; "balanced" makes all classes count alike.
     label_smoothing : float, default=0.0
@@ -110,7 +110,7 @@ class MLPClassifier(Deciding):
         "float32" or "float64", of the weights and all arithmetic; "auto" follows the data that ``fit`` sees.
     device : str, default="auto"
         "cpu"; "cuda", through CuPy, where a GPU works; or "auto": where the data lie that ``fit`` sees. Predictions lie
-        where their rows do. On a GPU training goes layer by layer; pickles made there hold arrays of the host.
+        where their rows do. Pickles made on a GPU hold arrays of the host.
 
     Attributes
     ----------

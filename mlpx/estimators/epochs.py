@@ -13,7 +13,7 @@ from mlpx.estimators.rows import Rows
 from mlpx.estimators.solvers import fits, optimizer_of
 from mlpx.estimators.steps import Steps
 from mlpx.estimators.stopping import next_rate
-from mlpx.estimators.validation import evaluate
+from mlpx.estimators.validation import look
 from mlpx.optimizers import Rprop
 from mlpx.schedules import Schedule
 from mlpx.typing import Array
@@ -136,13 +136,8 @@ class Epochs:
         watch.losses.append(e.loss_)
         e._say(f"Iteration {e.n_iter_}, loss = {e.loss_:.8f}")
         if self.held_out is not None:
-            loss, output = evaluate(self.net, self.held_out)
-            watch.validation_losses.append(loss)
-            watch.scores.append(e._score_of(self.held_out, output) if np.isfinite(output).all() else np.nan)
-            e._say(f"Validation score: {watch.scores[-1]:f}")
-        if e.early_stopping:
-            watch.see_score(watch.scores[-1], e.tol, self.net.buffers)
-        else:
+            look(e, self.held_out)
+        if not e.early_stopping:
             watch.see_loss(e.loss_, e.tol)
         what = "Validation score did not improve" if e.early_stopping else "Training loss did not improve"
         self.schedule.observe(watch.validation_losses[-1] if self.held_out is not None else e.loss_)

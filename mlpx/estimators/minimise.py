@@ -19,6 +19,7 @@ from mlpx.estimators.losses import reported
 from mlpx.estimators.observers import Observers
 from mlpx.estimators.rows import Rows
 from mlpx.estimators.steps import Steps
+from mlpx.estimators.validation import look
 from mlpx.fullbatch import FullBatch
 from mlpx.layers import Context, Dense
 from mlpx.model import Sequential
@@ -42,8 +43,8 @@ class Objective:
         self.total = float(rows.n if rows.weight is None else to_numpy(rows.weight).sum())
         still = SGD()
         still.start(net)
-        x = rows.x.toarray() if issparse(rows.x) else rows.x
-        self.steps = Steps(net, x, rows.target, rows.weight, rows.n, still, alpha, n_threads, mask=rows.mask)
+        self.x = rows.x.toarray() if issparse(rows.x) else rows.x
+        self.steps = Steps(net, self.x, rows.target, rows.weight, rows.n, still, alpha, n_threads, mask=rows.mask)
 
     def weights(self) -> Array:
         """Return the network's parameters as one vector."""
@@ -58,6 +59,11 @@ class Objective:
             )
             start += p.size
 
+    def leave(self, vector: Array) -> None:
+        """Leave the network at a vector, ready for predictions."""
+        self.set_weights(vector)
+        fullbatch.settle(self.net, self.x, Context(True, need_dx=False))
+
     def __call__(self, vector: Array) -> tuple[float, Array]:
         """Return the penalised loss and its gradient at a vector."""
         self.set_weights(vector)
@@ -71,10 +77,12 @@ class Objective:
 
 
 class Iterations:
-    """The iterations of a fit, as observers see them."""
+    """The iterations of a fit, as observers and held-out rows see them."""
 
-    def __init__(self, estimator: Any, observers: Observers, pressed: interrupt.Interrupt) -> None:
-        self.estimator, self.observers, self.pressed = estimator, observers, pressed
+    def __init__(
+        self, estimator: Any, held_out: Rows | None, observers: Observers, pressed: interrupt.Interrupt
+    ) -> None:
+        self.estimator, self.held_out, self.observers, self.pressed = estimator, held_out, observers, pressed
         self.ended = False
         observers.begin_epoch()
 
@@ -85,7 +93,9 @@ class Iterations:
         e.loss_ = loss
         e._watch.losses.append(loss)
         e._say(f"Iteration {e.n_iter_}, loss = {loss:.8f}")
-        self.ended = self.observers.end_epoch()
+        stop = self._look()
+        e._publish()
+        self.ended = self.observers.end_epoch() or stop
         if self.pressed.requested:
             self.ended = True
             warnings.warn("Training interrupted by user.", stacklevel=2)
@@ -93,29 +103,56 @@ class Iterations:
             self.observers.begin_epoch()
         return self.ended
 
+    def _look(self) -> bool:
+        """Look at the held-out rows, where there are some; return whether to stop."""
+        e, watch = self.estimator, self.estimator._watch
+        if self.held_out is None:
+            return False
+        look(e, self.held_out)
+        watch.over = bool(e.early_stopping and watch.idle > e.n_iter_no_change)
+        if watch.over:
+            e._say(
+                f"Validation score did not improve more than tol={e.tol:f} for {e.n_iter_no_change} consecutive "
+                "iterations. Stopping."
+            )
+        return bool(watch.over)
 
-def fit_lbfgs(estimator: Any, net: Sequential, rows: Rows, observers: Observers) -> None:
+    def put_best_back(self) -> None:
+        """Put the weights of the best score back, if the fit goes by scores."""
+        if self.held_out is not None and self.estimator.early_stopping:
+            self.estimator._watch.restore(self.estimator._net.buffers)
+
+
+def fit_lbfgs(estimator: Any, net: Sequential, rows: Rows, held_out: Rows | None, observers: Observers) -> None:
     """Minimise by SciPy's L-BFGS-B with scikit-learn's loss, options and order of parameters."""
     e = estimator
     objective = Objective(net, rows, float(e.alpha), e.n_threads)
     options = {"maxfun": e.max_fun, "maxiter": e.max_iter, "gtol": e.tol}
     with interrupt.held_back() as pressed:
-        iterations = Iterations(e, observers, pressed)
+        iterations = Iterations(e, held_out, observers, pressed)
 
         def callback(intermediate_result: Any) -> None:
-            objective.set_weights(intermediate_result.x)
+            objective.leave(intermediate_result.x)
             if iterations.after(float(intermediate_result.fun)):
                 raise StopIteration
 
         start = objective.weights()
         result = minimize(objective, start, jac=True, method="L-BFGS-B", options=options, callback=callback)
-    objective.set_weights(result.x)
+    objective.leave(result.x)
+    iterations.put_best_back()
     if not iterations.ended:
         e.n_iter_ = _check_optimize_result("lbfgs", result, e.max_iter)
     e.loss_ = float(result.fun)
 
 
-def fit_full_batch(estimator: Any, net: Sequential, rows: Rows, observers: Observers, solver: str | FullBatch) -> None:
+def fit_full_batch(
+    estimator: Any,
+    net: Sequential,
+    rows: Rows,
+    held_out: Rows | None,
+    observers: Observers,
+    solver: str | FullBatch,
+) -> None:
     """Minimise by an optimiser of `mlpx.fullbatch`; the penalty is ``alpha / 2`` times the squared norm by the rows."""
     e = estimator
     optimizer = fullbatch.find(solver) if isinstance(solver, str) else copy.copy(solver)
@@ -127,15 +164,16 @@ def fit_full_batch(estimator: Any, net: Sequential, rows: Rows, observers: Obser
     batch = Batch(x, rows.target, rows.mask, rows.weight)
     objective = fullbatch.Objective(net, batch, Context(True, mask=rows.mask, need_dx=False), optimizer.l2)
     with interrupt.held_back() as pressed:
-        iterations = Iterations(e, observers, pressed)
+        iterations = Iterations(e, held_out, observers, pressed)
 
         def report(w: Array) -> bool:
-            objective.set_weights(w)
+            objective.leave(w)
             penalty = 0.5 * optimizer.l2 * float(np.sum(w[objective.decayed] ** 2))
             value = reported(net.loss, objective.loss, target, weight) + penalty
             return iterations.after(value) or e.n_iter_ >= e.max_iter
 
-        objective.set_weights(optimizer.run(objective, e.max_iter, report))
+        objective.leave(optimizer.run(objective, e.max_iter, report))
+    iterations.put_best_back()
     if e.n_iter_ >= e.max_iter and not iterations.ended:
         warnings.warn(
             f"solver={solver!r}: {e.max_iter} iterations reached and the optimization hasn't converged yet. Increase "

@@ -17,6 +17,17 @@ DENSE_ELEMENTS = 1 << 22
 """Elements of sparse rows that are made dense at once."""
 
 
+def look(estimator: Any, held_out: Rows) -> None:
+    """Take an epoch's loss and score of held-out rows into the estimator's curves; NaN where outputs are not finite."""
+    net, watch = estimator._net, estimator._watch
+    loss, output = evaluate(net, held_out)
+    watch.validation_losses.append(loss)
+    watch.scores.append(estimator._score_of(held_out, output) if np.isfinite(output).all() else np.nan)
+    estimator._say(f"Validation score: {watch.scores[-1]:f}")
+    if estimator.early_stopping:
+        watch.see_score(watch.scores[-1], estimator.tol, net.buffers)
+
+
 def evaluate(net: Network, rows: Rows) -> tuple[float, Array]:
     """Return the loss over rows in scikit-learn's units, without a penalty, and the output on the host."""
     if not issparse(rows.x):
