@@ -20,7 +20,6 @@ __all__ = [
     "FLOATS",
     "NUMPY",
     "Backend",
-    "as_float_array",
     "asarray",
     "backend_name",
     "backend_of",
@@ -261,36 +260,6 @@ def host_array(argument: str, x: ArrayLike) -> Array:
     if hasattr(x, "__cuda_array_interface__"):
         return _cupy().xp.asarray(x).get()
     return read(argument, x)
-
-
-def as_float_array(argument: str, x: ArrayLike, dtype: str, backend: Backend) -> Array:
-    """Return ``x`` as a float array of ``backend``; integers and bools are converted.
-
-    Raises
-    ------
-    TypeError
-        If ``x`` holds objects, strings or complex numbers, lies on another backend's device, or is a tensor that
-        records gradients.
-    ValueError
-        If nested sequences have ragged lengths, or values of a masked array are masked.
-    """
-    name = backend_name(x)
-    if name is None:
-        x = host_array(argument, x)
-    check_readable(argument, x)
-    if isinstance(x, np.ndarray) and x.dtype.kind not in "fiub":
-        raise TypeError(
-            f"{argument}: expected real numbers (floats, integers or bools), got dtype {x.dtype}. Convert first, "
-            f"for example with numpy.asarray({argument}, dtype={dtype!r})."
-        )
-    if name is not None and name != backend.name:
-        raise TypeError(
-            f"{argument}: lies on the backend {name}, the network on {backend.name}. Move it with mlpx.asarray(x) or "
-            "mlpx.to_numpy(x), or move the network with net.to(...)."
-        )
-    # A number beyond the dtype becomes infinite there; fit refuses it by its place, so a warning would only add noise.
-    with np.errstate(over="ignore"):
-        return backend.asarray(x, dtype)
 
 
 def erf(x: Array, xp: Namespace) -> Array:

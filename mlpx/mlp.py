@@ -3,7 +3,8 @@
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Self
 
-from mlpx.backend import NUMPY, as_float_array, to_numpy
+from mlpx.arguments import as_float_array
+from mlpx.backend import NUMPY, to_numpy
 from mlpx.errors import check_count, check_number, unknown
 from mlpx.initializers import Uniform
 from mlpx.layers import Activation, BatchNorm, Dense, Dropout, Layer, LayerNorm, MaskedSoftmax, Softmax

@@ -3,18 +3,18 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from mlpx.arrays import check_readable
-from mlpx.backend import FLOATS, Backend, as_float_array, current_backend
-from mlpx.batch import BLOCK, GPU_BLOCK, Batch, blocks, lone, without_padding
+from mlpx.backend import FLOATS, Backend, current_backend
+from mlpx.batch import BLOCK, GPU_BLOCK, Batch, blocks, lone
 from mlpx.errors import check_count, unknown
 from mlpx.host_rows import HostRows
-from mlpx.layers import INFERENCE, Backprop, Context, Layer, MaskedSoftmax, bind, owners
+from mlpx.inputs import Inputs
+from mlpx.layers import INFERENCE, Backprop, Context, Layer, bind, owners
 from mlpx.losses import Loss, default_for, find
 from mlpx.op import fused_mode
 from mlpx.passes import sizes, through
 from mlpx.plan import Predictor
 from mlpx.predictors import predictor_for
-from mlpx.typing import Array, ArrayLike, Shape
+from mlpx.typing import Array, ArrayLike
 
 if TYPE_CHECKING:
     from mlpx.gpu.predict import GpuPredictor
@@ -77,6 +77,7 @@ class Network:
         self.backend: Backend = current_backend()
         self._loss = default_for(layers[-1]) if loss is None else find(loss)
         self.n_in, self.n_out = sizes(self.layers)
+        self._inputs = Inputs(self.layers, self.n_in, self.n_out, dtype, self.backend)
         self.buffers = bind(self.layers, seed=seed, dtype=dtype, backend=self.backend)
         self.plan_declined = ""
         self._precision = "float32"
@@ -176,10 +177,10 @@ class Network:
         compiled = self.predictor()
         if compiled is not None and mask is None and valid is None and compiled.takes(x):
             return compiled(x, None)
-        x = self._input(x)
+        x = self._inputs.rows(x)
         single = x.ndim == 1
         x, mask = (x[None, :], lone(mask)) if single else (x, mask)
-        given = self._masks(x.shape, mask, valid)
+        given = self._inputs.masks(x.shape, mask, valid)
         if compiled is not None and valid is None and not isinstance(x, HostRows):
             y = compiled.of_any_shape(x, given[0] if compiled.masked else None)
             return y[0] if single else y
@@ -267,51 +268,6 @@ class Network:
         """Return the mask that the loss takes over from a masked output layer it is fused with."""
         return batch.mask if self.loss.fuses(self.layers[-1]) and self.layers[-1].uses_mask else None
 
-    # --- inputs -----------------------------------------------------------------------------------------------
-
-    def _input(self, x: ArrayLike) -> Array:
-        if not isinstance(x, HostRows):
-            x = as_float_array("x", x, self.dtype, self.backend)
-        if x.ndim == 0 or (self.n_in is not None and x.shape[-1] != self.n_in):
-            raise ValueError(
-                f"x: has shape {tuple(x.shape)}; expected (n, {self.n_in}), rows of {self.n_in} features."
-                + (" For one feature per row pass x[:, None]." if self.n_in == 1 else "")
-            )
-        return x
-
-    def _output_shape(self, x_shape: Shape) -> Shape:
-        return (*x_shape[:-1], x_shape[-1] if self.n_out is None else self.n_out)
-
-    def _masks(
-        self, x_shape: Shape, mask: ArrayLike | None, valid: ArrayLike | None
-    ) -> tuple[Array | None, Array | None]:
-        if mask is None and isinstance(self.layers[-1], MaskedSoftmax):
-            raise ValueError(
-                f"mask: missing. This network ends in a masked softmax; pass mask of shape "
-                f"{self._output_shape(x_shape)}, True where a class is allowed."
-            )
-        if mask is not None and not any(layer.uses_mask for layer in self.all_layers()):
-            raise ValueError(
-                "mask: no layer of this network uses one. For classes that are impossible in some rows end it in a "
-                "MaskedSoftmax: MLP(..., output='masked_softmax'). To leave out whole rows pass sample_weight."
-            )
-        return (
-            self._flags("mask", mask, self._output_shape(x_shape)),
-            self._flags("valid", valid, tuple(x_shape[:-1])),
-        )
-
-    def _flags(self, argument: str, given: ArrayLike | None, shape: Shape) -> Array | None:
-        """Return a bool array of exactly ``shape``; whole numbers 0 and 1 are taken for False and True."""
-        if given is None:
-            return None
-        flags = as_float_array(argument, given, self.dtype, self.backend)
-        if tuple(flags.shape) != tuple(shape):
-            raise ValueError(f"{argument}: has shape {tuple(flags.shape)}; expected {tuple(shape)}, bool.")
-        xp = self.backend.xp
-        if flags.size and not bool(xp.all((flags == 0) | (flags == 1))):
-            raise ValueError(f"{argument}: holds values other than 0 and 1; expected bools.")
-        return flags != 0
-
     def batch(
         self,
         x: ArrayLike,
@@ -321,28 +277,7 @@ class Network:
         valid: ArrayLike | None = None,
     ) -> Batch:
         """Return inputs and targets checked and converted, or raise with the argument's name."""
-        x = self._input(x)
-        if x.ndim < 2:
-            raise ValueError(f"x: has shape {tuple(x.shape)}; expected rows (n, {self.n_in}). For one row: x[None, :].")
-        shape = self._output_shape(x.shape)
-        mask, valid = self._masks(x.shape, mask, valid)
-        check_readable("y", y)
-        if valid is not None:
-            y = without_padding(y, valid)
-        target = self.loss.prepare(y, shape, self.dtype, self.backend)
-        xp = self.backend.xp
-        if sample_weight is not None:
-            sample_weight = as_float_array("sample_weight", sample_weight, self.dtype, self.backend)
-            if tuple(sample_weight.shape) != tuple(shape[:-1]):
-                raise ValueError(
-                    f"sample_weight: has shape {tuple(sample_weight.shape)}; expected {tuple(shape[:-1])}."
-                )
-            if sample_weight.size and not bool(xp.all((sample_weight >= 0) & (sample_weight < xp.inf))):
-                raise ValueError("sample_weight: holds negative or non-finite values; expected at least 0.")
-        if valid is not None:
-            real = xp.asarray(valid, dtype=x.dtype)
-            sample_weight = real if sample_weight is None else sample_weight * real
-        return Batch(x, target, mask, sample_weight, valid)
+        return self._inputs.batch(self.loss, x, y, mask, sample_weight, valid)
 
     def __repr__(self) -> str:
         inside = ", ".join(repr(layer) for layer in self.layers)

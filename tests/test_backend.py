@@ -13,7 +13,8 @@ from strict import STRICT, to_strict
 
 import mlpx
 from mlpx import BackendError, backend
-from mlpx.backend import NUMPY, Backend, as_float_array, backend_name, backend_of, dtype_name
+from mlpx.arguments import as_float_array
+from mlpx.backend import NUMPY, Backend, backend_name, backend_of, dtype_name
 
 HAS_GPU = backend.gpu_problem() is None
 no_gpu = pytest.mark.skipif(HAS_GPU, reason="a GPU works here")

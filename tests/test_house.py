@@ -23,10 +23,10 @@ FLOORS = [
     ["mlpx._version", "mlpx.typing", "mlpx.errors"],
     ["mlpx.arrays"],
     ["mlpx.backend"],
-    ["mlpx.op"],
+    ["mlpx.op", "mlpx.arguments"],
     ["mlpx.ops"],
     ["mlpx.initializers", "mlpx.layers"],
-    ["mlpx.losses", "mlpx.plan", "mlpx.gpu.predict", "mlpx.batch", "mlpx.host_rows"],
+    ["mlpx.losses", "mlpx.plan", "mlpx.gpu.predict", "mlpx.batch", "mlpx.host_rows", "mlpx.inputs"],
     ["mlpx.predictors", "mlpx.passes", "mlpx.network"],
     [
         "mlpx.history", "mlpx.callbacks", "mlpx.schedules", "mlpx.optimizers", "mlpx.fullbatch", "mlpx.divergence",

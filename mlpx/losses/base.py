@@ -6,7 +6,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from mlpx.backend import Backend, as_float_array, backend_of
+from mlpx.arguments import as_float_array
+from mlpx.backend import Backend, backend_of
 from mlpx.errors import check_number
 from mlpx.layers import Layer
 from mlpx.typing import Array, ArrayLike, Shape

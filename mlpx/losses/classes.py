@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from mlpx import ops
+from mlpx.arguments import as_float_array
 from mlpx.arrays import check_readable
-from mlpx.backend import Backend, as_float_array, host_array
+from mlpx.backend import Backend, host_array
 from mlpx.errors import check_number
 from mlpx.layers import Activation, Layer, MaskedSoftmax, Softmax
 from mlpx.losses.base import Loss, check_length, on_device, weights

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from mlpx import ops
-from mlpx.backend import Backend, as_float_array
+from mlpx.arguments import as_float_array
+from mlpx.backend import Backend
 from mlpx.errors import check_number
 from mlpx.layers import Activation, Layer
 from mlpx.losses.base import Loss, check_length
