@@ -1,7 +1,7 @@
-"""Deviances of positive quantities, from the logarithm of their mean; weighted means as in `mlpx.ops.loss`."""
+"""Deviances of positive quantities, from the logarithm of their mean; weighted means as in `mlpx.ops.weighing`."""
 
 from mlpx.op import op
-from mlpx.ops.loss import check_elements, own_gradient, weighted_mean
+from mlpx.ops.weighing import check_elements, own_gradient, weighted_mean
 from mlpx.typing import Array, Namespace
 
 

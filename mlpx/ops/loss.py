@@ -1,68 +1,33 @@
 """Losses from logits or predictions; each returns the loss and its gradient in one call.
 
-Every loss is a weighted mean over rows of a sum over outputs: ``loss = sum_i r_i l_i / sum_i r_i`` with the row
-weights ``r_i`` (1 without ``sample_weight``). A row of weight 0 counts for nothing, whatever it holds: padding may be
-NaN. When no row has weight, loss and gradient are 0.
+Each is a weighted mean over rows; see `mlpx.ops.weighing`.
 """
-
-from typing import Any
 
 from mlpx.backend import backend_of, kind_of
 from mlpx.errors import check_number
 from mlpx.op import op
 from mlpx.ops.activation import TABLE
 from mlpx.ops.dense import rows
-from mlpx.ops.softmax import check_mask
+from mlpx.ops.weighing import (
+    check_classes,
+    check_elements,
+    check_weight,
+    one_hot,
+    own_gradient,
+    row_weight,
+    weighted_mean,
+)
 from mlpx.typing import Array, Namespace
 
 CPU, CUDA = "mlpx_kernels.cpu.loss:", "mlpx_kernels.cuda.loss:"
 """Where the kernels of this family are."""
 
 
-def _check_weight(caller: str, argument: str, weight: Array | None, shape: tuple[int, ...]) -> None:
-    if weight is not None and tuple(weight.shape) != tuple(shape):
-        raise ValueError(f"{caller}: {argument} has shape {tuple(weight.shape)}; expected {tuple(shape)}.")
-
-
-def check_classes(
-    z: Array,
-    target: Array,
-    sample_weight: Array | None = None,
-    class_weight: Array | None = None,
-    mask: Array | None = None,
-    *,
-    label_smoothing: float = 0.0,
-    caller: str = "softmax_cross_entropy",
-) -> None:
-    """Raise ValueError unless the arrays of a loss of classes fit its logits ``z``."""
-    if z.ndim < 1 or z.shape[-1] == 0:
-        raise ValueError(f"{caller}: z has shape {tuple(z.shape)}; expected (..., c) with at least one class.")
-    check_number("label_smoothing", label_smoothing, 0.0, 1.0)
-    integers = kind_of(target) == "i"
-    wanted = z.shape[:-1] if integers else z.shape
-    if tuple(target.shape) != tuple(wanted):
-        raise ValueError(
-            f"{caller}: target has shape {tuple(target.shape)} and dtype {target.dtype}; for logits z "
-            f"{tuple(z.shape)} expected integers {tuple(z.shape[:-1])} or floats {tuple(z.shape)}."
-        )
-    _check_weight(caller, "sample_weight", sample_weight, z.shape[:-1])
-    _check_weight(caller, "class_weight", class_weight, z.shape[-1:])
-    if mask is not None:
-        check_mask(caller, mask, z.shape)
-
-
-def row_weight(xp: Namespace, sample_weight: Array | None, like: Array) -> Array:
-    """Return the row weights r as (rows, 1)."""
-    if sample_weight is None:
-        return xp.ones_like(like[:, :1])
-    return xp.reshape(sample_weight, (like.shape[0], 1))
-
-
 @op(
-    numpy="mlpx_kernels.cpu.loss:softmax_cross_entropy",
-    cupy="mlpx_kernels.cuda.loss:softmax_cross_entropy",
+    numpy=CPU + "softmax_cross_entropy",
+    cupy=CUDA + "softmax_cross_entropy",
     check=check_classes,
-    vjp=lambda dy, out, z, *a, **p: (dy * out[1],),
+    vjp=own_gradient,
 )
 def softmax_cross_entropy(
     xp: Namespace,
@@ -143,55 +108,6 @@ def softmax_cross_entropy(
     return loss, xp.reshape(xp.where(allowed & counts, dz, 0.0), z.shape)
 
 
-def one_hot(xp: Namespace, target: Array, like: Array, caller: str) -> Array:
-    """Return class numbers (n,) as rows of zeros and a one, of the shape (n, c) and dtype of ``like``.
-
-    Numbers out of range raise, where looking at them costs no transfer from a device. Else a label outside the classes
-    finds no column: its row is made NaN, which no training overlooks.
-    """
-    c = like.shape[-1]
-    label = xp.reshape(target, (like.shape[0], 1))
-    if xp.__name__ == "numpy" and label.size and (label.min() < 0 or label.max() >= c):
-        raise ValueError(
-            f"{caller}: target holds class numbers from {label.min()} to {label.max()}; expected 0 to {c - 1} for z "
-            f"with {c} classes."
-        )
-    t = xp.asarray(label == backend_of(like).arange(c)[None, :], dtype=like.dtype)
-    return xp.where((label < 0) | (label >= c), xp.nan, t)
-
-
-def weighted_mean(
-    xp: Namespace, each: Array, gradient: Array, sample_weight: Array | None, mask: Array | None
-) -> tuple[Array, Array]:
-    """Return sum_i r_i sum_o each_io / sum_i r_i and the gradient to match; masked elements count for nothing."""
-    r = row_weight(xp, sample_weight, rows(each, xp))
-    total = xp.sum(r)
-    r = r / xp.where(total > 0, total, 1.0)
-    counts = (r > 0) if mask is None else (r > 0) & rows(mask, xp)
-    loss = xp.sum(xp.where(counts, r * rows(each, xp), 0.0))
-    return loss, xp.reshape(xp.where(counts, r * rows(gradient, xp), 0.0), gradient.shape)
-
-
-def check_elements(
-    y: Array,
-    target: Array,
-    sample_weight: Array | None = None,
-    mask: Array | None = None,
-    *,
-    delta: float = 1.0,
-    caller: str = "loss",
-) -> None:
-    """Raise ValueError unless a loss's arrays match the prediction ``y`` element by element."""
-    if tuple(target.shape) != tuple(y.shape) or y.ndim < 1:
-        raise ValueError(
-            f"{caller}: target has shape {tuple(target.shape)}, the prediction {tuple(y.shape)}; they must match."
-        )
-    _check_weight(caller, "sample_weight", sample_weight, y.shape[:-1])
-    if mask is not None:
-        check_mask(caller, mask, y.shape)
-    check_number("delta", delta, 0.0, open_low=True)
-
-
 def _check_sigmoid(
     z: Array,
     target: Array,
@@ -202,13 +118,8 @@ def _check_sigmoid(
     label_smoothing: float = 0.0,
 ) -> None:
     check_elements(z, target, sample_weight, mask, caller="sigmoid_cross_entropy")
-    _check_weight("sigmoid_cross_entropy", "pos_weight", pos_weight, z.shape[-1:])
+    check_weight("sigmoid_cross_entropy", "pos_weight", pos_weight, z.shape[-1:])
     check_number("label_smoothing", label_smoothing, 0.0, 1.0)
-
-
-def own_gradient(dy: Array, out: Any, *args: Any, **params: Any) -> tuple[Array, ...]:
-    """Return the gradient that a loss has computed beside its value, scaled by ``dy``."""
-    return (dy * out[1],)
 
 
 @op(numpy=CPU + "sigmoid_cross_entropy", cupy=CUDA + "sigmoid_cross_entropy", check=_check_sigmoid, vjp=own_gradient)

@@ -1,6 +1,6 @@
 """Losses of classes that care about the rows near or behind the border: hinge and focal.
 
-Weighted means as in `mlpx.ops.loss`; each returns the loss and its gradient.
+Weighted means as in `mlpx.ops.weighing`; each returns the loss and its gradient.
 """
 
 from mlpx.backend import kind_of
@@ -8,7 +8,7 @@ from mlpx.errors import check_number
 from mlpx.op import op
 from mlpx.ops.activation import TABLE
 from mlpx.ops.dense import rows
-from mlpx.ops.loss import check_classes, check_elements, one_hot, own_gradient, row_weight, weighted_mean
+from mlpx.ops.weighing import check_classes, check_elements, one_hot, own_gradient, row_weight, weighted_mean
 from mlpx.typing import Array, Namespace
 
 
