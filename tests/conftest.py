@@ -1,6 +1,7 @@
 """What all tests share: which are left out and why, and a house where each test finds the defaults it expects."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -31,6 +32,13 @@ def _defaults(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(op, "_mode", op._mode)
 
 
+@pytest.fixture(params=["off", "auto"], ids=["reference", "fused"])
+def both_ways(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Run a test twice: by the references, and by the kernels where there are some."""
+    with op.using_fused(request.param):
+        yield
+
+
 @pytest.fixture
 def cupy_standin() -> Iterator[Any]:
     """Have ``import cupy`` find the stand-in, where kernels can run on the CPU; its device, with its counters."""
@@ -42,3 +50,9 @@ def cupy_standin() -> Iterator[Any]:
         pytest.skip(problem)
     with installed() as device:
         yield device
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Return where a model may be saved."""
+    return tmp_path / "model.safetensors"

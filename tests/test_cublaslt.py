@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from standin import StandInError, installed
-from standin.cublaslt import rounded_to_tf32
+from standin.cublaslt_arithmetic import rounded_to_tf32
 from standin.install import to_device
 
 from mlpx import ops

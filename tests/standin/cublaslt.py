@@ -6,67 +6,22 @@ cublasLtMatmul, cublasLtEpilogue_t and cublasLtMatmulDescAttributes_t.
 
 import ctypes
 import types
-from enum import IntEnum
 from typing import Any
 
 import numpy as np
 
+from standin.cublaslt_arithmetic import apply, numbers, put, rounded_to_tf32
+from standin.cublaslt_names import (
+    COMPUTE,
+    DTYPES,
+    TF32,
+    Epilogue,
+    MatmulDescAttribute,
+    MatmulPreferenceAttribute,
+    cuBLASLtError,
+)
 from standin.device import Memory, StandInError, device, live
 from standin.streams import current, with_pointer
-
-DTYPES = {0: np.dtype(np.float32), 1: np.dtype(np.float64), 14: np.dtype(np.uint16)}
-"""cudaDataType_t: CUDA_R_32F, CUDA_R_64F, CUDA_R_16BF; bfloat16 lies in arrays of 16-bit numbers."""
-COMPUTE = {68: np.float32, 77: np.float32, 70: np.float64}
-"""cublasComputeType_t: 32F, 32F_FAST_TF32, 64F."""
-TF32 = 77
-
-
-class Epilogue(IntEnum):
-    """cublasLtEpilogue_t."""
-
-    DEFAULT = 1
-    RELU = 2
-    RELU_AUX = 130
-    BIAS = 4
-    RELU_BIAS = 6
-    RELU_AUX_BIAS = 134
-    DRELU = 136
-    DRELU_BGRAD = 152
-    GELU = 32
-    GELU_AUX = 160
-    GELU_BIAS = 36
-    GELU_AUX_BIAS = 164
-    DGELU = 192
-    DGELU_BGRAD = 208
-    BGRADA = 256
-    BGRADB = 512
-
-
-class MatmulDescAttribute(IntEnum):
-    """cublasLtMatmulDescAttributes_t."""
-
-    TRANSA = 3
-    TRANSB = 4
-    EPILOGUE = 7
-    BIAS_POINTER = 8
-    EPILOGUE_AUX_POINTER = 11
-    EPILOGUE_AUX_LD = 12
-    BIAS_DATA_TYPE = 26
-
-
-class MatmulPreferenceAttribute(IntEnum):
-    """cublasLtMatmulPreferenceAttributes_t."""
-
-    MAX_WORKSPACE_BYTES = 1
-    MIN_ALIGNMENT_A_BYTES = 5
-    MIN_ALIGNMENT_B_BYTES = 6
-    MIN_ALIGNMENT_C_BYTES = 7
-    MIN_ALIGNMENT_D_BYTES = 8
-
-
-class cuBLASLtError(Exception):
-    """A status that is not success."""
-
 
 _ATTRIBUTE_DTYPES = {"TRANSA": np.int32, "TRANSB": np.int32, "EPILOGUE": np.uint32, "BIAS_DATA_TYPE": np.int32}
 _objects: dict[int, dict[str, Any]] = {}
@@ -194,27 +149,6 @@ def _vector(pointer: int, count: int, dtype: Any, what: str) -> tuple[Any, Memor
     return np.ndarray((count,), dtype, memory.bytes, pointer - memory.bytes.ctypes.data), memory
 
 
-def rounded_to_tf32(x: Any) -> Any:
-    """Return float32 numbers with ten bits of mantissa, ties away from zero."""
-    return ((x.view(np.uint32) + 0x1000) & 0xFFFFE000).view(np.float32)
-
-
-def numbers(x: Any) -> Any:
-    """Return numbers to calculate with: bfloat16 as float32, all others as they are."""
-    return (x.astype(np.uint32) << 16).view(np.float32) if x.dtype == np.uint16 else x
-
-
-def rounded_to_bf16(x: Any) -> Any:
-    """Return the bits of finite float32 numbers rounded to bfloat16, ties to even."""
-    bits = np.ascontiguousarray(x, np.float32).view(np.uint32)
-    return ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(np.uint16)
-
-
-def put(to: Any, x: Any) -> None:
-    """Store numbers, rounded where they are kept as bfloat16."""
-    to[...] = rounded_to_bf16(x) if to.dtype == np.uint16 else x
-
-
 def matmul(
     handle: int, description: int, alpha: int, a: int, a_layout: int, b: int, b_layout: int, beta: int, c: int,
     c_layout: int, d: int, d_layout: int, algorithm: int, workspace: int, workspace_bytes: int, stream: int,
@@ -255,7 +189,7 @@ def matmul(
     def work() -> None:
         left, right = (numbers(np.ascontiguousarray(x)) for x in (op_a, op_b))
         z = rounded_to_tf32(left) @ rounded_to_tf32(right) if tf32 else left @ right
-        put(d_, _epilogue(epilogue, z, left, right, bias, aux))
+        put(d_, apply(epilogue, z, left, right, bias, aux))
 
     stream_object = current() if current().ptr == stream else with_pointer(stream)
     stream_object.run(work, reads, writes)
@@ -269,43 +203,6 @@ def _aux(found: dict[str, Any], epilogue: Epilogue, m: int, n: int, dtype: Any) 
     rows, dtype = (ld // 8, np.dtype(np.uint8)) if bits else (ld, dtype)
     flat, memory = _vector(pointer, rows * n, dtype, "the epilogue's auxiliary array")
     return flat.reshape(n, rows).T, memory
-
-
-def _epilogue(epilogue: Epilogue, z: Any, a: Any, b: Any, bias: Any, aux: Any) -> Any:
-    """Return what an epilogue makes of a product; gradients go to the bias, what is kept to aux."""
-    name, m = epilogue.name, z.shape[0]
-    if "BIAS" in name:
-        z = z + numbers(bias)[:, None]
-    if name.startswith("DRELU"):
-        z = np.where(np.unpackbits(aux, axis=0, bitorder="little")[:m].astype(bool), z, 0)
-    elif name.startswith("DGELU"):
-        z = z * _gelu_slope(numbers(aux[:m]))
-    elif "RELU" in name:
-        if aux is not None:
-            bits = np.zeros((8 * aux.shape[0], z.shape[1]), bool)
-            bits[:m] = z > 0
-            aux[...] = np.packbits(bits, axis=0, bitorder="little")
-        z = np.maximum(z, 0)
-    elif "GELU" in name:
-        if aux is not None:
-            put(aux[:m], z)
-        z = 0.5 * z * (1 + np.tanh(_inner(z)))
-    if epilogue == Epilogue.BGRADA:
-        put(bias, a.sum(axis=1))
-    elif epilogue == Epilogue.BGRADB:
-        put(bias, b.sum(axis=0))
-    elif "BGRAD" in name:
-        put(bias, z.sum(axis=1))
-    return z
-
-
-def _inner(z: Any) -> Any:
-    return np.sqrt(2 / np.pi) * (z + 0.044715 * z**3)
-
-
-def _gelu_slope(z: Any) -> Any:
-    t = np.tanh(_inner(z))
-    return 0.5 * (1 + t) + 0.5 * z * (1 - t**2) * np.sqrt(2 / np.pi) * (1 + 3 * 0.044715 * z**2)
 
 
 def modules() -> dict[str, types.ModuleType]:
