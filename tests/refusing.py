@@ -1,11 +1,21 @@
-"""Refused fits: an error with the right words, and a network that is as it was."""
+"""Refused fits: an error with the right words, and a network that is as it was; good data and networks to spoil."""
 
 from typing import Any
 
 import numpy as np
 import pytest
+from cases_kit import normal
 
 import mlpx
+
+N, N_IN, C = 12, 4, 3
+X = normal("x", N, N_IN)
+Y = np.arange(N) % C
+T = normal("t", N, C)
+
+
+def network(output: str = "softmax", **options: Any) -> mlpx.MLP:
+    return mlpx.MLP([N_IN, 5, C], "tanh", output, seed=1, **options)
 
 
 def refused(net: mlpx.Sequential, error: type[Exception], words: str, *args: Any, **fit: Any) -> None:

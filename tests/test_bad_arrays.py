@@ -2,23 +2,18 @@
 
 import numpy as np
 import pytest
-from cases_kit import normal
-from refusing import refused
+from refusing import N_IN, C, N, T, X, Y, network, refused
 from strict import STRICT, to_strict
 
 import mlpx
 from mlpx.host_rows import moved
 
-N, N_IN, C = 12, 4, 3
-X = normal("x", N, N_IN)
-Y = np.arange(N) % C
-T = normal("t", N, C)
 WEIGHT = np.ones(N)
 
 
 def refused_everywhere(error: type[Exception], words: str, convert) -> None:
     """Raise unless an array that became unreadable is refused by its name, as each argument of each call."""
-    net, numbers = mlpx.MLP([N_IN, 5, C], seed=1), mlpx.MLP([N_IN, 5, C], output="linear", seed=1)
+    net, numbers = network(), network("linear")
     for call in (mlpx.asarray, mlpx.to_numpy, net.predict, lambda x: net.loss_and_grad(x, Y)):
         with pytest.raises(error, match=f"^x: {words}"):
             call(convert(X))
@@ -31,10 +26,6 @@ def refused_everywhere(error: type[Exception], words: str, convert) -> None:
     refused(net, error, f"^x: {words}", X, Y, validation=held_out)
 
 
-def masked_network() -> mlpx.MLP:
-    return mlpx.MLP([N_IN, 5, C], output="masked_softmax", seed=1)
-
-
 def ragged(array):
     """Return lists whose last one lacks its end, or holds one where the others hold numbers."""
     rows = array.tolist()
@@ -44,7 +35,7 @@ def ragged(array):
 
 def test_ragged_lists() -> None:
     refused_everywhere(ValueError, "its rows differ in length or depth; expected a rectangle", ragged)
-    refused(masked_network(), ValueError, "^mask: its rows differ", X, Y, mask=ragged(np.ones((N, C), bool)))
+    refused(network("masked_softmax"), ValueError, "^mask: its rows differ", X, Y, mask=ragged(np.ones((N, C), bool)))
     with pytest.raises(ValueError, match=r"^x: its rows differ"):
         mlpx.MLP([N_IN, C]).predict([np.ones(N_IN), np.ones(2)])
 
@@ -57,7 +48,9 @@ def test_masked_values(mask) -> None:
         return np.ma.array(array, mask=hidden)
 
     refused_everywhere(ValueError, r"is a masked array with \d+ of \d+ values masked.*filled\(0\), or drop", convert)
-    refused(masked_network(), ValueError, "^mask: is a masked array", X, Y, mask=convert(np.ones((N, C), bool)))
+    refused(
+        network("masked_softmax"), ValueError, "^mask: is a masked array", X, Y, mask=convert(np.ones((N, C), bool))
+    )
     net = mlpx.Sequential(mlpx.layers.TimeDistributed(mlpx.layers.Dense(N_IN, C)), seed=1)
     steps, targets, real = X.reshape(4, 3, N_IN), T.reshape(4, 3, C), np.ones((4, 3), bool)
     refused(net, ValueError, "^y: is a masked array", steps, convert(targets), valid=real)
@@ -65,7 +58,7 @@ def test_masked_values(mask) -> None:
 
 
 def test_a_masked_array_that_hides_nothing_is_an_array() -> None:
-    net = mlpx.MLP([N_IN, 5, C], seed=1)
+    net = network()
     for mask in (np.ma.nomask, np.zeros(X.shape, bool)):
         x = np.ma.array(X, mask=mask)
         np.testing.assert_array_equal(net.predict(x), net.predict(X))
@@ -108,7 +101,7 @@ def test_tensors_that_record_gradients() -> None:
 
 def test_tensors_of_a_dtype_that_numpy_lacks() -> None:
     words = r"this Tensor of torch.bfloat16 cannot be read as an array.*with \w+\.float\(\)"
-    net = mlpx.MLP([N_IN, 5, C], seed=1)
+    net = network()
 
     def tensor(array):
         return Tensor(array, "torch.bfloat16", requires_grad=False)
@@ -122,7 +115,7 @@ def test_tensors_of_a_dtype_that_numpy_lacks() -> None:
 
 
 def test_tensors_without_a_record_come_in() -> None:
-    net = mlpx.MLP([N_IN, 5, C], seed=1)
+    net = network()
     x, y = (Tensor(a, f"torch.{a.dtype}", requires_grad=False) for a in (X, Y))
     np.testing.assert_array_equal(net.predict(x), net.predict(X))
     assert net.loss_and_grad(x, y)[0] == net.loss_and_grad(X, Y)[0]
@@ -130,7 +123,7 @@ def test_tensors_without_a_record_come_in() -> None:
 
 def test_pytorch_itself() -> None:
     torch = pytest.importorskip("torch", reason="PyTorch is not installed")
-    net = mlpx.MLP([N_IN, 5, C], seed=1)
+    net = network()
     x = torch.tensor(X)
     np.testing.assert_array_equal(net.predict(x), net.predict(X))
     with pytest.raises(TypeError, match=r"^x: is a Tensor that records gradients.*x\.detach\(\)"):

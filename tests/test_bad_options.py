@@ -4,22 +4,11 @@ import math
 
 import numpy as np
 import pytest
-from cases_kit import normal
-from refusing import refused
+from refusing import N_IN, C, N, T, X, Y, network, refused
 
 import mlpx
 from mlpx import fullbatch, layers, losses, optimizers, schedules
 from mlpx.layers import Dense
-
-N, N_IN, C = 12, 4, 3
-X = normal("x", N, N_IN)
-Y = np.arange(N) % C
-T = normal("t", N, C)
-
-
-def network(output="softmax", **options):
-    return mlpx.MLP([N_IN, 5, C], "tanh", output, seed=1, **options)
-
 
 OPTIONS = [
     (lambda: optimizers.Optimizer(lr=0.1), TypeError, "Optimizer: is what all optimisers share"),
