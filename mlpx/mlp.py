@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Self
 
 from mlpx.arguments import as_float_array
-from mlpx.backend import NUMPY, to_numpy
+from mlpx.backend import NUMPY, host_array
 from mlpx.errors import check_count, check_number, unknown
 from mlpx.initializers import Uniform
 from mlpx.layers import Activation, BatchNorm, Dense, Dropout, Layer, LayerNorm, MaskedSoftmax, Softmax
@@ -73,7 +73,8 @@ class MLP(Sequential):
         if options.get("norm") is not None:
             raise ValueError("norm: layers before a norm have no bias; build the network with MLP(...) instead.")
         arrays = [
-            as_float_array(f"weights[{number}]", to_numpy(v), "float64", NUMPY) for number, v in enumerate(weights)
+            as_float_array(f"weights[{number}]", host_array(f"weights[{number}]", v), "float64", NUMPY)
+            for number, v in enumerate(weights)
         ]
         for number, v in enumerate(arrays):
             if v.ndim != 2 or v.shape[0] < 2:

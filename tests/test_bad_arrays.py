@@ -57,6 +57,13 @@ def test_masked_values(mask) -> None:
     refused(net, ValueError, "^valid: is a masked array", steps, targets, valid=convert(real))
 
 
+def test_weights_with_bias_rows_are_named_too() -> None:
+    good = np.ones((N_IN + 1, C))
+    for bad, words in ((ragged(good), "its rows differ"), (np.ma.masked_equal(good, 1.0), "is a masked array")):
+        with pytest.raises(ValueError, match=rf"^weights\[1\]: {words}"):
+            mlpx.MLP.from_bias_rows([np.ones((N_IN + 1, N_IN)), bad])
+
+
 def test_a_masked_array_that_hides_nothing_is_an_array() -> None:
     net = network()
     for mask in (np.ma.nomask, np.zeros(X.shape, bool)):
