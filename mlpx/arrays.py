@@ -66,12 +66,14 @@ def read(argument: str, x: ArrayLike) -> Array:
     Raises
     ------
     TypeError
-        If NumPy cannot read it, such as a tensor of bfloat16; the message says what to do.
+        If NumPy cannot read it, such as a sparse matrix or a tensor of bfloat16; the message says what to do.
     ValueError
         If nested sequences have ragged lengths.
     """
     if isinstance(x, np.ndarray):
         return x
+    if hasattr(x, "toarray"):
+        raise TypeError(f"{argument}: is a sparse {type(x).__name__}; expected dense rows. Pass {argument}.toarray().")
     try:
         if hasattr(x, "__dlpack__") and not (hasattr(x, "__array_interface__") or hasattr(x, "__array__")):
             return np.from_dlpack(x)

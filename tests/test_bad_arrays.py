@@ -1,4 +1,4 @@
-"""What cannot be read as an array: ragged lists, tensors that record gradients, dtypes NumPy lacks, masked values."""
+"""What cannot be read as an array: ragged lists, masked values, sparse matrices, tensors that record gradients."""
 
 import numpy as np
 import pytest
@@ -126,6 +126,19 @@ def test_tensors_without_a_record_come_in() -> None:
     x, y = (Tensor(a, f"torch.{a.dtype}", requires_grad=False) for a in (X, Y))
     np.testing.assert_array_equal(net.predict(x), net.predict(X))
     assert net.loss_and_grad(x, y)[0] == net.loss_and_grad(X, Y)[0]
+
+
+@pytest.mark.parametrize("kind", ["csr_array", "coo_matrix"])
+def test_sparse_matrices(kind) -> None:
+    sparse = getattr(pytest.importorskip("scipy.sparse"), kind)
+    net = network()
+    words = rf"is a sparse {kind}; expected dense rows. Pass \w+\.toarray\(\)"
+    for call in (mlpx.asarray, mlpx.to_numpy, net.predict):
+        with pytest.raises(TypeError, match=f"^x: {words}"):
+            call(sparse(X))
+    refused(net, TypeError, f"^x: {words}", sparse(X), Y)
+    refused(net, TypeError, f"^y: {words}", X, sparse(np.eye(C)[Y]))
+    net.fit(sparse(X).toarray(), Y, epochs=1, progress=False)
 
 
 def test_pytorch_itself() -> None:
