@@ -3,7 +3,7 @@
 from typing import Any, Self
 
 import numpy as np
-from sklearn.base import is_classifier
+from sklearn.base import is_classifier, is_regressor
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, _check_y, check_consistent_length, validate_data
 
@@ -15,6 +15,7 @@ from mlpx.estimators.explain import Explained
 from mlpx.estimators.export import Exporting
 from mlpx.estimators.minimise import fit_full_batch, fit_lbfgs
 from mlpx.estimators.observers import Announcer, CallbackSupport, Observers
+from mlpx.estimators.prediction import finite_sum
 from mlpx.estimators.rows import Rows
 from mlpx.estimators.snapshot import Snapshot
 from mlpx.estimators.solvers import on_batches
@@ -89,6 +90,11 @@ class BaseMLP(CallbackSupport, Exporting, Explained):
             y = _check_y(y, multi_output=True, y_numeric=not is_classifier(self), estimator=self)
             check_consistent_length(X, y)
             return X, y
+        if self._plainly_right(X, y, reset):
+            if reset:
+                self.n_features_in_ = X.shape[1]
+                self.__dict__.pop("feature_names_in_", None)
+            return X, y
         pair: tuple[Any, Any] = validate_data(
             self,
             X,
@@ -100,6 +106,21 @@ class BaseMLP(CallbackSupport, Exporting, Explained):
             reset=reset,
         )
         return pair
+
+    def _plainly_right(self, X: Any, y: Any, reset: bool) -> bool:
+        """Return whether rows and targets are arrays that scikit-learn's checks, which take longer, leave alone."""
+        return (
+            type(X) is type(y) is np.ndarray
+            and X.ndim == 2
+            and X.dtype in (np.float32, np.float64)
+            and y.ndim in (1, 2)
+            and y.dtype.kind in ("iubf" if is_regressor(self) else "iubfU")
+            and X.shape[0] == y.shape[0]
+            and min(X.size, y.size) > 0
+            and (reset or (X.shape[1] == self.n_features_in_ and not hasattr(self, "feature_names_in_")))
+            and finite_sum(X)
+            and (y.dtype.kind != "f" or finite_sum(y))
+        )
 
     def _rows(self, X: Any, y: Any, sample_weight: Any, mask: Any, incremental: bool) -> Rows:
         """Return checked data as the network takes them."""

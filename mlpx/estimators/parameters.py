@@ -1,10 +1,12 @@
 """What constructor parameters may be, as data that scikit-learn's own validation reads."""
 
+import inspect
+from functools import cache
 from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
-from sklearn.utils._param_validation import Interval, Options, StrOptions
+from sklearn.utils._param_validation import Interval, Options, StrOptions, make_constraint
 
 from mlpx.estimators.solvers import KINDS, NAMES, RATES
 from mlpx.ops.activation import TABLE
@@ -52,3 +54,24 @@ CONSTRAINTS: dict[str, Any] = {
     "clip_norm": [ABOVE_ZERO, None],
     "n_threads": [AT_LEAST_ONE, None],
 }
+
+
+@cache
+def _made(kind: Any) -> list[tuple[str, Any, list[Any]]]:
+    """Return name, default and constraints of a class's parameters; scikit-learn makes them anew for every fit."""
+    given = kind._parameter_constraints
+    parameters = inspect.signature(kind.__init__).parameters
+    return [
+        (name, parameter.default, [make_constraint(each) for each in given[name]])
+        for name, parameter in parameters.items()
+        if name in given
+    ]
+
+
+def satisfied(estimator: Any) -> bool:
+    """Return whether every parameter of an estimator is its default or satisfies one of its constraints."""
+    for name, default, constraints in _made(estimator.__class__):
+        value = getattr(estimator, name)
+        if value is not default and not any(constraint.is_satisfied_by(value) for constraint in constraints):
+            return False
+    return True

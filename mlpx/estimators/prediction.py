@@ -19,7 +19,7 @@ CONVERTED_AT_ONCE = 1 << 18
 """Elements of rows that a prediction converts or makes dense at once: the whole of them never exists twice."""
 
 
-def _finite_sum(x: Array) -> bool:
+def finite_sum(x: Array) -> bool:
     """Return whether the sum is finite; where it is, every element is."""
     with np.errstate(invalid="ignore", over="ignore"):
         return math.isfinite(x.sum())
@@ -49,7 +49,7 @@ class Predicting(Weights):
             and X.shape[1] == self.n_features_in_
             and X.shape[0] > 0
             and not hasattr(self, "feature_names_in_")
-            and _finite_sum(X)
+            and finite_sum(X)
         )
 
     def _output_of(self, X: Any, net: Sequential, mask: Array | None = None) -> Array:

@@ -11,7 +11,7 @@ from sklearn.base import BaseEstimator
 from mlpx.backend import NUMPY, Backend, backend_name, dtype_name, to_numpy, using_backend
 from mlpx.errors import unknown
 from mlpx.estimators.devices import backend_for, copied
-from mlpx.estimators.parameters import ACTIVATIONS, CONSTRAINTS
+from mlpx.estimators.parameters import ACTIVATIONS, CONSTRAINTS, satisfied
 from mlpx.estimators.stopping import Watch
 from mlpx.layers import Activation, BatchNorm, Dense, Dropout, Layer, LayerNorm, MaskedSoftmax, Softmax
 from mlpx.model import Sequential
@@ -30,6 +30,11 @@ class Weights(BaseEstimator):  # type: ignore[misc]
     _parameter_constraints: dict[str, Any] = CONSTRAINTS
     _masked = False
     """Whether the network was trained with a mask: it then ends in a masked softmax."""
+
+    def _validate_params(self) -> None:
+        """Raise as scikit-learn does for a parameter that cannot be."""
+        if not satisfied(self):
+            super()._validate_params()  # which finds the words
 
     def _build(self, sizes: list[int], dtype: str, backend: Backend) -> Sequential:
         """Return a network of all zeros."""
