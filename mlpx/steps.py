@@ -1,6 +1,7 @@
 """Training steps layer by layer: the path that every network can take, on every backend."""
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -19,26 +20,21 @@ GradientHook = Callable[[Array], Any]
 """Called with the flat gradient (k,) between the backward pass and the update; it may change it in place."""
 
 
-class LayerSteps:
-    """Epochs of steps that keep the weights of before the last update until the next loss is seen to be finite."""
+class FitSteps(ABC):
+    """The steps of a fit, epoch by epoch or any number of them at a time.
+
+    Attributes
+    ----------
+    lr : float
+        The learning rate of the last step.
+    """
 
     def __init__(
-        self,
-        net: Network,
-        train: Batch,
-        batch_size: int,
-        optimizer: Optimizer,
-        *,
-        seed: int,
-        n_steps: int,
-        gradient_hook: GradientHook | None = None,
+        self, net: Network, train: Batch, batch_size: int, optimizer: Optimizer, seed: int, n_steps: int
     ) -> None:
-        self.gradient_hook = gradient_hook
         self.net, self.train, self.optimizer = net, train, optimizer
         self.batch_size, self.seed, self.n_steps = batch_size, seed, n_steps
         self.lr = optimizer.lr
-        self.good = net.backend.xp.asarray(net.parameters, copy=True)
-        self.penalised = [p for layer in net.all_layers() for p in layer.parameters.values() if p.decay]
 
     def epoch(self, epoch: int, order: Array, first: int, after: AfterSteps) -> float:
         """Take one epoch's steps over the rows in ``order``; return the mean loss.
@@ -52,6 +48,7 @@ class LayerSteps:
         sizes[-1] = n - batch * (per_epoch - 1)
         return float(losses[0] @ sizes) / int(n)
 
+    @abstractmethod
     def take(
         self,
         order: Array,
@@ -63,15 +60,49 @@ class LayerSteps:
         l2: Array | None = None,
         eps: Array | None = None,
     ) -> Array:
-        """Take a step over each ``batch_size`` of the rows in ``order``; see `mlpx.plan_steps.PlanSteps.take`.
+        """Take a step over each ``batch_size`` of the rows in ``order``; see `mlpx.plan_steps.PlanSteps.take`."""
 
-        Penalties are told only with ``l2``; else they are 0.
-        """
+    def _batch(self, order: Array, place: int, step: int) -> tuple[Batch, Context]:
+        """Return what the ``place``-th step over the rows in ``order`` sees."""
+        rows = order[place * self.batch_size : (place + 1) * self.batch_size]
+        batch = self.train.take(self.net.backend.asarray(rows))
+        return batch, Context(True, self.seed, step, batch.mask, batch.valid, need_dx=False)
+
+
+class LayerSteps(FitSteps):
+    """Epochs of steps that keep the weights of before the last update until the next loss is seen to be finite."""
+
+    def __init__(
+        self,
+        net: Network,
+        train: Batch,
+        batch_size: int,
+        optimizer: Optimizer,
+        *,
+        seed: int,
+        n_steps: int,
+        gradient_hook: GradientHook | None = None,
+    ) -> None:
+        super().__init__(net, train, batch_size, optimizer, seed, n_steps)
+        self.gradient_hook = gradient_hook
+        self.good = net.backend.xp.asarray(net.parameters, copy=True)
+        self.penalised = [p for layer in net.all_layers() for p in layer.parameters.values() if p.decay]
+
+    def take(
+        self,
+        order: Array,
+        epoch: int,
+        first: int,
+        rates: Array,
+        after: AfterSteps,
+        *,
+        l2: Array | None = None,
+        eps: Array | None = None,
+    ) -> Array:
+        """Take the steps; penalties are told only with ``l2``, else they are 0."""
         losses, xp = np.zeros((2, rates.size)), self.net.backend.xp
         for s, lr in enumerate(rates.tolist()):
-            rows = order[s * self.batch_size : (s + 1) * self.batch_size]
-            batch = self.train.take(self.net.backend.asarray(rows))
-            context = Context(True, self.seed, first + s, batch.mask, batch.valid, need_dx=False)
+            batch, context = self._batch(order, s, first + s)
             losses[0, s] = self.reported(self._look(batch, context, epoch), batch)
             own = {}
             if l2 is not None:

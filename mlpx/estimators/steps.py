@@ -196,22 +196,11 @@ def _single_threaded_blas() -> Callable[[], AbstractContextManager[None]]:
 class _LayerSteps(LayerSteps):
     """Steps layer by layer, with losses as scikit-learn reports them."""
 
-    def __init__(
-        self,
-        net: Network,
-        train: Batch,
-        batch_size: int,
-        optimizer: Optimizer,
-        *,
-        seed: int,
-        n_steps: int,
-        ceiling: float,
-        n_threads: int | None,
-    ) -> None:
-        super().__init__(net, train, batch_size, optimizer, seed=seed, n_steps=n_steps)
+    def __init__(self, *given: Any, ceiling: float, n_threads: int | None, **common: Any) -> None:
+        super().__init__(*given, **common)
         self.ceiling = ceiling
-        flops = 6.0 * batch_size * sum(p.size for p in self.penalised)
-        alone = net.backend is NUMPY and (flops < WORTH_BLAS_THREADS or n_threads == 1)
+        flops = 6.0 * self.batch_size * sum(p.size for p in self.penalised)
+        alone = self.net.backend is NUMPY and (flops < WORTH_BLAS_THREADS or n_threads == 1)
         self.hold_blas = _single_threaded_blas() if alone else nullcontext
 
     def take(self, *args: Any, **own: Any) -> Array:

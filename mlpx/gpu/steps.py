@@ -15,18 +15,17 @@ from mlpx.errors import DivergenceError
 from mlpx.gpu.feed import Resident, Streamed
 from mlpx.gpu.step import GraphStep
 from mlpx.host_rows import HostRows
-from mlpx.layers import Context
 from mlpx.network import Network
 from mlpx.optimizers import Optimizer
 from mlpx.plan import kernels
-from mlpx.steps import AfterSteps, GradientHook
+from mlpx.steps import AfterSteps, FitSteps, GradientHook
 from mlpx.typing import Array
 
 SLICE = 0.05
 """Seconds of steps that are sent to the device before the host waits: bars move and Ctrl-C works in between."""
 
 
-class GraphSteps:
+class GraphSteps(FitSteps):
     """The steps of a fit as CUDA graphs; equal to layer by layer within rounding.
 
     The order of rows, what each step has of its own (the learning rate) and the losses of a slice of steps lie on the
@@ -64,9 +63,7 @@ class GraphSteps:
         ceiling: float = math.inf,
         penalty: bool = False,
     ) -> None:
-        self.net, self.train, self.optimizer = net, train, optimizer
-        self.batch_size, self.seed, self.n_steps = batch_size, seed, n_steps
-        self.lr = optimizer.lr
+        super().__init__(net, train, batch_size, optimizer, seed, n_steps)
         self.taken = 0
         self.seconds_per_step = math.inf  # so that the first slice is one step, which compiles the kernels
         self.xp = net.backend.xp
@@ -119,18 +116,6 @@ class GraphSteps:
             )
         self.warned = True
 
-    def epoch(self, epoch: int, order: Array, first: int, after: AfterSteps) -> float:
-        """Take one epoch's steps over the rows in ``order``; return the mean loss.
-
-        ``first`` is the number of the epoch's first step.
-        """
-        n, batch = order.size, self.batch_size
-        per_epoch = -(-n // batch)
-        losses = self.take(order, epoch, first, self.optimizer.rates(first, per_epoch, self.n_steps, epoch), after)
-        sizes = np.full(per_epoch, batch)
-        sizes[-1] = n - batch * (per_epoch - 1)
-        return float(losses[0] @ sizes) / int(n)
-
     def take(
         self,
         order: Array,
@@ -142,7 +127,7 @@ class GraphSteps:
         l2: Array | None = None,
         eps: Array | None = None,
     ) -> Array:
-        """Take a step over each ``batch_size`` of the rows in ``order``; see `mlpx.plan_steps.PlanSteps.take`."""
+        """Take the steps, slice by slice."""
         count, batch = rates.size, self.batch_size
         losses, changing = np.zeros((2, count)), np.empty((count, 3))
         changing[:, 0] = rates
@@ -226,8 +211,3 @@ class GraphSteps:
         before = self._batch(order, place - 1, step - 1) if place > 0 else None
         now = self._batch(order, min(place, -(-order.size // self.batch_size) - 1), step)
         return trace(self.net, (good[0], good[1]), (parameters, statistics), before, now, epoch)
-
-    def _batch(self, order: Array, place: int, step: int) -> tuple[Batch, Context]:
-        rows = self.net.backend.asarray(order[place * self.batch_size : (place + 1) * self.batch_size])
-        batch = self.train.take(rows)
-        return batch, Context(True, self.seed, step, batch.mask, batch.valid, need_dx=False)
