@@ -3,7 +3,7 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy as np
 from mlpx.backend import to_numpy
 from mlpx.batch import Batch
 from mlpx.errors import check_count, check_number, unknown
+from mlpx.host_rows import HostRows
 from mlpx.layers import Activation, BatchNorm, Context, Dense, Dropout
 from mlpx.losses import SquaredError
 from mlpx.network import Network
@@ -47,6 +48,8 @@ class Objective:
     """
 
     def __init__(self, net: Network, batch: Batch, context: Context, l2: float) -> None:
+        if isinstance(batch.x, HostRows):  # all rows are needed at once
+            batch = replace(batch, x=batch.x.take(slice(None)))
         self.net, self.batch, self.context, self.l2 = net, batch, context, l2
         spans = [
             (p.offset, p.offset + p.size, p.decay) for layer in net.all_layers() for p in layer.parameters.values()

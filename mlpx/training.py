@@ -115,7 +115,7 @@ def _steps(job: Job, optimizer: Optimizer) -> "LayerSteps | PlanSteps | GraphSte
     """Return the fastest way of taking this fit's steps: the plan where it can be had, else layer by layer."""
     net, train, batch_size, seed = job.net, job.train, job.batch_size, job.seed
     n_steps = -(-train.x.shape[0] // batch_size) * job.epochs
-    hook = job.gradient_hook
+    hook, net.plan_declined = job.gradient_hook, ""
     try:
         if net.backend.name == "cupy":
             from mlpx.gpu.steps import GraphSteps  # only a GPU needs it

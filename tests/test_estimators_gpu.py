@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from estimators_kit import NUMBERS, X, Y, fitted
 
-from mlpx import MLPClassifier, MLPRegressor, optimizers
+from mlpx import MLPClassifier, MLPRegressor, host_rows, optimizers
 from mlpx.estimators.steps import Steps
-from mlpx.gpu import steps
+from mlpx.gpu import feed, steps
 from mlpx.gpu.steps import GraphSteps
 from mlpx.op import using_fused
 
@@ -108,6 +108,19 @@ def test_rows_in_any_layout(device: Any) -> None:
         there = fitted(x=cupy.asarray(rows))
         assert not there._net.plan_declined
         check_same(host, there)
+
+
+@pytest.mark.parametrize(
+    "params", [{}, {"early_stopping": True}, {"solver": "lbfgs"}, {"solver": "conjugate_gradient"}]
+)
+def test_rows_too_many_for_the_device_stream_through_it(monkeypatch: Any, device: Any, params: dict[str, Any]) -> None:
+    resident = fitted(device="cuda", batch_size=16, **params)
+    monkeypatch.setattr(host_rows, "SHARE", 0.0)
+    monkeypatch.setattr(feed, "PIECE", 32 * 6 * 8)  # two batches at a time
+    streamed = fitted(device="cuda", batch_size=16, **params)
+    assert not streamed._net.plan_declined
+    np.testing.assert_allclose(streamed.loss_curve_, resident.loss_curve_, rtol=1e-12)
+    np.testing.assert_allclose(streamed.coefs_[0].get(), resident.coefs_[0].get(), rtol=1e-9, atol=1e-12)
 
 
 def test_call_by_call(device: Any) -> None:

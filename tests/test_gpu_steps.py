@@ -190,6 +190,16 @@ def test_a_map_larger_than_memory_is_never_copied_whole(monkeypatch: Any, tmp_pa
     assert np.array_equal(mlpx.to_numpy(net.parameters), mlpx.to_numpy(plain.parameters))
 
 
+@pytest.mark.parametrize("optimizer", ["lbfgs", "conjugate_gradient"])
+def test_optimisers_of_all_rows_bring_them_together(monkeypatch: Any, optimizer: str) -> None:
+    plain, brought = build("cupy"), build("cupy")
+    data = {"epochs": 2, "optimizer": optimizer, "progress": False}
+    plain.fit(X, LABELS, **data)
+    monkeypatch.setattr(host_rows, "SHARE", 0.0)
+    brought.fit(X, LABELS, **data)
+    assert np.array_equal(mlpx.to_numpy(brought.parameters), mlpx.to_numpy(plain.parameters))
+
+
 def test_rows_in_any_layout() -> None:
     import cupy
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from scipy.special import xlogy
 
+from mlpx.backend import to_numpy
 from mlpx.losses import CustomLoss, Gamma, Loss, Poisson, SquaredError
 from mlpx.typing import Array
 
@@ -32,9 +33,11 @@ def custom(function: LossFunction) -> Loss:
 
 def constant(loss: Loss, target: Array) -> Array | None:
     """Return what makes the deviance of each row's perfect prediction 0 (n,); None for losses that need nothing."""
-    if isinstance(loss, Poisson):
-        return np.asarray((xlogy(target, target) - target).sum(axis=1))
-    return np.asarray(-(np.log(target) + 1.0).sum(axis=1)) if isinstance(loss, Gamma) else None
+    if not isinstance(loss, Poisson | Gamma):
+        return None
+    y = to_numpy(target)
+    each = xlogy(y, y) - y if isinstance(loss, Poisson) else -(np.log(y) + 1.0)
+    return np.asarray(each.sum(axis=1))
 
 
 def reported(loss: Loss, value: float, target: Array, weight: Array | None) -> float:

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from scipy.optimize import minimize
-from scipy.sparse import issparse
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.optimize import _check_optimize_result
 
@@ -43,7 +42,7 @@ class Objective:
         self.total = float(rows.n if rows.weight is None else to_numpy(rows.weight).sum())
         still = SGD()
         still.start(net)
-        self.x = rows.x.toarray() if issparse(rows.x) else rows.x
+        self.x = rows.together()
         self.steps = Steps(net, self.x, rows.target, rows.weight, rows.n, still, alpha, n_threads, mask=rows.mask)
 
     def weights(self) -> Array:
@@ -159,9 +158,8 @@ def fit_full_batch(
     optimizer.check(net)
     total = float(rows.n if rows.weight is None else to_numpy(rows.weight).sum())
     optimizer.l2 += float(e.alpha) / total
-    x = rows.x.toarray() if issparse(rows.x) else rows.x
-    target, weight = to_numpy(rows.target), None if rows.weight is None else to_numpy(rows.weight)
-    batch = Batch(x, rows.target, rows.mask, rows.weight)
+    weight = None if rows.weight is None else to_numpy(rows.weight)
+    batch = Batch(rows.together(), rows.target, rows.mask, rows.weight)
     objective = fullbatch.Objective(net, batch, Context(True, mask=rows.mask, need_dx=False), optimizer.l2)
     with interrupt.held_back() as pressed:
         iterations = Iterations(e, held_out, observers, pressed)
@@ -169,7 +167,7 @@ def fit_full_batch(
         def report(w: Array) -> bool:
             objective.leave(w)
             penalty = 0.5 * optimizer.l2 * float(np.sum(w[objective.decayed] ** 2))
-            value = reported(net.loss, objective.loss, target, weight) + penalty
+            value = reported(net.loss, objective.loss, rows.target, weight) + penalty
             return iterations.after(value) or e.n_iter_ >= e.max_iter
 
         objective.leave(optimizer.run(objective, e.max_iter, report))

@@ -9,6 +9,7 @@ from sklearn.model_selection import train_test_split
 
 from mlpx.backend import NUMPY, Backend
 from mlpx.estimators.devices import home_of
+from mlpx.host_rows import HostRows, moved
 from mlpx.typing import Array
 
 
@@ -18,7 +19,7 @@ class Rows:
 
     Attributes
     ----------
-    x : array or sparse matrix (n, n_features)
+    x : array, sparse matrix or HostRows (n, n_features)
     y : array
         Classes, labels or numbers as they came, on the host; scores compare with them.
     target : array
@@ -44,12 +45,24 @@ class Rows:
         return Rows(*(None if part is None else _some(part, rows) for part in parts))
 
     def on(self, backend: Backend, dtype: str) -> "Rows":
-        """Return the rows as a network on a backend takes them; sparse ones stay on the host alone."""
+        """Return the rows as a network on a backend takes them; sparse ones stay on the host alone, and so do those
+        that would fill the device's memory.
+        """
         x = self.x.toarray() if issparse(self.x) and backend is not NUMPY else self.x
-        x = x.astype(dtype, copy=False) if issparse(x) else backend.asarray(x, dtype)
+        x = moved(x, backend, dtype, streamed=True)
+        if issparse(x):
+            x = x.astype(dtype, copy=False)
+        elif not isinstance(x, HostRows):
+            x = backend.asarray(x, dtype)
         target = backend.asarray(self.target, None if self.target.dtype.kind == "i" else dtype)
         weight = None if self.weight is None else backend.asarray(self.weight, dtype)
         return Rows(x, self.y, target, weight, None if self.mask is None else backend.asarray(self.mask))
+
+    def together(self) -> Array:
+        """Return x as one dense array, where the network is."""
+        if isinstance(self.x, HostRows):
+            return self.x.take(slice(None))
+        return self.x.toarray() if issparse(self.x) else self.x
 
     def split(self, share: float, random_state: Any, stratify: Any) -> tuple["Rows", "Rows"]:
         """Return the rows to train on and the share held out, as scikit-learn draws them."""
@@ -64,6 +77,8 @@ class Rows:
 
 
 def _some(part: Any, rows: Array | slice) -> Any:
+    if isinstance(part, HostRows):
+        return part.subset(np.arange(part.shape[0])[rows])
     if isinstance(rows, slice) or home_of(part) is NUMPY:
         return part[rows, ...] if isinstance(rows, slice) and not issparse(part) else part[rows]
     backend = home_of(part)

@@ -76,7 +76,7 @@ class Steps:
         self.net, self.optimizer, self.alpha, self.batch_size = net, optimizer, alpha, batch_size
         self.all = Batch(x, target, mask, weight)
         self.unit = 1.0 / target.shape[1] if isinstance(net.loss, SquaredError) else 1.0
-        self.constant = constant(net.loss, to_numpy(target))
+        self.constant = constant(net.loss, target)
         self.weight = None if weight is None else to_numpy(weight)
         self.rows, self.held = x.shape[0], self.all  # rows that are dense at once, and where they are
         if issparse(x):
@@ -84,6 +84,7 @@ class Steps:
             self.held = self._buffers(min(self.rows, -(-x.shape[0] // batch_size) * batch_size))
         given = (net, self.held, batch_size, optimizer)
         common: dict[str, Any] = {"seed": seed, "n_steps": 1, "ceiling": _ceiling(net)}
+        net.plan_declined = ""
         try:
             self.taker = self._fused(given, common, n_threads)
         except Unsupported as reason:

@@ -52,4 +52,4 @@ def _dense(net: Network, rows: Rows, x: Any) -> tuple[float, Array]:
         head = net.layers[len(net.body()) :]
         output = head[0].forward(z, Context(mask=mask))[0] if head else z
         weight = None if rows.weight is None else to_numpy(rows.weight)
-        return reported(net.loss, loss, to_numpy(rows.target), weight), to_numpy(output)
+        return reported(net.loss, loss, rows.target, weight), to_numpy(output)
