@@ -228,12 +228,11 @@ class PlanSteps:
                 part = slice(done, done + wanted)
                 rows = order[done * batch : (done + wanted) * batch]
                 taken, losses[:, part] = self._call(others, threads, first + done, rows, changing[:, part].copy())
-                with np.errstate(invalid="ignore", over="ignore"):
-                    finite = math.isfinite(float(self.net.parameters.sum()))
-                if taken < wanted or not finite:
+                if taken < wanted or (done + wanted == steps and not self._finite()):
                     raise self._diverged(first + done + taken, epoch, order, done + taken)
-                self.seconds_per_step = max((time.perf_counter() - began) / wanted, 1e-7)
-                self.choice.learn(threads, self.seconds_per_step)
+                seconds = time.perf_counter() - began
+                self.seconds_per_step = max(seconds / wanted, 1e-7)
+                self.choice.learn(threads, seconds, wanted)
                 done += wanted
                 self.taken += wanted
                 self.optimizer.steps += wanted
@@ -269,6 +268,11 @@ class PlanSteps:
         for other in started:  # one that comes late finds nothing to do
             other.cancel()
         return int(taken), losses
+
+    def _finite(self) -> bool:
+        """Return whether the last update left finite weights: no later step's loss will tell."""
+        with np.errstate(invalid="ignore", over="ignore"):
+            return math.isfinite(float(self.net.parameters.sum()))
 
     def _diverged(self, step: int, epoch: int, order: Array, place: int) -> DivergenceError:
         """Return the error for a step that cannot be taken, with the last good weights in place."""

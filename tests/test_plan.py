@@ -1,5 +1,7 @@
 """The plan against the layer-by-layer path: same seed, same steps, same weights within rounding."""
 
+import math
+
 import numpy as np
 import pytest
 
@@ -205,7 +207,7 @@ def test_the_faster_number_of_threads_is_chosen_and_the_other_tried_again() -> N
         taken = []
         for _ in range(200):
             taken.append(choice.next())
-            choice.learn(taken[-1][0], seconds[taken[-1][0]])
+            choice.learn(taken[-1][0], 100 * seconds[taken[-1][0]], 100)
         return taken
 
     slower = taken_when({4: 1.0, 1: 0.5})
@@ -215,7 +217,17 @@ def test_the_faster_number_of_threads_is_chosen_and_the_other_tried_again() -> N
     alone = Choice(1)
     for _ in range(100):
         assert alone.next() == (1, 1.0)
-        alone.learn(1, 1.0)
+        alone.learn(1, 1.0, 1)
+
+
+def test_a_long_step_is_tried_on_one_thread_once_that_is_a_small_part_of_the_fit() -> None:
+    choice, taken = Choice(2), []
+    for _ in range(100):
+        threads, _ = choice.next()
+        taken.append(threads)
+        choice.learn(threads, 0.03 if threads == 2 else 0.06, 1)
+    assert taken.index(1) == math.ceil(2 / Choice.BUDGET)
+    assert taken.count(1) == 1
 
 
 def test_repeated_fits_are_bit_identical() -> None:

@@ -27,6 +27,7 @@ from mlpx_kernels.cpu.product import (
     ROWS,
     SKINNY,
     TILES,
+    VECTORS,
     fits_tiles,
     panel_size,
     register,
@@ -121,8 +122,16 @@ def shared_product(form, a, b, then=None):
         form += TILES
     elif not few:
         panel, form = np.empty(panel_size(n, k, a.dtype), a.dtype), PACKED
-        run(PACK, 0, source, panel.ctypes.data, 0, n, k, 0, ldb, 0)
         source = panel.ctypes.data
+        wide, first_b = VECTORS * lanes, b.ctypes.data
+        stripe = panel_size(wide, k, a.dtype)
+
+        def fill(start, stop):
+            columns = min(n, stop * wide) - start * wide
+            place, panel_place = first_b + start * wide * b.strides[0], source + start * stripe * a.itemsize
+            run(PACK, 0, place, panel_place, 0, columns, k, 0, ldb, 0)
+
+        share_rows(fill, -(-n // wide), n * k)
     groups, first, out = max(1, m // ROWS), a.ctypes.data, c.ctypes.data
 
     def some(start, stop):

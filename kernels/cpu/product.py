@@ -26,6 +26,9 @@ ROWS, VECTORS = (8 if MANY_REGISTERS else 6), 2
 """A tile: so many rows of the result by so many vectors; the other registers hold operands."""
 SKINNY, LONG = 16, 1024
 """Outputs up to which, and inputs from which on, sums of products along the rows (dots.py) are faster than tiles."""
+FAR, OFTEN = 2048, 128
+"""Bytes between rows beyond which they are copied side by side, if every number is used so many times: rows a page
+apart share a few places of each cache, and drive each other out."""
 BLAS_IS_QUICK = 1 << 17
 """Multiplications up to which OpenBLAS has a quicker way of its own, which wins over tiles that are not filled."""
 
@@ -118,29 +121,19 @@ def _transpose(typingctx, real, source, stride, last, n, target, target_stride):
     return types.void(real, *(types.int64,) * 6), codegen
 
 
-@inlined
-def multiply(real, a, a_row, a_k, b, ldb, b_tile, c, ldc, m, n, k):
-    """Write ``c (m, n) = a (m, k) @ b (k, n)`` for m of at least `ROWS`; addresses, and strides in elements.
+@intrinsic
+def _copy(typingctx, real, source, n, target):
+    """Copy a vector, of which the first ``n`` numbers are looked at; the rest become 0."""
+    dtype = real.instance_type
 
-    Rows of b and c are contiguous. Column j of b is in tile ``j // wide`` of `VECTORS` vectors each; ``b_tile`` is the
-    distance between tiles.
-    """
-    size = size_of(real)
-    lanes = VECTOR_BYTES // size
-    wide = VECTORS * lanes
-    j = 0
-    while j < n:
-        full = j + wide <= n
-        bj, cj = b + (j // wide * b_tile + j % wide) * size, c + j * size
-        r = 0
-        while r < m:
-            r = min(r, m - ROWS)  # the last tile takes some rows again, rather than few at a time
-            if full:
-                _FULL(real, a + r * a_row * size, a_row, a_k, bj, ldb, cj + r * ldc * size, ldc, k, 0)
-            else:
-                _CUT(real, a + r * a_row * size, a_row, a_k, bj, ldb, cj + r * ldc * size, ldc, k, n - j)
-            r += ROWS
-        j += wide if full else lanes
+    def codegen(context, builder, signature, args):
+        kind, bytes_ = vector(context, dtype), dtype.bitwidth // 8
+        source, n, target = args[1:]
+        value = access(builder, kind, bytes_, source, first_lanes(builder, kind.count, n))
+        access(builder, kind, bytes_, target, None, value)
+        return context.get_dummy_value()
+
+    return types.void(real, *(types.int64,) * 3), codegen
 
 
 PACK, PACKED, TILES = 3, 4, 8
@@ -161,16 +154,53 @@ def panel_size(n, k, dtype):
 
 
 @inlined
-def pack(real, b, ldb, n, k, panel):
-    """Write ``b`` (n, k) to a panel: tiles of `VECTORS` vectors of its rows side by side, one after the other."""
+def pack(real, transposed, b, ldb, n, k, wide, out):
+    """Write ``b``, (n, k) if it is to be transposed, else (k, n), as rows of k: a stripe of ``wide`` columns after the
+    other."""
+    size = size_of(real)
+    lanes = VECTOR_BYTES // size
+    stripe = wide * padded(k, lanes)
+    for j in range(0, n, lanes):
+        start = out + (j // wide * stripe + j % wide) * size
+        if transposed:
+            for i in range(0, k, lanes):
+                _transpose(real, b + (j * ldb + i) * size, ldb, n - 1 - j, k - i, start + i * wide * size, wide)
+        else:
+            for i in range(k):
+                _copy(real, b + (i * ldb + j) * size, n - j, start + i * wide * size)
+
+
+@inlined
+def multiply(real, a, a_row, a_k, a_stripe, form, b, ldb, b_stripe, scratch, c, ldc, m, n, k):
+    """Write ``c (m, n) = a (m, k) @ b (k, n)`` for m of at least `ROWS`; addresses, and strides in elements.
+
+    Rows of b and c are contiguous. The columns of b lie in stripes of `VECTORS` vectors, ``b_stripe`` apart, the rows
+    of a in stripes of one vector, ``a_stripe`` apart. With ``scratch``, each stripe of b is packed there before it is
+    used (for NT: transposed).
+    """
     size = size_of(real)
     lanes = VECTOR_BYTES // size
     wide = VECTORS * lanes
-    tile = wide * padded(k, lanes)
-    for j in range(0, n, lanes):
-        start = panel + (j // wide * tile + j % wide) * size
-        for i in range(0, k, lanes):
-            _transpose(real, b + (j * ldb + i) * size, ldb, n - 1 - j, k - i, start + i * wide * size, wide)
+    j = 0
+    while j < n:
+        here, step = b + j // wide * b_stripe * size, ldb
+        if scratch:
+            pack(real, form == NT, here, ldb, min(wide, n - j), k, wide, scratch)
+            here, step = scratch, wide
+        full = j + wide <= n
+        v = 0
+        while v < min(wide, n - j):
+            r = 0
+            while r < m:
+                r = min(r, m - ROWS)  # the last tile takes some rows again, rather than few at a time
+                x, z = a + (r // lanes * a_stripe + r % lanes * a_row) * size, c + (r * ldc + j + v) * size
+                if full:
+                    _FULL(real, x, a_row, a_k, here, step, z, ldc, k, 0)
+                else:
+                    _CUT(real, x, a_row, a_k, here + v * size, step, z, ldc, k, n - j - v)
+                r += ROWS
+            v += wide if full else lanes
+        j += wide
 
 
 @inlined
@@ -207,19 +237,37 @@ def products(dtype):
         if asking and form <= TN and not fits_tiles(form, m, n, k, lanes):
             blas_product(form, view(a, 0, 1, real), view(b, 0, 1, real), view(c, 0, 1, real), m, n, k, lda, ldb, ldc)
             return
-        # One call of each function from here on: every further one is compiled again.
         wide, deep = VECTORS * lanes, padded(k, lanes)
-        panel = np.empty(padded(n, wide) * deep if form == NT else 0, real)
-        a_row, a_k = (1, lda) if form == TN else (lda, 1)
-        target = c if form == PACK else (panel.ctypes.data if form == NT else 0)
-        if target:
-            pack(real, b, ldb, n, k, target)
-            b = target
-        packed = target or form == PACKED
-        b_tile = wide * deep if packed else wide
-        ldb = wide if packed else ldb
-        if form != PACK:
-            multiply(real, a, a_row, a_k, b, ldb, b_tile, c, ldc, m, n, k)
+        if form == PACK:
+            pack(real, True, b, ldb, n, k, wide, c)
+            return
+        b_stripe = wide * deep if form == PACKED else wide * (ldb if form == NT else 1)
+        a_row, a_k, a_stripe = (1, lda, lanes) if form == TN else (lda, 1, lanes * lda)
+        pack_b = form == NT or (form != PACKED and ldb * size > FAR and m >= OFTEN)
+        pack_a = form == TN and lda * size > FAR and n >= OFTEN and m % ROWS == 0 and lanes % ROWS == 0
+        stripe = wide * deep if pack_b else 0
+        room = np.empty(stripe + (padded(m, lanes) * deep if pack_a else 0), real)
+        if pack_a:
+            side = room[stripe:].ctypes.data
+            pack(real, False, a, lda, m, k, lanes, side)
+            a, a_k, a_stripe = side, lanes, lanes * deep
+        multiply(
+            real,
+            a,
+            a_row,
+            a_k,
+            a_stripe,
+            form,
+            b,
+            wide if form == PACKED else ldb,
+            b_stripe,
+            room.ctypes.data if pack_b else 0,
+            c,
+            ldc,
+            m,
+            n,
+            k,
+        )
 
     return run
 
