@@ -3,6 +3,7 @@
 import math
 import time
 from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -219,7 +220,8 @@ class PlanSteps:
         changing[2] = self.own_eps if eps is None else eps
         order = np.ascontiguousarray(order, np.int64)
         t = self.threads_module
-        with self.hold_blas(), t.helpers(self.threads - 1) if self.threads > 1 else nullcontext() as others:
+        crew = t.crew(self.threads - 1) if self.threads > 1 else None
+        with self.hold_blas():
             done = 0
             while done < steps:
                 threads, share = self.choice.next()
@@ -227,7 +229,7 @@ class PlanSteps:
                 began = time.perf_counter()
                 part = slice(done, done + wanted)
                 rows = order[done * batch : (done + wanted) * batch]
-                taken, losses[:, part] = self._call(others, threads, first + done, rows, changing[:, part].copy())
+                taken, losses[:, part] = self._call(crew, threads, first + done, rows, changing[:, part].copy())
                 if taken < wanted or (done + wanted == steps and not self._finite()):
                     raise self._diverged(first + done + taken, epoch, order, done + taken)
                 seconds = time.perf_counter() - began
@@ -240,7 +242,7 @@ class PlanSteps:
                 after(wanted)
         return losses
 
-    def _call(self, others: Any, threads: int, first: int, rows: Array, changing: Array) -> tuple[int, Array]:
+    def _call(self, crew: Any, threads: int, first: int, rows: Array, changing: Array) -> tuple[int, Array]:
         """Take steps over ``rows`` on some threads; return how many were taken, and their losses and penalties."""
         job, losses = self.job.copy(), np.zeros((2, changing.shape[1]))
         sharing = self.sharing.new_shared(self.blocks)
@@ -257,16 +259,13 @@ class PlanSteps:
             self.net.buffers.statistics.view(np.uint8),
             self.statistics.view(np.uint8),
         )
-        t = self.threads_module
+        helping = [partial(self.run, thread, *shared) for thread in range(1, threads)]
         try:
-            here = t.processor()
-            started = [others.submit(t.beside, here, self.run, thread, *shared) for thread in range(1, threads)]
-            taken = self.run(0, *shared)
+            with crew.helping(helping, wait=False) if helping else nullcontext():  # who comes late finds nothing to do
+                taken = self.run(0, *shared)
         except BaseException:
             self.sharing.abandon(sharing)
             raise
-        for other in started:  # one that comes late finds nothing to do
-            other.cancel()
         return int(taken), losses
 
     def _finite(self) -> bool:

@@ -1,7 +1,6 @@
 """Steps by the plan with numbers of their own: penalties, eps and the ceiling of a loss, against plain NumPy."""
 
 import math
-import threading
 
 import numpy as np
 import pytest
@@ -9,9 +8,7 @@ from scipy.special import expit, log_softmax, xlogy
 
 import mlpx
 from mlpx import optimizers
-from mlpx.errors import TrainingInterrupted
 from mlpx.plan_steps import PlanSteps
-from mlpx_kernels.cpu import threads
 
 N, N_IN, C, BATCH = 70, 6, 4, 20
 RNG = np.random.default_rng(5)
@@ -99,25 +96,3 @@ def test_certain_rows_count_for_the_rounding_of_one() -> None:
     x, y = np.array([[500.0], [-500.0]]), np.array([0, 1])
     steps = steps_of(net, y, optimizers.SGD(), x=x, batch_size=2, ceiling=-math.log(EPS))
     assert steps.take(np.arange(2), 0, 0, np.zeros(1), nothing)[0, 0] == pytest.approx(EPS, rel=1e-9)
-
-
-# --- helper threads ---------------------------------------------------------------------------------------------------
-
-
-def test_helpers_are_kept_but_never_shared() -> None:
-    with threads.helpers(1) as first:
-        name = first.submit(threading.get_ident).result()
-        with threads.helpers(1) as second:
-            assert second is not first
-            assert second.submit(threading.get_ident).result() != name
-    with threads.helpers(1) as again:
-        assert again in (first, second)
-
-
-def test_helpers_of_a_fit_that_was_interrupted_are_not_lent_again() -> None:
-    with pytest.raises(TrainingInterrupted), threads.helpers(1) as lent:
-        raise TrainingInterrupted("now")
-    with threads.helpers(1) as other:
-        assert other is not lent
-    with pytest.raises(RuntimeError):
-        lent.submit(int)

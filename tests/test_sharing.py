@@ -2,6 +2,7 @@
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -89,11 +90,10 @@ def test_a_fit_needs_none_of_its_helpers(monkeypatch) -> None:
     """Helpers that never start leave all blocks to the caller, with the same result to the last bit."""
 
     class Lazy:
-        def submit(self, *args):
-            return self
-
-        def cancel(self) -> bool:
-            return True
+        @contextmanager
+        def helping(self, functions, *, wait):
+            assert len(functions) == 1
+            yield
 
     found = []
     x, y = np.random.default_rng(0).standard_normal((600, 40)), np.arange(600) % 3
@@ -103,8 +103,8 @@ def test_a_fit_needs_none_of_its_helpers(monkeypatch) -> None:
         optimizer.start(net)
         steps = PlanSteps(net, net.batch(x, y), 100, optimizer, seed=0, n_steps=6, n_threads=2, deterministic=False)
         assert steps.threads == 2
-        with steps.threads_module.helpers(1) as real:
-            _, losses = steps._call(Lazy() if lazy else real, 2, 0, np.arange(600), np.full((3, 6), 1e-3))
+        crew = Lazy() if lazy else steps.threads_module.crew(1)
+        _, losses = steps._call(crew, 2, 0, np.arange(600), np.full((3, 6), 1e-3))
         found.append((net.parameters.copy(), losses))
     np.testing.assert_array_equal(found[0][0], found[1][0])
     np.testing.assert_array_equal(found[0][1], found[1][1])

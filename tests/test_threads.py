@@ -53,16 +53,6 @@ def test_rows_are_shared_without_gap_or_overlap() -> None:
         assert len(seen) >= n
 
 
-def test_a_helper_that_never_comes_holds_up_nobody() -> None:
-    released, seen = threading.Event(), []
-    busy = threads.pool(1).submit(released.wait, 30)
-    with threads.using_threads(2):
-        threads.share_rows(lambda a, b: seen.append((a, b)), 100, 10 * threads.WORTH_A_THREAD)
-    assert sum(b - a for a, b in seen) == 100
-    assert not busy.done()
-    released.set()
-
-
 def test_errors_in_a_thread_come_out() -> None:
     def fail(a, b):
         if a:

@@ -8,7 +8,8 @@ from mlpx_kernels.cpu.activation import real_array
 from mlpx_kernels.cpu.compile import inlined, kernel
 from mlpx_kernels.cpu.element_loss import ABSOLUTE, BINARY, HUBER, POISSON, QUANTILE, SQUARED, loss_loop
 from mlpx_kernels.cpu.mathematics import exp
-from mlpx_kernels.cpu.softmax import NARROW, SIDE, row_max, side_by_side
+from mlpx_kernels.cpu.narrow import NARROW, SIDE, column_space, exponentials, write_scaled
+from mlpx_kernels.cpu.softmax import row_max
 from mlpx_kernels.cpu.threads import fixed_parts, share_parts
 
 CROSS_ENTROPY = 0
@@ -66,13 +67,14 @@ def plain_cross_entropy_rows(z, labels, sample_weight, total, dz, rows, c, ceili
     weighted, narrow = sample_weight.size > 0, c <= NARROW
     loss, product = 0.0, 1.0
     step = SIDE if narrow else 1
-    scratch = np.empty((c + 2) * step, z.dtype)
-    top, partition, columns = scratch[:step], scratch[step : 2 * step], scratch[2 * step :]
+    scratch = np.empty((column_space(c, z.dtype) if narrow else c) + 3 * step, z.dtype)
+    top, partition, factor = scratch[:step], scratch[step : 2 * step], scratch[2 * step : 3 * step]
+    columns = scratch[3 * step :]
     for start in range(0, rows, step):
         n = min(step, rows - start)
-        block = z[start * c : (start + n) * c]
+        block, gradient = z[start * c : (start + n) * c], dz[start * c : (start + n) * c]
         if narrow:
-            side_by_side(block, columns, top, partition, n, c)
+            exponentials(block, columns, top, partition, n, c)
         else:
             highest, all_ = row_max(block), real(0.0)
             for j in range(c):
@@ -81,18 +83,22 @@ def plain_cross_entropy_rows(z, labels, sample_weight, total, dz, rows, c, ceili
                 all_ += e
             top[0], partition[0] = highest, all_
         for r in range(n):
+            w = np.float64(sample_weight[start + r]) if weighted else 1.0
+            factor[r] = real(w * inverse_total) / partition[r]
+        if narrow:
+            write_scaled(columns, factor, gradient, n, c)
+        else:
+            for j in range(c):
+                gradient[j] = columns[j] * factor[0]
+        for r in range(n):
             i = start + r
-            d = dz[i * c : (i + 1) * c]
+            d = gradient[r * c : (r + 1) * c]
             w = np.float64(sample_weight[i]) if weighted else 1.0
             if w <= 0.0:
                 for j in range(c):
                     d[j] = 0.0
                 continue
-            share = real(w * inverse_total)
-            factor = share / partition[r]
-            for j in range(c):
-                d[j] = columns[j * step + r] * factor
-            d[labels[i]] -= share
+            d[labels[i]] -= real(w * inverse_total)
             gap, summed = np.float64(top[r]) - np.float64(block[r * c + labels[i]]), np.float64(partition[r])
             summed = least if summed < least else summed
             if weighted or not gap <= certain:

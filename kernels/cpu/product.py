@@ -20,7 +20,15 @@ from mlpx_kernels.cpu.blas import LIBRARY, NT, TN, blas_product
 from mlpx_kernels.cpu.compile import cached_callback, inlined
 from mlpx_kernels.cpu.dots import dots, lone_row
 from mlpx_kernels.cpu.job import size_of, view
-from mlpx_kernels.cpu.vectors import MANY_REGISTERS, VECTOR_BYTES, access, first_lanes, splat, vector
+from mlpx_kernels.cpu.vectors import (
+    MANY_REGISTERS,
+    VECTOR_BYTES,
+    access,
+    first_lanes,
+    splat,
+    transpose_from_rows,
+    vector,
+)
 
 ROWS, VECTORS = (8 if MANY_REGISTERS else 6), 2
 """A tile: so many rows of the result by so many vectors; the other registers hold operands."""
@@ -79,49 +87,6 @@ _FULL, _CUT = _tile(ROWS, VECTORS, False), _tile(ROWS, 1, True)
 
 
 @intrinsic
-def _transpose(typingctx, real, source, stride, last, n, target, target_stride):
-    """Write a square block of a matrix transposed: ``lanes`` rows, of ``n`` columns that are looked at.
-
-    Rows beyond number ``last`` repeat it. The off-diagonal halves change places, then those of the halves, and so on.
-    """
-    dtype = real.instance_type
-    bytes_ = dtype.bitwidth // 8
-    i64, i32 = ir.IntType(64), ir.IntType(32)
-
-    def codegen(context, builder, signature, args):
-        kind = vector(context, dtype)
-        lanes = kind.count
-        source, stride, last, n, target, target_stride = args[1:]
-        mask = first_lanes(builder, lanes, n)
-
-        def row(i):
-            number = ir.Constant(i64, i)
-            number = builder.select(builder.icmp_signed("<", number, last), number, last)
-            return builder.add(source, builder.mul(number, builder.mul(stride, ir.Constant(i64, bytes_))))
-
-        rows = [access(builder, kind, bytes_, row(i), mask) for i in range(lanes)]
-        half = lanes // 2
-        while half:
-            low = ir.Constant(
-                ir.VectorType(i32, lanes), [j if not j & half else lanes + j - half for j in range(lanes)]
-            )
-            high = ir.Constant(
-                ir.VectorType(i32, lanes), [j + half if not j & half else lanes + j for j in range(lanes)]
-            )
-            for i in range(lanes):
-                if not i & half:
-                    a, b = rows[i], rows[i + half]
-                    rows[i], rows[i + half] = builder.shuffle_vector(a, b, low), builder.shuffle_vector(a, b, high)
-            half //= 2
-        step = builder.mul(target_stride, ir.Constant(i64, bytes_))
-        for i in range(lanes):
-            access(builder, kind, bytes_, builder.add(target, builder.mul(step, ir.Constant(i64, i))), None, rows[i])
-        return context.get_dummy_value()
-
-    return types.void(real, *(types.int64,) * 6), codegen
-
-
-@intrinsic
 def _copy(typingctx, real, source, n, target):
     """Copy a vector, of which the first ``n`` numbers are looked at; the rest become 0."""
     dtype = real.instance_type
@@ -164,7 +129,9 @@ def pack(real, transposed, b, ldb, n, k, wide, out):
         start = out + (j // wide * stripe + j % wide) * size
         if transposed:
             for i in range(0, k, lanes):
-                _transpose(real, b + (j * ldb + i) * size, ldb, n - 1 - j, k - i, start + i * wide * size, wide)
+                transpose_from_rows(
+                    real, b + (j * ldb + i) * size, ldb, n - 1 - j, k - i, start + i * wide * size, wide
+                )
         else:
             for i in range(k):
                 _copy(real, b + (i * ldb + j) * size, n - j, start + i * wide * size)

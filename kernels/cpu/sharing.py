@@ -117,6 +117,12 @@ def abandon(shared):
 
 
 @inlined
+def number_at(array, index):
+    """Return an element that other threads write."""
+    return _load(array, index)
+
+
+@inlined
 def begin(shared, blocks, n_threads):
     """Open phase 0, and let helpers come that a scheduler has put on this core, where they would wait for it."""
     _fetch_add(shared, 0, blocks)

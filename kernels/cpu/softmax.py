@@ -1,7 +1,8 @@
 """Row-wise softmax and its kin.
 
-Narrow rows are taken in blocks: the exponential then runs over the whole block, with no tail per row. The maximum of
-a wide row is found over order-preserving integers, since LLVM will not vectorise a float maximum.
+Narrow rows are taken side by side (narrow.py), those of middle width in blocks: the exponential then runs over the
+whole block, with no tail per row. The maximum of a wide row is found over order-preserving integers, since LLVM will
+not vectorise a float maximum.
 """
 
 import math
@@ -13,16 +14,13 @@ from numba.extending import overload
 from mlpx_kernels.cpu.activation import real_array
 from mlpx_kernels.cpu.compile import inlined, kernel
 from mlpx_kernels.cpu.mathematics import JIT, bits_of, exp, float_of
+from mlpx_kernels.cpu.narrow import NARROW, narrow_softmax_rows
 from mlpx_kernels.cpu.threads import share_rows
 
 BLOCK = 4096
 """Elements per block: three such float32 arrays fit in a core's first-level cache."""
-NARROW = 32
-"""Rows up to this width are taken side by side, and find their maximum by comparing one element at a time."""
 WIDE = 256
 """Rows from this width on are taken one by one; between the two, the exponential runs over blocks of rows."""
-SIDE = 64
-"""Narrow rows taken side by side."""
 
 
 @inlined
@@ -69,45 +67,6 @@ def _wide_max(x):
 def rows_per_block(width):
     """Return how many rows make a block."""
     return max(1, BLOCK // width)
-
-
-@inlined
-def side_by_side(x, columns, top, total, n, c):
-    """Write ``exp(x - row maximum)`` of ``n`` narrow rows column by column, their maxima and their sums.
-
-    A row of ten leaves most of a vector register idle; the same column of sixteen rows fills it. ``columns``
-    (c * SIDE) holds column j from j * SIDE on; ``top`` and ``total`` are (SIDE,).
-    """
-    for r in range(n):
-        top[r] = x[r * c]
-        total[r] = 0.0
-    for j in range(c):
-        column, source = columns[j * SIDE : j * SIDE + n], x[j:]
-        for r in range(n):
-            v = source[r * c]
-            column[r] = v
-            top[r] = v if v > top[r] else top[r]
-    for j in range(c):
-        column = columns[j * SIDE : j * SIDE + n]
-        for r in range(n):
-            e = exp(column[r] - top[r])
-            column[r] = e
-            total[r] += e
-
-
-@inlined
-def narrow_softmax_rows(x, y, rows, c):
-    """Write the softmax of narrow rows, `SIDE` of them side by side."""
-    scratch = np.empty((c + 2) * SIDE, x.dtype)
-    top, total, columns = scratch[:SIDE], scratch[SIDE : 2 * SIDE], scratch[2 * SIDE :]
-    one = x.dtype.type(1.0)
-    for start in range(0, rows, SIDE):
-        n = min(SIDE, rows - start)
-        side_by_side(x[start * c : (start + n) * c], columns, top, total, n, c)
-        for r in range(n):
-            b, inverse = y[(start + r) * c : (start + r + 1) * c], one / total[r]
-            for j in range(c):
-                b[j] = columns[j * SIDE + r] * inverse
 
 
 @inlined

@@ -1,10 +1,7 @@
 """How many threads, and how rows are shared among them."""
 
-import ctypes
 import math
 import os
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
@@ -13,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from threadpoolctl import ThreadpoolController
+
+from mlpx_kernels.cpu.crew import Crew
 
 WORTH_A_THREAD = 1 << 18
 """Elements of row work per thread below which one thread is faster: handing work over costs some 20 to 60 us."""
@@ -71,68 +70,18 @@ def using_threads(n):
         _limit.reset(token)
 
 
-_pools: dict[int, ThreadPoolExecutor] = {}
+_crews: dict[int, Crew] = {}
 
 
-def pool(size: int) -> ThreadPoolExecutor:
-    """Return a pool of ``size`` threads besides the caller's, made on first use."""
-    if size not in _pools:
-        _pools[size] = ThreadPoolExecutor(size, thread_name_prefix="mlpx")
-    return _pools[size]
-
-
-_idle: dict[int, list[ThreadPoolExecutor]] = {}
-
-
-@contextmanager
-def helpers(size):
-    """Lend a pool of ``size`` threads for a ``with`` block, to nobody else meanwhile: they may wait for each other.
-
-    Starting threads takes longer than many a fit's epoch, so they are kept for whoever comes next.
-    """
-    idle = _idle.setdefault(size, [])
-    lent = idle.pop() if idle else ThreadPoolExecutor(size, thread_name_prefix="mlpx")
-    try:
-        yield lent
-    except BaseException:
-        lent.shutdown(wait=False)
-        raise
-    idle.append(lent)
-
-
-def _forget() -> None:
-    _pools.clear()
-    _idle.clear()
+def crew(size: int) -> Crew:
+    """Return the ``size`` threads that help the callers', made on first use."""
+    if size not in _crews:
+        _crews[size] = Crew(size)
+    return _crews[size]
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget)  # threads do not survive a fork
-
-
-def _find_processor() -> Callable[[], int]:
-    """Return the function that tells which core the calling thread runs on; one that says -1 where none can."""
-    try:
-        return ctypes.PyDLL(None).sched_getcpu
-    except (AttributeError, OSError, TypeError):
-        return lambda: -1
-
-
-processor = _find_processor()
-
-
-def beside(core, function, *args):
-    """Call a function on another core than ``core``, the caller's.
-
-    A scheduler may wake a helper on the core of the thread that woke it and leave it waiting there for tens of
-    milliseconds with another core idle (seen after a BLAS's own threads had run). Forbidding that core for a moment
-    moves the helper; then it may run anywhere again.
-    """
-    if core >= 0 and processor() == core and hasattr(os, "sched_setaffinity"):
-        allowed = os.sched_getaffinity(0)
-        if allowed - {core}:
-            os.sched_setaffinity(0, allowed - {core})
-            os.sched_setaffinity(0, allowed)
-    return function(*args)
+    os.register_at_fork(after_in_child=_crews.clear)  # threads do not survive a fork
 
 
 def share_rows(function, rows, work):
@@ -156,14 +105,8 @@ def share_rows(function, rows, work):
                 return
             function(rows * i // pieces, rows * (i + 1) // pieces)
 
-    here = processor()
-    others = [pool(threads - 1).submit(beside, here, take) for _ in range(threads - 1)]
-    try:
+    with crew(threads - 1).helping([take] * (threads - 1)):
         take()
-    finally:
-        for other in others:
-            if not other.cancel():
-                other.result()
 
 
 def fixed_parts(rows, work):

@@ -2,7 +2,9 @@
 
 import llvmlite.binding
 from llvmlite import ir
+from numba import types
 from numba.core import cgutils
+from numba.extending import intrinsic
 
 _FEATURES = llvmlite.binding.get_host_cpu_features()
 VECTOR_BYTES = 64 if _FEATURES.get("avx512f") else 32 if _FEATURES.get("avx") else 16
@@ -67,3 +69,58 @@ def prefetch(builder, place):
     kind = ir.FunctionType(ir.VoidType(), [pointer.type, i32, i32, i32])
     function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
     builder.call(function, [pointer, ir.Constant(i32, 0), ir.Constant(i32, 2), ir.Constant(i32, 1)])
+
+
+def _shuffled(builder, rows):
+    """Return the columns of a square block of vectors: its off-diagonal halves change places, then those of halves."""
+    lanes, i32 = len(rows), ir.IntType(32)
+    half = lanes // 2
+    while half:
+        low = [j if not j & half else lanes + j - half for j in range(lanes)]
+        high = [j + half if not j & half else lanes + j for j in range(lanes)]
+        low, high = (ir.Constant(ir.VectorType(i32, lanes), order) for order in (low, high))
+        for i in range(lanes):
+            if not i & half:
+                a, b = rows[i], rows[i + half]
+                rows[i], rows[i + half] = builder.shuffle_vector(a, b, low), builder.shuffle_vector(a, b, high)
+        half //= 2
+    return rows
+
+
+def _transposition(to_rows):
+    """Return an intrinsic that writes a square block of ``lanes`` x ``lanes`` numbers transposed.
+
+    One side of it is rows that belong to somebody else, of which there are no more than ``last + 1``, and of which
+    ``n`` numbers may be looked at or written; the other is columns of whole vectors.
+    """
+
+    @intrinsic
+    def transpose(typingctx, real, source, stride, last, n, target, target_stride):
+        dtype = real.instance_type
+        bytes_ = dtype.bitwidth // 8
+        i64 = ir.IntType(64)
+
+        def codegen(context, builder, signature, args):
+            kind = vector(context, dtype)
+            source, stride, last, n, target, target_stride = args[1:]
+            mask = first_lanes(builder, kind.count, n)
+
+            def place(base, stride, number):
+                return builder.add(base, builder.mul(number, builder.mul(stride, ir.Constant(i64, bytes_))))
+
+            every = [ir.Constant(i64, i) for i in range(kind.count)]
+            there = [builder.select(builder.icmp_signed("<", i, last), i, last) for i in every]
+            given, masked = (every, None) if to_rows else (there, mask)
+            rows = [access(builder, kind, bytes_, place(source, stride, i), masked) for i in given]
+            columns = _shuffled(builder, rows)
+            given, masked = (there, mask) if to_rows else (every, None)
+            for i, column in reversed(list(zip(given, columns, strict=True))):  # the last row's own comes last
+                access(builder, kind, bytes_, place(target, target_stride, i), masked, column)
+            return context.get_dummy_value()
+
+        return types.void(real, *(types.int64,) * 6), codegen
+
+    return transpose
+
+
+transpose_from_rows, transpose_to_rows = _transposition(False), _transposition(True)

@@ -1,0 +1,81 @@
+"""Narrow rows, side by side: a row of ten leaves most of a vector idle, the same column of sixteen rows fills it.
+
+Rows are turned into columns and back a square block at a time, by shuffles.
+"""
+
+import numpy as np
+
+from mlpx_kernels.cpu.compile import inlined
+from mlpx_kernels.cpu.job import size_of
+from mlpx_kernels.cpu.mathematics import exp
+from mlpx_kernels.cpu.vectors import VECTOR_BYTES, transpose_from_rows, transpose_to_rows
+
+NARROW = 32
+"""Rows up to this width are taken side by side."""
+SIDE = 64
+"""So many at a time; a multiple of the lanes of a vector."""
+
+
+@inlined
+def column_space(c, dtype):
+    """Return the elements of the columns of `SIDE` rows of width ``c``, rounded up to whole square blocks."""
+    lanes = VECTOR_BYTES // size_of(dtype.type)
+    return (c + lanes - 1) // lanes * lanes * SIDE
+
+
+@inlined
+def exponentials(x, columns, top, total, n, c):
+    """Write ``exp(x - row maximum)`` of ``n`` rows column by column, their maxima and their sums.
+
+    ``columns`` (`column_space`) holds column j from j * SIDE on; ``top`` and ``total`` are (SIDE,).
+    """
+    real = x.dtype.type
+    size = size_of(real)
+    lanes = VECTOR_BYTES // size
+    for r in range(0, n, lanes):
+        for j in range(0, c, lanes):
+            source, target = x.ctypes.data + (r * c + j) * size, columns.ctypes.data + (j * SIDE + r) * size
+            transpose_from_rows(real, source, c, n - 1 - r, c - j, target, SIDE)
+    for r in range(n):
+        top[r] = columns[r]
+        total[r] = 0.0
+    for j in range(1, c):
+        column = columns[j * SIDE : j * SIDE + n]
+        for r in range(n):
+            top[r] = column[r] if column[r] > top[r] else top[r]
+    for j in range(c):
+        column = columns[j * SIDE : j * SIDE + n]
+        for r in range(n):
+            e = exp(column[r] - top[r])
+            column[r] = e
+            total[r] += e
+
+
+@inlined
+def write_scaled(columns, factor, y, n, c):
+    """Write ``n`` rows of ``y``: their columns, each row's times its factor."""
+    real = y.dtype.type
+    size = size_of(real)
+    lanes = VECTOR_BYTES // size
+    for j in range(c):
+        column = columns[j * SIDE : j * SIDE + n]
+        for r in range(n):
+            column[r] *= factor[r]
+    for j in range(0, c, lanes):
+        for r in range(0, n, lanes):
+            source, target = columns.ctypes.data + (j * SIDE + r) * size, y.ctypes.data + (r * c + j) * size
+            transpose_to_rows(real, source, SIDE, n - 1 - r, c - j, target, c)
+
+
+@inlined
+def narrow_softmax_rows(x, y, rows, c):
+    """Write the softmax of narrow rows; ``y`` may be ``x``."""
+    one = x.dtype.type(1.0)
+    scratch = np.empty(column_space(c, x.dtype) + 2 * SIDE, x.dtype)
+    top, total, columns = scratch[:SIDE], scratch[SIDE : 2 * SIDE], scratch[2 * SIDE :]
+    for start in range(0, rows, SIDE):
+        n = min(SIDE, rows - start)
+        exponentials(x[start * c : (start + n) * c], columns, top, total, n, c)
+        for r in range(n):
+            total[r] = one / total[r]
+        write_scaled(columns, total, y[start * c : (start + n) * c], n, c)

@@ -1,0 +1,136 @@
+"""Helpers that stay awake: who comes, who is not waited for, what they raise, and where everybody may run."""
+
+import os
+import threading
+import time
+
+import pytest
+
+pytest.importorskip("numba", reason="Numba is not installed: there is nothing compiled")
+
+from mlpx_kernels.cpu import crew, threads
+
+
+def sleeping(one: crew.Crew) -> bool:
+    """Return whether all helpers have gone to sleep, for which they get a second."""
+    end = time.monotonic() + 1
+    while one.awake and time.monotonic() < end:
+        time.sleep(0.001)
+    return not one.awake
+
+
+def test_a_helper_calls_a_function_while_the_caller_does_its_share() -> None:
+    one, seen = crew.Crew(1), []
+    together = threading.Barrier(2, timeout=10)
+
+    def work() -> None:
+        together.wait()
+        seen.append(threading.get_ident())
+
+    for _ in range(20):
+        with one.helping([work]):
+            work()
+    assert len(seen) == 40
+    assert seen.count(threading.get_ident()) == 20
+    assert len(set(seen)) == 2
+    assert sleeping(one)
+    with one.helping([work]):
+        work()
+    assert len(seen) == 42
+
+
+def test_a_helper_that_never_comes_holds_up_nobody() -> None:
+    released, seen = threading.Event(), []
+    busy = threads.crew(1)
+    with busy.helping([lambda: released.wait(30)], wait=False):
+        time.sleep(0.05)
+    with threads.using_threads(2):
+        threads.share_rows(lambda a, b: seen.append((a, b)), 100, 10 * threads.WORTH_A_THREAD)
+    assert sum(b - a for a, b in seen) == 100
+    assert not released.is_set()
+    released.set()
+    assert sleeping(busy)
+
+
+def test_a_function_that_was_begun_is_waited_for_and_one_that_was_not_is_not_begun() -> None:
+    one, begun, done = crew.Crew(1), threading.Event(), []
+
+    def slow() -> None:
+        begun.set()
+        time.sleep(0.05)
+        done.append("slow")
+
+    with one.helping([slow, lambda: done.append("late")]):
+        assert begun.wait(10)
+    assert done == ["slow"]
+    assert sleeping(one)
+    assert done == ["slow"]
+
+
+def test_what_a_helper_raises_comes_out_and_what_the_caller_raises_too() -> None:
+    one, begun = crew.Crew(1), threading.Event()
+
+    def fail() -> None:
+        begun.set()
+        raise KeyError("from the helper")
+
+    with pytest.raises(KeyError, match="from the helper"), one.helping([fail]):
+        assert begun.wait(10)
+    with pytest.raises(ZeroDivisionError), one.helping([lambda: None]):
+        raise ZeroDivisionError
+    with one.helping([begun.clear]):  # it still works
+        end = time.monotonic() + 10
+        while begun.is_set() and time.monotonic() < end:
+            time.sleep(0.001)
+    assert not begun.is_set()
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="threads cannot be kept to cores here")
+def test_caller_and_helper_stay_apart_and_the_caller_may_go_where_it_liked_afterwards() -> None:
+    before = os.sched_getaffinity(0)
+    if len(before) < 2:
+        pytest.skip("there is one core")
+    one, met = crew.Crew(1), threading.Barrier(2, timeout=10)
+    places = []
+
+    def look() -> None:
+        met.wait()
+        places.append(os.sched_getaffinity(0))
+
+    for _ in range(3):
+        places.clear()
+        with one.helping([look]):
+            mine = os.sched_getaffinity(0)
+            met.wait()
+        assert len(mine) == 1
+        assert sleeping(one)
+    assert places[0] == before - mine
+    assert os.sched_getaffinity(0) == before
+    with pytest.raises(ZeroDivisionError), one.helping([lambda: None]):
+        raise ZeroDivisionError
+    assert os.sched_getaffinity(0) == before
+
+
+def test_cores_that_may_not_be_chosen_stop_nothing(monkeypatch) -> None:
+    def forbidden(*args: object) -> None:
+        raise PermissionError("not in this container")
+
+    monkeypatch.setattr(os, "sched_setaffinity", forbidden, raising=False)
+    seen = []
+    with threads.using_threads(2):
+        threads.share_rows(lambda a, b: seen.append(b - a), 100, 10 * threads.WORTH_A_THREAD)
+    assert sum(seen) == 100
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_child_process_gets_helpers_of_its_own() -> None:
+    with threads.using_threads(2):
+        threads.share_rows(lambda a, b: None, 100, 10 * threads.WORTH_A_THREAD)
+    child = os.fork()
+    if not child:
+        seen: list[int] = []
+        with threads.using_threads(2):
+            threads.share_rows(lambda a, b: seen.append(b - a), 100, 10 * threads.WORTH_A_THREAD)
+        os._exit(0 if sum(seen) == 100 else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
