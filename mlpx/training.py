@@ -3,7 +3,7 @@
 import math
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,13 +13,14 @@ from mlpx.batch import Batch
 from mlpx.callbacks import Callback, Run
 from mlpx.divergence import diagnose
 from mlpx.errors import DivergenceError, TrainingInterrupted
-from mlpx.fullbatch import FullBatch, Objective
+from mlpx.fullbatch import FullBatch
+from mlpx.fused import fused_steps
 from mlpx.history import History
 from mlpx.layers import Context
 from mlpx.losses import ClassLoss, LabelLoss
 from mlpx.network import Network
+from mlpx.objective import Objective
 from mlpx.optimizers import Optimizer
-from mlpx.plan_steps import PlanSteps
 from mlpx.schedules import Schedule
 from mlpx.steps import GradientHook, LayerSteps
 from mlpx.typing import Array
@@ -27,6 +28,7 @@ from mlpx_kernels import Unsupported
 
 if TYPE_CHECKING:
     from mlpx.gpu.steps import GraphSteps
+    from mlpx.plan_steps import PlanSteps
 
 
 @dataclass
@@ -112,31 +114,23 @@ def _fit_batches(job: Job, run: Run, optimizer: Optimizer, pressed: interrupt.In
 
 
 def _steps(job: Job, optimizer: Optimizer) -> "LayerSteps | PlanSteps | GraphSteps":
-    """Return the fastest way of taking this fit's steps: the plan where it can be had, else layer by layer."""
-    net, train, batch_size, seed = job.net, job.train, job.batch_size, job.seed
-    n_steps = -(-train.x.shape[0] // batch_size) * job.epochs
-    hook, net.plan_declined = job.gradient_hook, ""
+    """Return the fastest way of taking this fit's steps: fused where that can be had, else layer by layer."""
+    net, given = job.net, (job.net, job.train, job.batch_size, optimizer)
+    n_steps = -(-job.train.x.shape[0] // job.batch_size) * job.epochs
+    net.plan_declined = ""
     try:
-        if net.backend.name == "cupy":
-            from mlpx.gpu.steps import GraphSteps  # only a GPU needs it
-
-            common: dict[str, Any] = {"seed": seed, "n_steps": n_steps, "precision": job.precision}
-            return GraphSteps(net, train, batch_size, optimizer, gradient_hook=hook, **common)
-        if hook is not None:
-            raise Unsupported("a gradient hook wants every step by itself")
-        return PlanSteps(
-            net,
-            train,
-            batch_size,
-            optimizer,
-            seed=seed,
+        return fused_steps(
+            *given,
+            seed=job.seed,
             n_steps=n_steps,
             n_threads=job.n_threads,
             deterministic=job.deterministic,
+            gradient_hook=job.gradient_hook,
+            precision=job.precision,
         )
     except Unsupported as reason:
         net.plan_declined = str(reason)
-    return LayerSteps(net, train, batch_size, optimizer, seed=seed, n_steps=n_steps, gradient_hook=hook)
+    return LayerSteps(*given, seed=job.seed, n_steps=n_steps, gradient_hook=job.gradient_hook)
 
 
 def _after_epoch(job: Job, run: Run, epoch: int, lr: float) -> None:
@@ -183,7 +177,7 @@ def _fit_full(job: Job, run: Run, optimizer: FullBatch, pressed: interrupt.Inter
     optimizer.check(net)
     batch = job.train
     context = Context(True, job.seed, 0, batch.mask, batch.valid, need_dx=False)
-    objective = Objective(net, batch, context, optimizer.l2)
+    objective = Objective(net, batch, context, optimizer.l2, job.n_threads, deterministic=job.deterministic)
     start = objective.weights()
     first, gradient = objective(start)
     if not (math.isfinite(first) and np.isfinite(gradient).all()):

@@ -1,5 +1,7 @@
 """Optimisers that look at all rows at once, against SciPy and the normal equations."""
 
+import math
+
 import numpy as np
 import pytest
 from cases_kit import normal
@@ -8,8 +10,9 @@ from scipy.special import log_softmax
 
 import mlpx
 from mlpx import fullbatch
-from mlpx.fullbatch import FULL_BATCH, LBFGS, ConjugateGradient, LevenbergMarquardt, Objective, ScaledConjugateGradient
+from mlpx.fullbatch import FULL_BATCH, LBFGS, ConjugateGradient, LevenbergMarquardt, ScaledConjugateGradient
 from mlpx.layers import Context, Dense
+from mlpx.objective import Objective
 from mlpx.op import using_fused
 
 N, N_IN, C = 80, 3, 3
@@ -160,6 +163,44 @@ def test_levenberg_marquardt_refuses_what_it_cannot_train(name) -> None:
     with pytest.raises(ValueError, match="optimizer: LevenbergMarquardt needs"):
         net.fit(X, np.abs(T) / np.abs(T).sum(1, keepdims=True), optimizer="levenberg_marquardt", progress=False)
     np.testing.assert_array_equal(net.parameters, before)
+
+
+# --- the objective ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("norm", [None, "layer", "batch"])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_fused_kernels_see_the_loss_and_gradient_that_the_layers_see(weighted, norm) -> None:
+    weight = 1.0 + np.arange(N) % 3 if weighted else None
+    found = []
+    for mode in ("auto", "off"):
+        net = mlpx.MLP([N_IN, 6, C], norm=norm, seed=1, dtype="float64")
+        with using_fused(mode):
+            objective = Objective(net, net.batch(X, Y, sample_weight=weight), Context(True, need_dx=False), L2)
+            assert (objective.steps is None) == (mode == "off")
+            at = objective.weights()
+            found.append([*objective(at + 0.1), *objective(at)])
+            assert np.array_equal(objective.weights(), at)
+    for fused, plain in zip(*found, strict=True):
+        np.testing.assert_allclose(fused, plain, rtol=1e-11, atol=1e-15)
+
+
+def test_a_point_without_a_finite_loss_is_nan_and_harms_nothing() -> None:
+    net = mlpx.MLP([N_IN, 6, 2], output="linear", seed=1, dtype="float64")
+    objective = Objective(net, net.batch(X, T), Context(True, need_dx=False), 0.0)
+    assert objective.steps is not None
+    start = objective.weights()
+    value, gradient = objective(start)
+    assert math.isnan(objective(start * 1e150)[0])
+    again = objective(start)
+    assert again[0] == value
+    assert np.array_equal(again[1], gradient)
+
+
+def test_large_problems_go_layer_by_layer(monkeypatch) -> None:
+    monkeypatch.setattr("mlpx.objective.WORTH_FUSING", 6.0 * N * N_IN * C - 1.0)
+    net = logistic()
+    assert Objective(net, net.batch(X, Y), Context(True, need_dx=False), 0.0).steps is None
 
 
 # --- what depends on all rows -------------------------------------------------------------------------------------

@@ -29,10 +29,13 @@ FLOORS = [
     ["mlpx.losses", "mlpx.plan", "mlpx.gpu.predict", "mlpx.batch", "mlpx.host_rows", "mlpx.inputs"],
     ["mlpx.predictors", "mlpx.passes", "mlpx.network"],
     [
-        "mlpx.history", "mlpx.callbacks", "mlpx.schedules", "mlpx.optimizers", "mlpx.fullbatch", "mlpx.divergence",
-        "mlpx.interrupt", "mlpx.progress", "mlpx.gradcheck", "mlpx.persistence",
+        "mlpx.history", "mlpx.callbacks", "mlpx.schedules", "mlpx.optimizers", "mlpx.divergence", "mlpx.interrupt",
+        "mlpx.progress", "mlpx.gradcheck", "mlpx.persistence",
     ],
-    ["mlpx.steps", "mlpx.choice", "mlpx.plan_numbers", "mlpx.plan_steps", "mlpx.gpu"],
+    [
+        "mlpx.steps", "mlpx.choice", "mlpx.plan_numbers", "mlpx.plan_steps", "mlpx.gpu", "mlpx.fused", "mlpx.objective",
+        "mlpx.fullbatch",
+    ],
     ["mlpx.training_data", "mlpx.training", "mlpx.fitting"],
     ["mlpx.model", "mlpx.mlp"],
     [

@@ -22,11 +22,12 @@ from mlpx.estimators.validation import look
 from mlpx.fullbatch import FullBatch
 from mlpx.layers import Context, Dense
 from mlpx.model import Sequential
+from mlpx.objective import Objective, settle
 from mlpx.optimizers import SGD
 from mlpx.typing import Array
 
 
-class Objective:
+class PenalisedLoss:
     """The loss and its gradient as functions of one vector: the coefs, then the intercepts, layer by layer; then what
     norms there are. In scikit-learn's units, and in float64.
     """
@@ -61,7 +62,7 @@ class Objective:
     def leave(self, vector: Array) -> None:
         """Leave the network at a vector, ready for predictions."""
         self.set_weights(vector)
-        fullbatch.settle(self.net, self.x, Context(True, need_dx=False))
+        settle(self.net, self.x, Context(True, need_dx=False))
 
     def __call__(self, vector: Array) -> tuple[float, Array]:
         """Return the penalised loss and its gradient at a vector."""
@@ -125,7 +126,7 @@ class Iterations:
 def fit_lbfgs(estimator: Any, net: Sequential, rows: Rows, held_out: Rows | None, observers: Observers) -> None:
     """Minimise by SciPy's L-BFGS-B with scikit-learn's loss, options and order of parameters."""
     e = estimator
-    objective = Objective(net, rows, float(e.alpha), e.n_threads)
+    objective = PenalisedLoss(net, rows, float(e.alpha), e.n_threads)
     options = {"maxfun": e.max_fun, "maxiter": e.max_iter, "gtol": e.tol}
     with interrupt.held_back() as pressed:
         iterations = Iterations(e, held_out, observers, pressed)
@@ -160,7 +161,7 @@ def fit_full_batch(
     optimizer.l2 += float(e.alpha) / total
     weight = None if rows.weight is None else to_numpy(rows.weight)
     batch = Batch(rows.together(), rows.target, rows.mask, rows.weight)
-    objective = fullbatch.Objective(net, batch, Context(True, mask=rows.mask, need_dx=False), optimizer.l2)
+    objective = Objective(net, batch, Context(True, mask=rows.mask, need_dx=False), optimizer.l2, e.n_threads)
     with interrupt.held_back() as pressed:
         iterations = Iterations(e, held_out, observers, pressed)
 

@@ -13,13 +13,13 @@ from scipy.special import expit, xlogy
 from mlpx.backend import NUMPY, to_numpy
 from mlpx.batch import Batch
 from mlpx.estimators.losses import constant
+from mlpx.fused import fused_steps
 from mlpx.layers import Context, Dropout
 from mlpx.losses import BinaryCrossEntropy, CrossEntropy, SquaredError
 from mlpx.network import Network
 from mlpx.optimizers import Adam, Optimizer
 from mlpx.passes import through
 from mlpx.plan import kernels
-from mlpx.plan_steps import PlanSteps
 from mlpx.steps import AfterSteps, LayerSteps
 from mlpx.typing import Array
 from mlpx_kernels import Unsupported
@@ -86,19 +86,11 @@ class Steps:
         common: dict[str, Any] = {"seed": seed, "n_steps": 1, "ceiling": _ceiling(net)}
         net.plan_declined = ""
         try:
-            self.taker = self._fused(given, common, n_threads)
+            penalty = alpha > 0.0 or optimizer.l2 > 0.0
+            self.taker: Any = fused_steps(*given, **common, n_threads=n_threads, penalty=penalty)
         except Unsupported as reason:
             net.plan_declined = str(reason)
             self.taker = _LayerSteps(*given, **common, n_threads=n_threads)
-
-    def _fused(self, given: tuple[Any, ...], common: dict[str, Any], n_threads: int | None) -> Any:
-        """Return fused steps on the network's device; raise Unsupported where there are none."""
-        if self.net.backend.name != "cupy":
-            return PlanSteps(*given, **common, n_threads=n_threads, deterministic=False)
-        from mlpx.gpu.steps import GraphSteps  # only a GPU needs it
-
-        penalty = self.alpha > 0.0 or self.optimizer.l2 > 0.0
-        return GraphSteps(*given, **common, precision=self.net.precision, penalty=penalty)
 
     def _buffers(self, n: int) -> Batch:
         """Return room for some dense rows."""

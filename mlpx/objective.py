@@ -1,0 +1,146 @@
+"""What optimisers of all rows minimise: a network's loss over them as a function of one vector."""
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from mlpx.backend import to_numpy
+from mlpx.batch import Batch
+from mlpx.errors import DivergenceError
+from mlpx.fused import fused_steps
+from mlpx.host_rows import HostRows
+from mlpx.layers import BatchNorm, Context
+from mlpx.network import Network
+from mlpx.optimizers import SGD
+from mlpx.passes import through
+from mlpx.typing import Array
+from mlpx_kernels import Unsupported
+
+WORTH_FUSING = 3e8
+"""Floating-point operations of a pass over all rows up to which fused kernels are faster than going layer by layer.
+
+Two to three times up to some thousand rows; beyond, products are nearly all, and rows are not copied for nothing.
+"""
+
+
+def settle(net: Network, x: Array, context: Context) -> None:
+    """Make the running statistics of batch norms those of all rows ``x``, which are what training saw throughout."""
+    norms = [layer for layer in net.all_layers() if isinstance(layer, BatchNorm)]
+    if not norms:
+        return
+    momenta = [norm.momentum for norm in norms]
+    net.buffers.statistics[...] = 0.0
+    try:
+        for norm in norms:
+            norm.momentum = 1.0
+        through(net.body(), x, context)
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+
+
+class Objective:
+    """A network's loss over all rows as a function of one float64 vector, as minimisers want it.
+
+    The vector holds the parameters without the gaps of the flat buffer.
+    """
+
+    def __init__(
+        self,
+        net: Network,
+        batch: Batch,
+        context: Context,
+        l2: float,
+        n_threads: int | None = None,
+        *,
+        deterministic: bool = False,
+    ) -> None:
+        if isinstance(batch.x, HostRows):  # all rows are needed at once
+            batch = replace(batch, x=batch.x.take(slice(None)))
+        self.net, self.batch, self.context, self.l2 = net, batch, context, l2
+        spans = [
+            (p.offset, p.offset + p.size, p.decay) for layer in net.all_layers() for p in layer.parameters.values()
+        ]
+        self.index = np.concatenate([np.arange(a, b) for a, b, _ in spans] or [np.arange(0)])
+        self.decayed = np.concatenate([np.full(b - a, decay) for a, b, decay in spans] or [np.zeros(0, bool)])
+        self.loss = math.nan
+        self.stopped = "converged"
+        self.n_threads, self.deterministic = n_threads, deterministic
+        self.steps = self._fused()
+        self.order = np.arange(batch.x.shape[0])
+
+    def _fused(self) -> Any:
+        """Return steps that change nothing and leave the gradient, where they are worth it; else None."""
+        net, rows = self.net, self.batch.x.shape[0]
+        flops = 6.0 * rows * int(self.decayed.sum())
+        if not rows or flops > WORTH_FUSING:
+            return None
+        still = SGD()
+        still.start(net)
+        own: dict[str, Any] = {"n_threads": self.n_threads, "deterministic": self.deterministic}
+        try:
+            return fused_steps(net, self.batch, rows, still, seed=self.context.seed, **own)
+        except Unsupported:
+            return None
+
+    def _step(self) -> float:
+        """Return the loss at the network's weights, NaN where it is not finite; its gradient is in the network."""
+        if self.steps is None:
+            return float(self.net.step(self.batch, self.context))
+        try:
+            return float(self.steps.take(self.order, 0, 0, np.zeros(1), lambda taken: None)[0, 0])
+        except DivergenceError:
+            return math.nan
+
+    def weights(self) -> Array:
+        """Return the network's parameters as one vector (k,), float64."""
+        return to_numpy(self.net.parameters)[self.index].astype(np.float64)
+
+    def set_weights(self, w: Array) -> None:
+        """Write a vector into the network."""
+        full = np.zeros(self.net.parameters.shape[0])
+        full[self.index] = w
+        self.net.parameters[...] = self.net.backend.asarray(full, self.net.dtype)
+
+    def leave(self, w: Array) -> None:
+        """Leave the network at a vector, ready for predictions: batch norms too."""
+        self.set_weights(w)
+        settle(self.net, self.batch.x, self.context)
+
+    def __call__(self, w: Array) -> tuple[float, Array]:
+        """Return the loss with its penalty, and the gradient (k,), at ``w``."""
+        self.set_weights(w)
+        self.loss = self._step()
+        penalised = np.where(self.decayed, w, 0.0)
+        value = self.loss + 0.5 * self.l2 * float(penalised @ penalised)
+        return value, to_numpy(self.net.gradient)[self.index].astype(np.float64) + self.l2 * penalised
+
+    def residuals(self, w: Array) -> Array:
+        """Return the weighted residuals whose half sum of squares is the loss: (n * o + k,) with a penalty."""
+        self.set_weights(w)
+        z, _ = self.net.forward(self.batch.x, self.context)
+        r = to_numpy(z - self.batch.target).astype(np.float64) * self._row_factor()
+        return np.concatenate([r.ravel(), math.sqrt(self.l2) * np.where(self.decayed, w, 0.0)])
+
+    def jacobian(self, w: Array) -> Array:
+        """Return the derivatives of `residuals` (n * o + k, k): one backward pass per output, for all rows at once."""
+        self.set_weights(w)
+        n, o = self.batch.target.shape
+        backend = self.net.backend
+        blocks = np.empty((n, o, self.index.size))
+        for output in range(o):
+            per_row = backend.zeros((n, self.net.parameters.shape[0]), self.net.dtype)
+            _, backprop = self.net.forward(self.batch.x, Context(per_row=per_row, need_dx=False))
+            dy = np.zeros((n, o))
+            dy[:, output] = 1.0
+            backprop(backend.asarray(dy, self.net.dtype))
+            blocks[:, output] = to_numpy(per_row)[:, self.index] * self._row_factor()
+        penalty = math.sqrt(self.l2) * np.diag(self.decayed.astype(np.float64))
+        return np.concatenate([blocks.reshape(n * o, -1), penalty])
+
+    def _row_factor(self) -> Array:
+        weight = self.batch.sample_weight
+        r = np.ones(self.batch.x.shape[0]) if weight is None else to_numpy(weight).astype(np.float64)
+        return np.sqrt(r / r.sum())[:, None]
