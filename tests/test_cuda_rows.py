@@ -128,10 +128,11 @@ def test_each_element_is_read_once_and_written_once_in_rows_that_are_held(width:
         module = Module(source("loss"), groups("loss")[1], "kernels")
         labels, loss = np.zeros(ROWS, np.int64), np.empty((), np.float32)
         none, sums = (None,) * 4, (np.empty(8), np.zeros(1, np.uint32))
-        args = (x, None, labels, *none, np.float64(0), None, y, loss, None, None, *sums, *counts)
+        smoothing, ceiling = np.float64(0), np.float64(np.inf)
+        args = (x, None, labels, *none, smoothing, ceiling, None, y, loss, None, None, *sums, *counts)
         plain = ", true" if held else ""
         name = f"softmax_cross_entropy{suffix}<float, {group}{form}{plain}>"
         report = module.function(name)((-(-ROWS // at_once),), (threads,), args)
         assert report is not None
-        assert report.written[9] == size
+        assert report.written[10] == size
         assert report.read[0] == (size if held else 2 * size)
