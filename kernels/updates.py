@@ -6,9 +6,10 @@ import math
 import numpy as np
 
 SGD, MOMENTUM, NESTEROV, ADAGRAD, RMSPROP, ADADELTA, ADAM, RPROP = range(8)
-LR, SCALE, CLIP, L1, L2, DECAY, A, B, C, D, STEP = range(11)
-"""Places in the array of numbers that an update takes; A to D are particular to each kind; the step counts from 1."""
-N_NUMBERS = 11
+LR, SCALE, CLIP, L1, L2, DECAY, A, B, C, D, STEP, RISE, ROOT = range(13)
+"""Places in the array of numbers that an update takes; A to D are particular to each kind; the step counts from 1. The
+last two are for kernels that work out once what a step's number makes of Adam's betas."""
+N_NUMBERS = 13
 
 OWN = {
     "sgd_inplace": (SGD, ()),

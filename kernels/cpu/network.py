@@ -19,6 +19,7 @@ import numpy as np
 from mlpx_kernels.cpu import job as p
 from mlpx_kernels.cpu.compile import inlined, kernel
 from mlpx_kernels.cpu.sharing import begin, claim, finish, idle, open_phase
+from mlpx_kernels.cpu.update import count_step
 from mlpx_kernels.updates import DECAY, L1, L2, LR, SCALE, C
 from mlpx_kernels.updates import STEP as UPDATE_STEP
 
@@ -117,6 +118,8 @@ def prepare(s, job, table, reals, changing, frame, floats):
     floats[LR], floats[L2], floats[C] = changing[0, s], changing[1, s], changing[2, s]
     floats[SCALE] = 1.0
     floats[UPDATE_STEP] = job[p.UPDATES] + s + 1
+    if job[p.N_STATES] == 2:
+        count_step(floats)
 
 
 @inlined

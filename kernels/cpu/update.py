@@ -11,7 +11,7 @@ from mlpx_kernels import Unsupported
 from mlpx_kernels.cpu.compile import FASTMATH, inlined, kernel
 from mlpx_kernels.cpu.mathematics import JIT
 from mlpx_kernels.cpu.threads import share_rows
-from mlpx_kernels.updates import CLIP, DECAY, L1, L2, LR, SCALE, STEP, A, B, C, D, encode
+from mlpx_kernels.updates import ADAM, CLIP, DECAY, L1, L2, LR, RISE, ROOT, SCALE, STEP, A, B, C, D, Updates
 
 
 @inlined
@@ -26,6 +26,13 @@ def effective(w, g, scale, clip, l1, l2):
 
 # One loop for each kind, all with the same arguments: flat ``w`` (k,), its gradient ``g``, two states (unused ones may
 # be any array) and the numbers.
+
+
+@inlined
+def count_step(numbers):
+    """Write Adam's corrections for its sums' beginning at zero, as of the numbers' step; powers take their time."""
+    numbers[RISE] = 1.0 / (1.0 - numbers[A] ** numbers[STEP])
+    numbers[ROOT] = 1.0 / math.sqrt(1.0 - numbers[B] ** numbers[STEP])
 
 
 @inlined
@@ -105,9 +112,7 @@ def _adam(kind, w, g, s1, s2, numbers):
     _, scale, clip, l1, l2, keep = shared(numbers, real)
     beta1, rest1 = real(numbers[A]), real(1.0 - numbers[A])
     beta2, rest2 = real(numbers[B]), real(1.0 - numbers[B])
-    eps, step = real(numbers[C]), numbers[STEP]
-    size = real(numbers[LR] / (1.0 - numbers[A] ** step))
-    root = real((1.0 - numbers[B] ** step) ** -0.5)
+    eps, size, root = real(numbers[C]), real(numbers[LR] * numbers[RISE]), real(numbers[ROOT])
     for i in range(w.size):
         e = effective(w[i], g[i], scale, clip, l1, l2)
         m = beta1 * s1[i] + rest1 * e
@@ -157,13 +162,14 @@ def update_loop(kind):
     return run
 
 
-def _run(op, w, g, states, **params):
+def _run(w, g, states, kind, numbers):
     for array in (w, *states):
         if not array.flags.c_contiguous or array.ndim != 1:
             raise Unsupported("update: the kernels want flat, contiguous arrays")
         if array.dtype not in (np.float32, np.float64):
             raise Unsupported(f"update: dtype {array.dtype}; the CPU kernels are made for float32 and float64")
-    kind, numbers = encode(op, **params)
+    if kind == ADAM:
+        count_step.py_func(numbers)
     s1, s2 = (*states, w, w)[:2]
     g, loop = np.ascontiguousarray(g), update_loop(kind)
 
@@ -173,95 +179,11 @@ def _run(op, w, g, states, **params):
     share_rows(some, w.size, w.size)
 
 
-def sgd_inplace(w, g, *, lr, scale=1.0, clip=math.inf, l1=0.0, l2=0.0, decay=0.0):
-    """12 bytes a parameter in float32."""
-    _run("sgd_inplace", w, g, (), lr=lr, scale=scale, clip=clip, l1=l1, l2=l2, decay=decay)
-
-
-def momentum_inplace(w, g, v, *, lr, momentum, nesterov=False, scale=1.0, clip=math.inf, l1=0.0, l2=0.0, decay=0.0):
-    """20 bytes a parameter in float32."""
-    _run(
-        "momentum_inplace",
-        w,
-        g,
-        (v,),
-        lr=lr,
-        scale=scale,
-        clip=clip,
-        l1=l1,
-        l2=l2,
-        decay=decay,
-        momentum=momentum,
-        nesterov=nesterov,
-    )
-
-
-def adagrad_inplace(w, g, s, *, lr, eps, scale=1.0, clip=math.inf, l1=0.0, l2=0.0, decay=0.0):
-    """20 bytes a parameter in float32."""
-    _run("adagrad_inplace", w, g, (s,), lr=lr, scale=scale, clip=clip, l1=l1, l2=l2, decay=decay, eps=eps)
-
-
-def rmsprop_inplace(w, g, s, *, lr, rho, eps, scale=1.0, clip=math.inf, l1=0.0, l2=0.0, decay=0.0):
-    """20 bytes a parameter in float32."""
-    _run("rmsprop_inplace", w, g, (s,), lr=lr, scale=scale, clip=clip, l1=l1, l2=l2, decay=decay, rho=rho, eps=eps)
-
-
-def adadelta_inplace(w, g, s, d, *, lr, rho, eps, scale=1.0, clip=math.inf, l1=0.0, l2=0.0, decay=0.0):
-    """28 bytes a parameter in float32."""
-    _run("adadelta_inplace", w, g, (s, d), lr=lr, scale=scale, clip=clip, l1=l1, l2=l2, decay=decay, rho=rho, eps=eps)
-
-
-def adam_inplace(w, g, m, v, *, lr, beta1, beta2, eps, step, scale=1.0, clip=math.inf, l1=0.0, l2=0.0, decay=0.0):
-    """28 bytes a parameter in float32: w, g, m, v read, w, m, v written."""
-    _run(
-        "adam_inplace",
-        w,
-        g,
-        (m, v),
-        lr=lr,
-        scale=scale,
-        clip=clip,
-        l1=l1,
-        l2=l2,
-        decay=decay,
-        beta1=beta1,
-        beta2=beta2,
-        eps=eps,
-        step=step,
-    )
-
-
-def rprop_inplace(
-    w,
-    g,
-    last,
-    size,
-    *,
-    lr,
-    shrink,
-    grow,
-    smallest,
-    largest,
-    scale=1.0,
-    clip=math.inf,
-    l1=0.0,
-    l2=0.0,
-    decay=0.0,
-):
-    """28 bytes a parameter in float32."""
-    _run(
-        "rprop_inplace",
-        w,
-        g,
-        (last, size),
-        lr=lr,
-        scale=scale,
-        clip=clip,
-        l1=l1,
-        l2=l2,
-        decay=decay,
-        shrink=shrink,
-        grow=grow,
-        smallest=smallest,
-        largest=largest,
-    )
+_updates = Updates(_run)
+sgd_inplace = _updates.sgd_inplace
+momentum_inplace = _updates.momentum_inplace
+adagrad_inplace = _updates.adagrad_inplace
+rmsprop_inplace = _updates.rmsprop_inplace
+adadelta_inplace = _updates.adadelta_inplace
+adam_inplace = _updates.adam_inplace
+rprop_inplace = _updates.rprop_inplace
