@@ -138,12 +138,12 @@ def pack(real, transposed, b, ldb, n, k, wide, out):
 
 
 @inlined
-def multiply(real, a, a_row, a_k, a_stripe, form, b, ldb, b_stripe, scratch, c, ldc, m, n, k):
+def multiply(real, a, a_row, a_k, a_stripe, form, b, ldb, b_stripe, room, packing, c, ldc, m, n, k):
     """Write ``c (m, n) = a (m, k) @ b (k, n)`` for m of at least `ROWS`; addresses, and strides in elements.
 
     Rows of b and c are contiguous. The columns of b lie in stripes of `VECTORS` vectors, ``b_stripe`` apart, the rows
-    of a in stripes of one vector, ``a_stripe`` apart. With ``scratch``, each stripe of b is packed there before it is
-    used (for NT: transposed).
+    of a in stripes of one vector, ``a_stripe`` apart. With ``packing``, each stripe of b is packed to the beginning of
+    ``room``, an array, before it is used (for NT: transposed).
     """
     size = size_of(real)
     lanes = VECTOR_BYTES // size
@@ -151,9 +151,9 @@ def multiply(real, a, a_row, a_k, a_stripe, form, b, ldb, b_stripe, scratch, c, 
     j = 0
     while j < n:
         here, step = b + j // wide * b_stripe * size, ldb
-        if scratch:
-            pack(real, form == NT, here, ldb, min(wide, n - j), k, wide, scratch)
-            here, step = scratch, wide
+        if packing:
+            pack(real, form == NT, here, ldb, min(wide, n - j), k, wide, room.ctypes.data)
+            here, step = room.ctypes.data, wide
         full = j + wide <= n
         v = 0
         while v < min(wide, n - j):
@@ -228,7 +228,8 @@ def products(dtype):
             b,
             wide if form == PACKED else ldb,
             b_stripe,
-            room.ctypes.data if pack_b else 0,
+            room,
+            pack_b,
             c,
             ldc,
             m,
