@@ -151,9 +151,10 @@ class Predictor:
         self.run = kernels("network").predict
         self.dtype = np.dtype(dtype)
         self.n_in, self.n_out = rows[0].n_in, rows[-1].n_out
-        self.buffers = buffers  # held, since the jobs below carry their addresses
+        self.lone_shape = 1, self.n_out
         self.masked = rows[-1].op == "masked_softmax"
         self.block = max(32, min(1024, BLOCK_ELEMENTS // (self.n_in + sum(row.n_out for row in rows))))
+        self.buffers, self.tables = buffers, list[Table]()  # held, since the jobs carry their addresses
         self.lone, self.many = (self._prepare(rows, n) for n in (1, self.block))
         self.threads = kernels("threads")
         # In the units of row work, an element of a softmax: some thirty multiplications
@@ -161,29 +162,28 @@ class Predictor:
             row.n_out + (row.n_in * row.n_out // 32 if row.op == "dense" else 0) for row in rows
         )
 
-    def _prepare(self, rows: list[PlanRow], n: int) -> tuple[Table, Array]:
-        """Return the table and the job for blocks of ``n`` rows; each call adds its data and its work array."""
+    def _prepare(self, rows: list[PlanRow], n: int) -> Array:
+        """Return the job for blocks of ``n`` rows; each call adds its data and its work array."""
         k, pieces = kernels("job"), kernels("pieces_step")
         dtype = self.dtype.name
         table = Table(rows, n, n * self.n_in, dtype, training=False)
-        job = np.zeros(k.JOB_SIZE, np.int64)
+        job = np.zeros(k.JOB_SIZE + k.FRAME_SIZE, np.int64)
+        job[k.TABLE], job[k.TABLE_OF_REALS] = table.whole.ctypes.data, table.reals.ctypes.data
+        job[k.LAYERS] = len(rows)
         job[k.PARAMS] = self.buffers.parameters.ctypes.data
         job[k.STATS] = self.buffers.statistics.ctypes.data
         job[k.GATHER] = table._address(pieces.copy_in(dtype))
         job[k.LOSS] = table._address(pieces.copy_out(dtype))
         job[k.N_FEATURES], job[k.BATCH], job[k.WORK_SIZE] = self.n_in, n, table.size
-        return table, job
+        self.tables.append(table)
+        return job
 
     def takes(self, x: Any) -> bool:
         """Return whether ``x`` can be used as it is: rows, C-contiguous, of the network's dtype, no mask needed."""
-        return (
-            type(x) is np.ndarray
-            and x.dtype == self.dtype
-            and x.ndim == 2
-            and x.shape[1] == self.n_in
-            and x.flags.c_contiguous
-            and not self.masked
-        )
+        if self.masked or type(x) is not np.ndarray or x.dtype != self.dtype:
+            return False
+        shape = x.shape
+        return len(shape) == 2 and shape[1] == self.n_in and x.flags.c_contiguous
 
     def of_any_shape(self, x: Array, mask: Array | None) -> Array:
         """Return y (..., n_out) for any ``x`` (..., n_in) of the network's dtype."""
@@ -193,18 +193,20 @@ class Predictor:
 
     def __call__(self, x: Array, mask: Array | None) -> Array:
         """Return y (n, n_out) for a C-contiguous ``x`` (n, n_in) of the network's dtype and a bool mask (n, n_out)."""
+        if x.shape[0] == 1:
+            y = np.empty(self.lone_shape, self.dtype)
+            self.run(self.lone, x, NO_MASK if mask is None else np.ascontiguousarray(mask), y)
+            return y
+        return self._rows(x, mask)
+
+    def _rows(self, x: Array, mask: Array | None) -> Array:
+        """Return y for many rows, which threads share."""
         n = x.shape[0]
         y = np.empty((n, self.n_out), self.dtype)
         flags = NO_MASK if mask is None else np.ascontiguousarray(mask)
-        if n == 1:
-            table, job = self.lone
-            self.run(job, table.whole, table.reals, x, flags, y)
-            return y
-        table, job = self.many
 
         def some(start: int, stop: int) -> None:
-            part = flags if mask is None else flags[start:stop]
-            self.run(job, table.whole, table.reals, x[start:stop], part, y[start:stop])
+            self.run(self.many, x[start:stop], flags if mask is None else flags[start:stop], y[start:stop])
 
         with self.threads.single_threaded_blas() if n > self.block else nullcontext():
             self.threads.share_rows(some, n, n * self.work_per_row)

@@ -44,7 +44,6 @@ statistics."""
     S2,
     BACKUP,
     STATS,
-    STATS_BACKUP,
     INPUT,
     LABELS,
     TARGETS,
@@ -54,23 +53,16 @@ statistics."""
     BATCH_LABELS,
     BATCH_MASK,
     ORDER,
-    RATES,
-    NUMBERS,
-    LOSSES,
-    PARTIAL,
-    BARRIER,
     GATHER,
     TOTAL,
     LOSS,
     UPDATE,
     SQUARES,
     N_ROWS,
-    N_STEPS,
     BATCH,
     N_CLASSES,
     N_FEATURES,
     N_COLUMN,
-    N_STATS,
     N_STATES,
     LABELLED,
     WEIGHTED,
@@ -83,15 +75,17 @@ statistics."""
     SEED,
     TARGETS_AT,
     WEIGHT_AT,
-    CLIPPED,
     TRAINING,
     OUTPUT,
     WORK_SIZE,
+    TABLE,
+    TABLE_OF_REALS,
+    LAYERS,
     JOB_SIZE,
-) = range(51)
-"""Places in the job. Addresses: of the buffers, the data, the step's rates and losses, the barrier, and of the pieces
-that gather rows, sum their weights, compute the loss, update a span and sum squares. Then sizes and flags; TARGETS_AT
-and WEIGHT_AT are offsets in the work buffer."""
+) = range(45)
+"""Places in the job. Addresses: of the buffers, the data, and of the pieces that gather rows, sum their weights,
+compute the loss, update a span and sum squares. Then sizes and flags; TARGETS_AT and WEIGHT_AT are offsets in the work
+buffer. The tables are there for predictions alone."""
 
 STEP, START, ROWS, FLOATS, FRAME_SIZE = range(5)
 """Places in a frame: the step's number; where its rows begin in the order; how many; the address of reals."""
