@@ -13,11 +13,10 @@ from mlpx.batch import Batch
 from mlpx.choice import Choice
 from mlpx.divergence import trace
 from mlpx.errors import DivergenceError
-from mlpx.layers import Context
 from mlpx.layers.base import PlanRow
 from mlpx.network import Network
 from mlpx.optimizers import Optimizer
-from mlpx.steps import AfterSteps
+from mlpx.steps import AfterSteps, FitSteps
 from mlpx.typing import Array
 from mlpx_kernels import Unsupported, updates
 
@@ -33,7 +32,7 @@ MOST_BLOCKS = 8
 """A deterministic fit cuts batches into blocks of about so many rows, whatever the number of threads."""
 
 
-class PlanSteps:
+class PlanSteps(FitSteps):
     """The steps of a fit as calls of `mlpx_kernels.cpu.network.train`; equal to layer by layer within rounding.
 
     Parameters
@@ -81,9 +80,7 @@ class PlanSteps:
         rows = plan.describe(net.body(), train.x.shape[1], training=True)
         self.run = plan.kernels("network").train
         self.threads_module, self.sharing = plan.kernels("threads"), plan.kernels("sharing")
-        self.net, self.train, self.optimizer = net, train, optimizer
-        self.batch_size, self.seed, self.n_steps = batch_size, seed, n_steps
-        self.lr = optimizer.lr
+        super().__init__(net, train, batch_size, optimizer, seed, n_steps)
         self.taken = 0
         flops = 6.0 * batch_size * sum(row.n_in * row.n_out for row in rows if row.op == "dense")
         worth = flops * np.dtype(net.dtype).itemsize / 4 >= WORTH_THREADS
@@ -164,18 +161,6 @@ class PlanSteps:
         }.items():
             job[place] = value
         self.job, self.places = job, [k.ORDER, k.N_ROWS, k.FIRST_STEP, k.UPDATES, k.THREADS]
-
-    def epoch(self, epoch: int, order: Array, first: int, after: AfterSteps) -> float:
-        """Take one epoch's steps over the rows in ``order``; return the mean loss.
-
-        ``first`` is the number of the epoch's first step.
-        """
-        n, batch = order.size, self.batch_size
-        per_epoch = -(-n // batch)
-        losses = self.take(order, epoch, first, self.optimizer.rates(first, per_epoch, self.n_steps, epoch), after)
-        sizes = np.full(per_epoch, batch)
-        sizes[-1] = n - batch * (per_epoch - 1)
-        return float(losses[0] @ sizes) / int(n)
 
     def take(
         self,
@@ -281,7 +266,3 @@ class PlanSteps:
         before = self._batch(order, place - 1, step - 1) if place > 0 else None
         now = self._batch(order, min(place, -(-order.size // self.batch_size) - 1), step)
         return trace(self.net, good, bad, before, now, epoch)
-
-    def _batch(self, order: Array, place: int, step: int) -> tuple[Batch, Context]:
-        batch = self.train.take(order[place * self.batch_size : (place + 1) * self.batch_size])
-        return batch, Context(True, self.seed, step, batch.mask, batch.valid, need_dx=False)
