@@ -103,8 +103,8 @@ def test_caller_and_helper_stay_apart_and_the_caller_may_go_where_it_liked_after
             mine = os.sched_getaffinity(0)
             met.wait()
         assert len(mine) == 1
+        assert places == [before - mine]
         assert sleeping(one)
-    assert places[0] == before - mine
     assert os.sched_getaffinity(0) == before
     with pytest.raises(ZeroDivisionError), one.helping([lambda: None]):
         raise ZeroDivisionError
@@ -119,6 +119,17 @@ def test_cores_that_may_not_be_chosen_stop_nothing(monkeypatch) -> None:
     seen = []
     with threads.using_threads(2):
         threads.share_rows(lambda a, b: seen.append(b - a), 100, 10 * threads.WORTH_A_THREAD)
+    assert sum(seen) == 100
+
+
+def test_without_threads_the_caller_does_it_all() -> None:
+    one, seen = threads.crew(1), []
+    one.sleepers.shutdown()
+    try:
+        with threads.using_threads(2):
+            threads.share_rows(lambda a, b: seen.append(b - a), 100, 10 * threads.WORTH_A_THREAD)
+    finally:
+        threads._crews.clear()
     assert sum(seen) == 100
 
 

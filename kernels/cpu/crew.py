@@ -49,25 +49,6 @@ def _find_processor() -> Callable[[], int] | None:
 _processor = _find_processor()
 
 
-@contextmanager
-def _apart(helpers: list[int]) -> Iterator[None]:
-    """Keep the caller on its core for a ``with`` block, and helpers (native thread numbers) off it from now on."""
-    allowed = os.sched_getaffinity(0) if _processor else set()
-    core = _processor() if _processor else -1
-    if len(allowed) < 2 or core not in allowed:
-        yield
-        return
-    with suppress(OSError):  # a container may forbid it; then things are as the scheduler likes them
-        os.sched_setaffinity(0, {core})
-        for helper in helpers:
-            os.sched_setaffinity(helper, allowed - {core})
-    try:
-        yield
-    finally:
-        with suppress(OSError):
-            os.sched_setaffinity(0, allowed)
-
-
 class Job(Future):
     """A function to call once, unless it is cancelled before somebody has begun it."""
 
@@ -97,7 +78,8 @@ class Crew:
 
     def __init__(self, size: int) -> None:
         self.members: list[int] = []
-        self.sleepers = ThreadPoolExecutor(size, "mlpx", initializer=lambda: self.members.append(get_native_id()))
+        self.elsewhere: set[int] = set()
+        self.sleepers = ThreadPoolExecutor(size, "mlpx", initializer=self._join)
         self.lock, self.jobs, self.awake = Lock(), deque[Job](), 0
         self.bell = np.zeros(1, np.int64)
         watch(self.bell, 1, 1, 0)  # compiled here, not while somebody waits
@@ -110,7 +92,7 @@ class Crew:
         unless told not to.
         """
         jobs = [Job(function) for function in functions]
-        with _apart(self.members):
+        with self._apart():
             self._ask(jobs)
             try:
                 yield
@@ -119,13 +101,40 @@ class Crew:
                 for job in begun if wait else ():
                     job.wait()
 
+    @contextmanager
+    def _apart(self) -> Iterator[None]:
+        """Keep the caller on its core for a ``with`` block, and helpers off it until they are called from another."""
+        allowed = os.sched_getaffinity(0) if _processor else set()
+        core = _processor() if _processor else -1
+        if len(allowed) < 2 or core not in allowed:
+            yield
+            return
+        self.elsewhere = allowed - {core}
+        with suppress(OSError):  # a container may forbid it; then things are as the scheduler likes them
+            os.sched_setaffinity(0, {core})
+            for member in self.members:
+                os.sched_setaffinity(member, self.elsewhere)
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                os.sched_setaffinity(0, allowed)
+
+    def _join(self) -> None:
+        """Begin as a helper: a new thread may run where the one may that made it."""
+        self.members.append(get_native_id())
+        if self.elsewhere:
+            with suppress(OSError):
+                os.sched_setaffinity(0, self.elsewhere)
+
     def _ask(self, jobs: list[Job]) -> None:
         with self.lock:
             self.jobs.extend(jobs)
             asleep = len(jobs) - self.awake
             self.bell[0] += 1
-        for _ in range(asleep):
-            self.sleepers.submit(self._serve)
+        with suppress(RuntimeError):  # no more threads, or the interpreter is about to end: the caller does it all
+            for _ in range(asleep):
+                self.sleepers.submit(self._serve)
 
     def _serve(self) -> None:
         """Do what there is to do, and go when there has been nothing for a while."""
