@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,8 +22,17 @@ ROOT = Path(__file__).parents[1]
 PEERS = ("torch", "jax", "onnxruntime")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def no_worker() -> Iterator[None]:
+    """Hide from a benchmark's pytest that this one may share its tests with others: it would time nothing then."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("PYTEST_XDIST")]:
+            patch.delenv(name)
+        yield
+
+
 @pytest.fixture(scope="module")
-def result(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def result(tmp_path_factory: pytest.TempPathFactory, no_worker: None) -> Path:
     """Return the file of one quick run of everything, without peers."""
     file = tmp_path_factory.mktemp("bench") / "result.json"
     run_quick(str(ROOT / "benchmarks"), f"--benchmark-json={file}", MLPX_BENCH_NO_PEERS="1")

@@ -52,7 +52,7 @@ def test_commands_set_up_their_own_environments() -> None:
     for command in SHELL:
         assert re.match(r"python3 -m venv (\S+) && \1/bin/pip install ", command)
     assert SHELL[0].strip().endswith("mlpx demo digits")
-    assert SHELL[1].strip().endswith("python -m pytest")
+    assert SHELL[1].strip().endswith("python -m pytest -n 2")
 
 
 def test_ci_runs_the_test_command_from_the_readme() -> None:
