@@ -8,7 +8,7 @@ import numpy as np
 SGD, MOMENTUM, NESTEROV, ADAGRAD, RMSPROP, ADADELTA, ADAM, RPROP = range(8)
 LR, SCALE, CLIP, L1, L2, DECAY, A, B, C, D, STEP, RISE, ROOT = range(13)
 """Places in the array of numbers that an update takes; A to D are particular to each kind; the step counts from 1. The
-last two are for kernels that work out once what a step's number makes of Adam's betas."""
+last two are `corrections`, for kernels that do not work them out themselves."""
 N_NUMBERS = 13
 
 OWN = {
@@ -28,6 +28,16 @@ def places(*numbers):
     result = np.zeros(N_NUMBERS)
     result[: len(numbers)] = numbers
     return result
+
+
+def corrections(kind, numbers, steps):
+    """Return what makes up for Adam's sums beginning at zero: ``1 / (1 - A^t)`` and ``(1 - B^t)^-1/2`` at steps ``t``.
+
+    For other kinds 1, which they do not look at.
+    """
+    if kind != ADAM:
+        return 1.0, 1.0
+    return 1.0 / (1.0 - numbers[A] ** steps), (1.0 - numbers[B] ** steps) ** -0.5
 
 
 def encode(op, *, lr, scale=1.0, clip=math.inf, l1=0.0, l2=0.0, decay=0.0, nesterov=False, **own):

@@ -107,6 +107,7 @@ class PlanSteps(FitSteps):
         loss, column, option = self.loss
         mask = net.loss_mask(train)
         kind, numbers = plan_numbers.of_update(optimizer)
+        self.kind = kind
         self.numbers = np.concatenate([numbers, [0.0, option, optimizer.clip_norm or 0.0, ceiling]])
         self.own_eps = float(numbers[updates.C])
         weighted = train.sample_weight is not None or mask is not None or (loss == 0 and column.size > 0)
@@ -160,7 +161,7 @@ class PlanSteps(FitSteps):
             k.TRAINING: 1,
         }.items():
             job[place] = value
-        self.job, self.places = job, [k.ORDER, k.N_ROWS, k.FIRST_STEP, k.UPDATES, k.THREADS]
+        self.job, self.places = job, [k.ORDER, k.N_ROWS, k.FIRST_STEP, k.THREADS]
 
     def take(
         self,
@@ -199,10 +200,12 @@ class PlanSteps(FitSteps):
             With the last good weights in place.
         """
         steps, batch = rates.size, self.batch_size
-        losses, changing = np.zeros((2, steps)), np.empty((3, steps))
+        losses, changing = np.zeros((2, steps)), np.empty((5, steps))
         changing[0] = rates
         changing[1] = self.optimizer.l2 if l2 is None else l2
         changing[2] = self.own_eps if eps is None else eps
+        count = self.optimizer.steps + np.arange(1.0, steps + 1)
+        changing[3], changing[4] = updates.corrections(self.kind, self.numbers, count)
         order = np.ascontiguousarray(order, np.int64)
         t = self.threads_module
         crew = t.crew(self.threads - 1) if self.threads > 1 else None
@@ -231,7 +234,7 @@ class PlanSteps(FitSteps):
         """Take steps over ``rows`` on some threads; return how many were taken, and their losses and penalties."""
         job, losses = self.job.copy(), np.zeros((2, changing.shape[1]))
         sharing = self.sharing.new_shared(self.blocks)
-        job[self.places] = rows.ctypes.data, rows.size, first, self.optimizer.steps, threads
+        job[self.places] = rows.ctypes.data, rows.size, first, threads
         shared = (
             job,
             self.table.whole,

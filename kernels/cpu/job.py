@@ -71,7 +71,6 @@ statistics."""
     BLOCKS,
     THREADS,
     FIRST_STEP,
-    UPDATES,
     SEED,
     TARGETS_AT,
     WEIGHT_AT,
@@ -82,7 +81,7 @@ statistics."""
     TABLE_OF_REALS,
     LAYERS,
     JOB_SIZE,
-) = range(45)
+) = range(44)
 """Places in the job. Addresses: of the buffers, the data, and of the pieces that gather rows, sum their weights,
 compute the loss, update a span and sum squares. Then sizes and flags; TARGETS_AT and WEIGHT_AT are offsets in the work
 buffer. The tables are there for predictions alone."""

@@ -8,7 +8,7 @@ from mlpx_kernels.cpu.activation import real_array
 from mlpx_kernels.cpu.compile import inlined, kernel
 from mlpx_kernels.cpu.element_loss import ABSOLUTE, BINARY, HUBER, POISSON, QUANTILE, SQUARED, loss_loop
 from mlpx_kernels.cpu.mathematics import exp
-from mlpx_kernels.cpu.narrow import NARROW, SIDE, column_space, exponentials, write_scaled
+from mlpx_kernels.cpu.narrow import COLUMNS, NARROW, SIDE, exponentials, write_scaled
 from mlpx_kernels.cpu.softmax import row_max
 from mlpx_kernels.cpu.threads import fixed_parts, share_parts
 
@@ -67,7 +67,7 @@ def plain_cross_entropy_rows(z, labels, sample_weight, total, dz, rows, c, ceili
     weighted, narrow = sample_weight.size > 0, c <= NARROW
     loss, product = 0.0, 1.0
     step = SIDE if narrow else 1
-    scratch = np.empty((column_space(c, z.dtype) if narrow else c) + 3 * step, z.dtype)
+    scratch = np.empty((COLUMNS if narrow else c) + 3 * step, z.dtype)
     top, partition, factor = scratch[:step], scratch[step : 2 * step], scratch[2 * step : 3 * step]
     columns = scratch[3 * step :]
     for start in range(0, rows, step):

@@ -14,20 +14,15 @@ NARROW = 32
 """Rows up to this width are taken side by side."""
 SIDE = 64
 """So many at a time; a multiple of the lanes of a vector."""
-
-
-@inlined
-def column_space(c, dtype):
-    """Return the elements of the columns of `SIDE` rows of width ``c``, rounded up to whole square blocks."""
-    lanes = VECTOR_BYTES // size_of(dtype.type)
-    return (c + lanes - 1) // lanes * lanes * SIDE
+COLUMNS = NARROW * SIDE
+"""Elements of the columns of so many rows."""
 
 
 @inlined
 def exponentials(x, columns, top, total, n, c):
     """Write ``exp(x - row maximum)`` of ``n`` rows column by column, their maxima and their sums.
 
-    ``columns`` (`column_space`) holds column j from j * SIDE on; ``top`` and ``total`` are (SIDE,).
+    ``columns`` (`COLUMNS`) holds column j from j * SIDE on; ``top`` and ``total`` are (SIDE,).
     """
     real = x.dtype.type
     size = size_of(real)
@@ -71,7 +66,7 @@ def write_scaled(columns, factor, y, n, c):
 def narrow_softmax_rows(x, y, rows, c):
     """Write the softmax of narrow rows; ``y`` may be ``x``."""
     one = x.dtype.type(1.0)
-    scratch = np.empty(column_space(c, x.dtype) + 2 * SIDE, x.dtype)
+    scratch = np.empty(COLUMNS + 2 * SIDE, x.dtype)
     top, total, columns = scratch[:SIDE], scratch[SIDE : 2 * SIDE], scratch[2 * SIDE :]
     for start in range(0, rows, SIDE):
         n = min(SIDE, rows - start)

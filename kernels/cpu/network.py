@@ -20,9 +20,7 @@ from mlpx_kernels.cpu import job as p
 from mlpx_kernels.cpu.compile import inlined, kernel
 from mlpx_kernels.cpu.job import view
 from mlpx_kernels.cpu.sharing import begin, claim, finish, idle, open_phase
-from mlpx_kernels.cpu.update import count_step
-from mlpx_kernels.updates import DECAY, L1, L2, LR, SCALE, C
-from mlpx_kernels.updates import STEP as UPDATE_STEP
+from mlpx_kernels.updates import DECAY, L1, L2, LR, RISE, ROOT, SCALE, C
 
 
 @inlined
@@ -117,10 +115,8 @@ def prepare(s, job, table, reals, changing, frame, floats):
     if job[p.TOTAL]:
         floats[p.ALL_WEIGHT] = call(job[p.TOTAL], table, reals, 0, job, frame, 0, n)
     floats[LR], floats[L2], floats[C] = changing[0, s], changing[1, s], changing[2, s]
+    floats[RISE], floats[ROOT] = changing[3, s], changing[4, s]
     floats[SCALE] = 1.0
-    floats[UPDATE_STEP] = job[p.UPDATES] + s + 1
-    if job[p.N_STATES] == 2:
-        count_step(floats)
 
 
 @inlined
@@ -185,8 +181,8 @@ def train(thread, job, table, reals, numbers, changing, losses, partial, shared,
     numbers : array (N_FLOATS,), float64
         The update's numbers, then a place for the loss's normaliser, its option, the largest gradient norm (0: no
         clipping) and the ceiling of the loss.
-    changing : array (3, steps), float64
-        The numbers that each step has of its own: learning rate, l2 and the update's number C (Adam's eps).
+    changing : array (5, steps), float64
+        The numbers that each step has of its own: learning rate, l2, the update's number C (Adam's eps), RISE and ROOT.
     losses : array (2, steps), float64
         Written: the loss of each step, and its penalty ``l2 / 2 |w|^2``, both before the update.
     partial : array (blocks, 16), float64

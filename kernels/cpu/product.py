@@ -205,19 +205,20 @@ def products(dtype):
             blas_product(form, view(a, 0, 1, real), view(b, 0, 1, real), view(c, 0, 1, real), m, n, k, lda, ldb, ldc)
             return
         wide, deep = VECTORS * lanes, padded(k, lanes)
-        if form == PACK:
-            pack(real, True, b, ldb, n, k, wide, c)
-            return
         b_stripe = wide * deep if form == PACKED else wide * (ldb if form == NT else 1)
         a_row, a_k, a_stripe = (1, lda, lanes) if form == TN else (lda, 1, lanes * lda)
         pack_b = form == NT or (form != PACKED and ldb * size > FAR and m >= OFTEN)
         pack_a = form == TN and lda * size > FAR and n >= OFTEN and m % ROWS == 0 and lanes % ROWS == 0
         stripe = wide * deep if pack_b else 0
         room = np.empty(stripe + (padded(m, lanes) * deep if pack_a else 0), real)
-        if pack_a:
-            side = room[stripe:].ctypes.data
-            pack(real, False, a, lda, m, k, lanes, side)
-            a, a_k, a_stripe = side, lanes, lanes * deep
+        if form == PACK or pack_a:  # one call for both: every further one is compiled again
+            first = form == TN
+            source, step, columns, width = (a, lda, m, lanes) if first else (b, ldb, n, wide)
+            target = room[stripe:].ctypes.data if first else c
+            pack(real, not first, source, step, columns, k, width, target)
+            if not first:
+                return
+            a, a_k, a_stripe = target, lanes, lanes * deep
         multiply(
             real,
             a,

@@ -11,7 +11,7 @@ from mlpx_kernels import Unsupported
 from mlpx_kernels.cpu.compile import FASTMATH, inlined, kernel
 from mlpx_kernels.cpu.mathematics import JIT
 from mlpx_kernels.cpu.threads import share_rows
-from mlpx_kernels.updates import ADAM, CLIP, DECAY, L1, L2, LR, RISE, ROOT, SCALE, STEP, A, B, C, D, Updates
+from mlpx_kernels.updates import CLIP, DECAY, L1, L2, LR, RISE, ROOT, SCALE, STEP, A, B, C, D, Updates, corrections
 
 
 @inlined
@@ -26,13 +26,6 @@ def effective(w, g, scale, clip, l1, l2):
 
 # One loop for each kind, all with the same arguments: flat ``w`` (k,), its gradient ``g``, two states (unused ones may
 # be any array) and the numbers.
-
-
-@inlined
-def count_step(numbers):
-    """Write Adam's corrections for its sums' beginning at zero, as of the numbers' step; powers take their time."""
-    numbers[RISE] = 1.0 / (1.0 - numbers[A] ** numbers[STEP])
-    numbers[ROOT] = 1.0 / math.sqrt(1.0 - numbers[B] ** numbers[STEP])
 
 
 @inlined
@@ -168,8 +161,7 @@ def _run(w, g, states, kind, numbers):
             raise Unsupported("update: the kernels want flat, contiguous arrays")
         if array.dtype not in (np.float32, np.float64):
             raise Unsupported(f"update: dtype {array.dtype}; the CPU kernels are made for float32 and float64")
-    if kind == ADAM:
-        count_step.py_func(numbers)
+    numbers[RISE], numbers[ROOT] = corrections(kind, numbers, numbers[STEP])
     s1, s2 = (*states, w, w)[:2]
     g, loop = np.ascontiguousarray(g), update_loop(kind)
 
