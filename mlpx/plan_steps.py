@@ -111,6 +111,7 @@ class PlanSteps(FitSteps):
         self.numbers = np.concatenate([numbers, [0.0, option, optimizer.clip_norm or 0.0, ceiling]])
         self.own_eps = float(numbers[updates.C])
         weighted = train.sample_weight is not None or mask is not None or (loss == 0 and column.size > 0)
+        narrow = c <= plan.kernels("narrow").NARROW
         plain = loss == 0 and labelled and mask is None and column.size == 0 and option == 0.0
         buffers = net.buffers
         self.backup = buffers.parameters.copy()
@@ -139,7 +140,7 @@ class PlanSteps(FitSteps):
         for place, piece in {
             k.GATHER: pieces.gather(dtype),
             k.TOTAL: pieces.total(loss, dtype) if weighted else None,
-            k.LOSS: pieces.plain_cross_entropy(dtype) if plain else pieces.loss_rows(loss, dtype),
+            k.LOSS: pieces.plain_cross_entropy(dtype, narrow) if plain else pieces.loss_rows(loss, dtype),
             k.UPDATE: pieces.update_span(kind, dtype),
             k.SQUARES: pieces.squares(dtype) if optimizer.clip_norm else None,
         }.items():

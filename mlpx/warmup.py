@@ -35,7 +35,9 @@ def main(dtypes: tuple[str, ...]) -> int:
         for dtype, job in counted(jobs, "compiling"):
             job(dtype)
     from mlpx_kernels.cpu.compile import cache_directory
+    from mlpx_kernels.cpu.threads import crew
 
+    crew(1)
     place = cache_directory() or "memory alone: no folder can be written to"
     print(f"compiled {', '.join(dtypes)} in {time.perf_counter() - began:.0f} s, kept in {place}")
     return 0
@@ -78,6 +80,7 @@ def _networks(dtype: str) -> list:  # type: ignore[type-arg]
         with_loss(Hinge(), "linear"),
         with_loss(BinaryFocal(), "sigmoid"),
         lambda dtype: _fit(MLP([4, 5, 3], loss=Focal(), dtype=dtype), CLASSES),
+        lambda dtype: _fit(MLP([4, 5, 40], dtype=dtype), CLASSES),
         lambda dtype: _fit(MLP([4, 5, 3], loss=CrossEntropy(0.1), dtype=dtype), CLASSES, Adam(clip_norm=1.0)),
         lambda dtype: _fit(MLP([4, 5, 3], output="masked_softmax", dtype=dtype), CLASSES, mask=flags),
     ]
@@ -108,3 +111,4 @@ def _ops(dtype: str) -> None:
         _, saved = ops.activation(x, kind=kind)
         ops.activation_grad(x, saved, kind=kind)
     ops.dense(np.ones((8, 2048), dtype), np.ones((3, 2048), dtype), b)
+    ops.softmax_cross_entropy(np.ones((8, 40), dtype), CLASSES)

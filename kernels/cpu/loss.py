@@ -1,6 +1,7 @@
 """Losses with their gradients in one pass: all weights, masks and smoothing inside."""
 
 import math
+from functools import cache
 
 import numpy as np
 
@@ -49,68 +50,76 @@ def total_weight(rows, c, sample_weight, class_weight, mask, labels, dense):
     return total
 
 
-@inlined
-def plain_cross_entropy_rows(z, labels, sample_weight, total, dz, rows, c, ceiling):
-    """Write the gradient for class numbers without class weights, smoothing or mask; return the share of the loss.
+def _plain_cross_entropy_rows(narrow):
+    """Return ``run(z, labels, sample_weight, total, dz, rows, c, ceiling)``, for rows up to `NARROW` or for wider ones.
 
-    The common case: one exponential and one multiplication an element. ``sample_weight`` has size 0 where not given;
-    ``total`` is the normaliser over all rows of the batch. Narrow rows are taken side by side.
+    It writes the gradient for class numbers without class weights, smoothing or mask, and returns the share of the
+    loss: the common case, one exponential and one multiplication an element. ``sample_weight`` has size 0 where not
+    given; ``total`` is the normaliser over all rows of the batch. Narrow rows are taken side by side.
 
     ``ceiling`` is the most that a row's loss may be: infinite, or -log eps for the loss (not the gradient) of
     probabilities that were clipped to [eps, 1 - eps], which is what scikit-learn reports.
     """
-    real = z.dtype.type
-    certain, least = ceiling, 1.0
-    if ceiling < np.inf:
-        certain, least = ceiling - math.log(c), 1.0 + math.exp(-ceiling)
-    inverse_total = 1.0 / total if total > 0.0 else 1.0
-    weighted, narrow = sample_weight.size > 0, c <= NARROW
-    loss, product = 0.0, 1.0
     step = SIDE if narrow else 1
-    scratch = np.empty((COLUMNS if narrow else c) + 3 * step, z.dtype)
-    top, partition, factor = scratch[:step], scratch[step : 2 * step], scratch[2 * step : 3 * step]
-    columns = scratch[3 * step :]
-    for start in range(0, rows, step):
-        n = min(step, rows - start)
-        block, gradient = z[start * c : (start + n) * c], dz[start * c : (start + n) * c]
-        if narrow:
-            exponentials(block, columns, top, partition, n, c)
-        else:
-            highest, all_ = row_max(block), real(0.0)
-            for j in range(c):
-                e = exp(block[j] - highest)
-                columns[j] = e
-                all_ += e
-            top[0], partition[0] = highest, all_
-        for r in range(n):
-            w = np.float64(sample_weight[start + r]) if weighted else 1.0
-            factor[r] = real(w * inverse_total) / partition[r]
-        if narrow:
-            write_scaled(columns, factor, gradient, n, c)
-        else:
-            for j in range(c):
-                gradient[j] = columns[j] * factor[0]
-        for r in range(n):
-            i = start + r
-            d = gradient[r * c : (r + 1) * c]
-            w = np.float64(sample_weight[i]) if weighted else 1.0
-            if w <= 0.0:
+
+    @inlined
+    def run(z, labels, sample_weight, total, dz, rows, c, ceiling):
+        real = z.dtype.type
+        certain, least = ceiling, 1.0
+        if ceiling < np.inf:
+            certain, least = ceiling - math.log(c), 1.0 + math.exp(-ceiling)
+        inverse_total = 1.0 / total if total > 0.0 else 1.0
+        weighted = sample_weight.size > 0
+        loss, product = 0.0, 1.0
+        scratch = np.empty((COLUMNS if narrow else c) + 3 * step, z.dtype)
+        top, partition, factor = scratch[:step], scratch[step : 2 * step], scratch[2 * step : 3 * step]
+        columns = scratch[3 * step :]
+        for start in range(0, rows, step):
+            n = min(step, rows - start)
+            block, gradient = z[start * c : (start + n) * c], dz[start * c : (start + n) * c]
+            if narrow:
+                exponentials(block, columns, top, partition, n, c)
+            else:
+                highest, all_ = row_max(block), real(0.0)
                 for j in range(c):
-                    d[j] = 0.0
-                continue
-            d[labels[i]] -= real(w * inverse_total)
-            gap, summed = np.float64(top[r]) - np.float64(block[r * c + labels[i]]), np.float64(partition[r])
-            summed = least if summed < least else summed
-            if weighted or not gap <= certain:
-                each = gap + math.log(summed)
-                loss += w * (ceiling if each > ceiling else each)
-                continue
-            loss += gap
-            product *= summed  # one logarithm for many rows, taken before it can overflow
-            if product > 1e200:
-                loss += math.log(product)
-                product = 1.0
-    return (loss + math.log(product)) * inverse_total
+                    e = exp(block[j] - highest)
+                    columns[j] = e
+                    all_ += e
+                top[0], partition[0] = highest, all_
+            for r in range(n):
+                w = np.float64(sample_weight[start + r]) if weighted else 1.0
+                factor[r] = real(w * inverse_total) / partition[r]
+            if narrow:
+                write_scaled(columns, factor, gradient, n, c)
+            else:
+                for j in range(c):
+                    gradient[j] = columns[j] * factor[0]
+            for r in range(n):
+                i = start + r
+                d = gradient[r * c : (r + 1) * c]
+                w = np.float64(sample_weight[i]) if weighted else 1.0
+                if w <= 0.0:
+                    for j in range(c):
+                        d[j] = 0.0
+                    continue
+                d[labels[i]] -= real(w * inverse_total)
+                gap, summed = np.float64(top[r]) - np.float64(block[r * c + labels[i]]), np.float64(partition[r])
+                summed = least if summed < least else summed
+                if weighted or not gap <= certain:
+                    each = gap + math.log(summed)
+                    loss += w * (ceiling if each > ceiling else each)
+                    continue
+                loss += gap
+                product *= summed  # one logarithm for many rows, taken before it can overflow
+                if product > 1e200:
+                    loss += math.log(product)
+                    product = 1.0
+        return (loss + math.log(product)) * inverse_total
+
+    return run
+
+
+narrow_cross_entropy_rows, wide_cross_entropy_rows = (_plain_cross_entropy_rows(narrow) for narrow in (True, False))
 
 
 @inlined
@@ -174,10 +183,17 @@ def target_of(i, j, c, labels, dense, class_weight, mask, smoothing, allowed):
     return t if class_weight.size == 0 else t * np.float64(class_weight[j])
 
 
-@kernel
-def run_plain_cross_entropy(z, labels, sample_weight, total, dz, rows, c):
-    """Compiled entry point of `plain_cross_entropy_rows`."""
-    return plain_cross_entropy_rows(z, labels, sample_weight, total, dz, rows, c, np.inf)
+@cache
+def plain_cross_entropy_loop(narrow):
+    """Return the compiled entry point of the losses of narrow or of wide rows; the other one is not compiled."""
+
+    @kernel
+    def run(z, labels, sample_weight, total, dz, rows, c):
+        if narrow:
+            return narrow_cross_entropy_rows(z, labels, sample_weight, total, dz, rows, c, np.inf)
+        return wide_cross_entropy_rows(z, labels, sample_weight, total, dz, rows, c, np.inf)
+
+    return run
 
 
 @kernel
@@ -242,7 +258,7 @@ def softmax_cross_entropy(z, target, sample_weight=None, class_weight=None, mask
     def some(part, a, b):
         rows_z, rows_dz = z_flat[a * c : b * c], dz_flat[a * c : b * c]
         if plain:
-            losses[part] = run_plain_cross_entropy(rows_z, labels[a:b], sw[a:b], total, rows_dz, b - a, c)
+            losses[part] = plain_cross_entropy_loop(c <= NARROW)(rows_z, labels[a:b], sw[a:b], total, rows_dz, b - a, c)
             return
         targets, allowed = dense[a * c : b * c], m[a * c : b * c]
         losses[part] = run_cross_entropy(

@@ -48,7 +48,13 @@ from mlpx_kernels.cpu.job import (
     view,
     work_of,
 )
-from mlpx_kernels.cpu.loss import CROSS_ENTROPY, cross_entropy_rows, plain_cross_entropy_rows, row_weight
+from mlpx_kernels.cpu.loss import (
+    CROSS_ENTROPY,
+    cross_entropy_rows,
+    narrow_cross_entropy_rows,
+    row_weight,
+    wide_cross_entropy_rows,
+)
 from mlpx_kernels.cpu.margin import FOCAL, focal_rows
 from mlpx_kernels.cpu.update import update
 from mlpx_kernels.updates import N_NUMBERS
@@ -109,7 +115,7 @@ def total(loss, dtype):
 
 
 @cache
-def plain_cross_entropy(dtype):
+def plain_cross_entropy(dtype, narrow):
     """Cross-entropy for class numbers without class weights, smoothing or mask: small, and soon compiled."""
     real = real_of(dtype)
 
@@ -120,7 +126,9 @@ def plain_cross_entropy(dtype):
         z, dz = work_of(job, row[Y], c, a, b, real), work_of(job, row[D], c, a, b, real)
         labels = view(job[BATCH_LABELS], a, b - a, np.int64)
         weights = view(job[WORK], job[WEIGHT_AT] + a, (b - a) * job[WEIGHTED], real)
-        return plain_cross_entropy_rows(z, labels, weights, floats[ALL_WEIGHT], dz, b - a, c, floats[CEILING])
+        if narrow:
+            return narrow_cross_entropy_rows(z, labels, weights, floats[ALL_WEIGHT], dz, b - a, c, floats[CEILING])
+        return wide_cross_entropy_rows(z, labels, weights, floats[ALL_WEIGHT], dz, b - a, c, floats[CEILING])
 
     return run
 
