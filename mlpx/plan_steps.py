@@ -219,7 +219,7 @@ class PlanSteps(FitSteps):
                 part = slice(done, done + wanted)
                 rows = order[done * batch : (done + wanted) * batch]
                 taken, losses[:, part] = self._call(crew, threads, first + done, rows, changing[:, part].copy())
-                if taken < wanted or (done + wanted == steps and not self._finite()):
+                if taken < wanted or not self._finite():
                     raise self._diverged(first + done + taken, epoch, order, done + taken)
                 seconds = time.perf_counter() - began
                 self.seconds_per_step = max(seconds / wanted, 1e-7)
@@ -258,7 +258,7 @@ class PlanSteps(FitSteps):
         return int(taken), losses
 
     def _finite(self) -> bool:
-        """Return whether the last update left finite weights: no later step's loss will tell."""
+        """Return whether the last update left finite weights: who ends the fit now sees no later step's loss."""
         with np.errstate(invalid="ignore", over="ignore"):
             return math.isfinite(float(self.net.parameters.sum()))
 
