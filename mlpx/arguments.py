@@ -6,6 +6,13 @@ from mlpx.arrays import backend_name, check_readable
 from mlpx.backend import Backend, host_array
 from mlpx.typing import Array, ArrayLike, Shape
 
+AS_NUMBERS = {
+    "c": "Pass real and imaginary parts as features of their own.",
+    "M": "Pass numbers, such as ({0} - {0}.min()) / numpy.timedelta64(1, 'D').",
+    "m": "Pass numbers, such as {0} / numpy.timedelta64(1, 's').",
+}
+"""What to do with arrays of a kind that a plain conversion would spoil."""
+
 
 def as_float_array(argument: str, x: ArrayLike, dtype: str, backend: Backend) -> Array:
     """Return ``x`` as a float array of ``backend``; integers and bools are converted.
@@ -19,13 +26,16 @@ def as_float_array(argument: str, x: ArrayLike, dtype: str, backend: Backend) ->
         If nested sequences have ragged lengths, or values of a masked array are masked.
     """
     name = backend_name(x)
+    given = type(x).__name__
     if name is None:
         x = host_array(argument, x)
     check_readable(argument, x)
     if isinstance(x, np.ndarray) and x.dtype.kind not in "fiub":
+        came = given if x.dtype == object and x.ndim == 0 else f"dtype {x.dtype}"
+        advice = AS_NUMBERS.get(x.dtype.kind, "Convert first, for example with numpy.asarray({0}, dtype={1!r}).")
         raise TypeError(
-            f"{argument}: expected real numbers (floats, integers or bools), got dtype {x.dtype}. Convert first, "
-            f"for example with numpy.asarray({argument}, dtype={dtype!r})."
+            f"{argument}: expected real numbers (floats, integers or bools), got {came}. "
+            + advice.format(argument, dtype)
         )
     if name is not None and name != backend.name:
         raise TypeError(

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from mlpx.errors import check_count, check_number, unknown
+from mlpx.errors import check_count, check_flag, check_number, unknown
 from mlpx.history import History
 from mlpx.network import Network
 from mlpx.typing import Array
@@ -96,6 +96,7 @@ class EarlyStopping(Callback):
     def __post_init__(self) -> None:
         check_count("patience", self.patience)
         check_number("min_delta", self.min_delta, 0.0)
+        check_flag("restore_best", self.restore_best)
         if self.monitor not in MONITORS:
             raise unknown("monitor", self.monitor, MONITORS)
 

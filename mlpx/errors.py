@@ -4,6 +4,8 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import Any
 
+import numpy as np
+
 
 class BackendError(RuntimeError):
     """A backend was asked for that this machine cannot run; the message says what is missing."""
@@ -100,3 +102,10 @@ def check_count(argument: str, value: object, low: int = 1) -> int:
     if number < low:
         raise ValueError(f"{argument}: expected a whole number of at least {low}, got {value!r}.")
     return int(number)
+
+
+def check_flag(argument: str, value: object) -> bool:
+    """Return ``value`` as a bool, or raise TypeError unless it is one; "no" and 0.1 would else count as True."""
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"{argument}: expected True or False, got {value!r} ({type(value).__name__}).")
+    return bool(value)

@@ -5,7 +5,7 @@ from typing import Any
 
 from mlpx import fullbatch, optimizers, training
 from mlpx.callbacks import Callback, Run, as_callback
-from mlpx.errors import check_count, unknown
+from mlpx.errors import check_count, check_flag, unknown
 from mlpx.fullbatch import FullBatch
 from mlpx.history import History
 from mlpx.network import Network, check_precision
@@ -126,11 +126,11 @@ class Trainable(Network):
             optimizer=chosen,
             epochs=check_count("epochs", epochs, 0),
             batch_size=min(check_count("batch_size", batch_size), train.x.shape[0]),
-            shuffle=shuffle,
+            shuffle=check_flag("shuffle", shuffle),
             seed=seed,
             callbacks=watching,
             n_threads=None if n_threads is None else check_count("n_threads", n_threads),
-            deterministic=deterministic,
+            deterministic=check_flag("deterministic", deterministic),
             gradient_hook=gradient_hook,
             precision=precision,
         )

@@ -78,11 +78,11 @@ def automatic(activation: str) -> str:
     return "lecun_normal" if activation == "selu" else "glorot_uniform"
 
 
-def find(init: "str | Uniform") -> Draw:
-    """Return the draw of an initialiser, or raise ValueError with the known names."""
+def find(init: "str | Uniform", argument: str = "init") -> Draw:
+    """Return the draw of an initialiser, or raise ValueError that names ``argument`` and the known names."""
     if isinstance(init, Uniform):
         low, high = init.low, init.high
         return lambda rng, shape: rng.uniform(low, high, shape)
     if not isinstance(init, str) or init not in INITIALIZERS:
-        raise unknown("init", init, INITIALIZERS)
+        raise unknown(argument, init, INITIALIZERS)
     return INITIALIZERS[init]

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from mlpx.backend import to_numpy
+from mlpx.backend import dtype_name, to_numpy
 from mlpx.batch import Batch
 from mlpx.errors import check_number
 from mlpx.host_rows import moved
@@ -85,8 +85,8 @@ def _check_finite(name: str, array: Array, valid: Array | None, xp: Namespace) -
         if not bool(xp.all(finite)):
             first, *rest = (int(i) for i in np.argwhere(~to_numpy(finite))[0])
             raise ValueError(
-                f"{name}: holds NaN or infinity, first at index {(first + start, *rest)}; expected finite numbers. "
-                "Fill in or drop such rows first."
+                f"{name}: holds NaN or infinity, first at index {(first + start, *rest)}; expected finite numbers, for "
+                f"{dtype_name(array)} of at most {xp.finfo(array.dtype).max:.2g}. Fill in, scale or drop such rows."
             )
 
 
@@ -101,7 +101,11 @@ def split(
             raise ValueError(
                 f"validation: has {len(validation)} parts; expected (x, y) or (x, y, mask, sample_weight, valid)."
             )
-        held_out = net.batch(*sent(net, *validation))
+        try:
+            held_out = net.batch(*sent(net, *validation))
+        except (TypeError, ValueError) as error:
+            error.args = (f"validation {error}",)
+            raise
         check_data(net, held_out, "validation ")
         return batch, held_out
     shape = getattr(validation, "shape", ())

@@ -23,7 +23,7 @@ def refused_everywhere(error: type[Exception], words: str, convert) -> None:
     refused(numbers, error, f"^y: {words}", X, convert(T))
     refused(net, error, f"^sample_weight: {words}", X, Y, sample_weight=convert(WEIGHT))
     held_out = convert(X), Y
-    refused(net, error, f"^x: {words}", X, Y, validation=held_out)
+    refused(net, error, f"^validation x: {words}", X, Y, validation=held_out)
 
 
 def ragged(array):
@@ -118,7 +118,7 @@ def test_tensors_of_a_dtype_that_numpy_lacks() -> None:
             call(tensor(X))
     refused(net, TypeError, f"^x: {words}", tensor(X), Y)
     refused(net, TypeError, f"^y: {words}", X, tensor(np.eye(C)[Y]))
-    refused(net, TypeError, "^y: class numbers have dtype torch.bfloat16", X, tensor(Y))
+    refused(net, TypeError, f"^y: {words}", X, tensor(Y))
 
 
 def test_tensors_without_a_record_come_in() -> None:

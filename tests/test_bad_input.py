@@ -86,8 +86,20 @@ def test_strange_dtypes_are_errors_that_name_them(kind) -> None:
 def test_names_for_numbers_in_lists() -> None:
     with pytest.raises(TypeError, match="x: expected real numbers"):
         network().predict([["a", "b", "c", "d"]])
-    with pytest.raises(TypeError, match="x: expected real numbers"):
-        network().predict(None)
+    for nothing, words in ((None, "got NoneType"), ((row for row in X), "got generator"), ({"a": 1}, "got dict")):
+        with pytest.raises(TypeError, match=f"x: expected real numbers.*{words}"):
+            network().predict(nothing)
+
+
+def test_advice_never_spoils_numbers() -> None:
+    """NumPy turns dates into floats without a word, and drops imaginary parts with a warning."""
+    for dtype, words in (
+        ("M8[s]", r"\(x - x.min\(\)\) / numpy.timedelta64"),
+        ("m8[s]", r"x / numpy.timedelta64"),
+        ("c16", "imaginary part"),
+    ):
+        with pytest.raises(TypeError, match=f"x: expected real numbers.*{words}"):
+            network().predict(X.astype("i8").astype(dtype))
 
 
 def test_class_numbers_as_floats_get_a_hint() -> None:
@@ -131,7 +143,9 @@ def test_nan_and_infinity_at_fit(bad) -> None:
 
 
 def test_numbers_too_large_for_the_dtype_are_infinite_in_it() -> None:
-    refused(network(), ValueError, "x: holds NaN or infinity", with_value(X, 1e300), Y)
+    words = r"x: holds NaN or infinity, first at index \(3, 1\); .*for float32 of at most 3.4e\+38"
+    refused(network(), ValueError, words, with_value(X, 1e300), Y)
+    network(dtype="float64").fit(with_value(X, 1e200), Y, epochs=0, progress=False)
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ OPTIONS = [
     (lambda: mlpx.Activation("tahn"), ValueError, r"Did you mean 'tanh'\?"),
     (lambda: mlpx.MLP([4, 3], output="softmx"), ValueError, r"output: unknown name 'softmx'. Did you mean 'softmax'\?"),
     (lambda: mlpx.MLP([4, 3], init="he_normall"), ValueError, r"init: .*Did you mean 'he_normal'\?.*glorot_uniform"),
-    (lambda: mlpx.MLP([4, 3], bias_init="zero"), ValueError, r"init: .*Did you mean 'zeros'\?"),
+    (lambda: mlpx.MLP([4, 3], bias_init="zero"), ValueError, r"bias_init: .*Did you mean 'zeros'\?"),
     (lambda: mlpx.MLP([4, 3], loss="crossentropy"), ValueError, r"loss: .*Did you mean 'cross_entropy'\?.*huber"),
     (lambda: mlpx.MLP([4, 3], loss="custom"), ValueError, r"loss: unknown name 'custom'"),
     (lambda: mlpx.MLP([4, 3], dtype="float16"), ValueError, r"dtype: unknown name 'float16'.*Known: float32, float64"),
@@ -85,7 +85,11 @@ OPTIONS = [
     (lambda: fullbatch.ScaledConjugateGradient(lambda_=0), ValueError, r"lambda_: "),
     (lambda: schedules.WarmUp(3, then="cosin"), ValueError, r"schedule: .*'cosine'"),
     (lambda: losses.Quantile(()), ValueError, r"q: is empty"),
-    (lambda: losses.CrossEntropy(class_weight=5), TypeError, r"class_weight: expected one number per output, got 5"),
+    (lambda: losses.CrossEntropy(class_weight=5), TypeError, r"class_weight: expected one number per output, .*got 5"),
+    (lambda: losses.CrossEntropy(class_weight={0: 1.0, 1: 5.0}), TypeError, r"class_weight: .*their order, got \{0: "),
+    (lambda: losses.BinaryCrossEntropy(pos_weight={1.0, 2.0}), TypeError, r"pos_weight: .*in their order, got \{1.0, "),
+    (lambda: Dense(3, 2, bias="no"), TypeError, r"bias: expected True or False, got 'no' \(str\)"),
+    (lambda: mlpx.EarlyStopping(restore_best=1), TypeError, r"restore_best: expected True or False, got 1"),
     (lambda: mlpx.MLP.from_bias_rows([np.ones((5, 3))], norm="batch"), ValueError, r"norm: "),
     (lambda: mlpx.MLP.from_bias_rows([np.full((5, 3), "a")]), TypeError, r"weights\[0\]: .*dtype <U1"),
 ]  # fmt: skip
@@ -108,7 +112,10 @@ FIT = [
     ({"validation": 1.0}, ValueError, r"validation: expected a finite number in \(0, 1\)"),
     ({"validation": 0.99}, ValueError, "validation: a share of 0.99 of 12 rows leaves none to train on"),
     ({"validation": (X,)}, ValueError, r"validation: has 1 parts; expected \(x, y\)"),
-    ({"validation": (X[:, :2], Y)}, ValueError, r"x: has shape \(12, 2\)"),
+    ({"validation": (X[:, :2], Y)}, ValueError, r"validation x: has shape \(12, 2\)"),
+    ({"validation": (X, Y[:5])}, ValueError, r"validation y: has shape \(5,\)"),
+    ({"shuffle": "no"}, TypeError, "shuffle: expected True or False, got 'no'"),
+    ({"deterministic": None}, TypeError, "deterministic: expected True or False, got None"),
     ({"validation": "0.2"}, TypeError, "validation: expected a number"),
     (
         {"validation": np.zeros((N, N_IN))},
@@ -176,10 +183,15 @@ def test_levenberg_marquardt_takes_rows() -> None:
     refused(net, ValueError, words, X.reshape(4, 3, 4), T.reshape(4, 3, 3), optimizer="levenberg_marquardt")
 
 
+def test_weights_may_come_from_any_row_of_numbers() -> None:
+    for values in ([1, 2, 3], np.arange(1.0, 4.0), (n for n in (1.0, 2.0, 3.0))):
+        assert losses.CrossEntropy(class_weight=values).class_weight == (1.0, 2.0, 3.0)
+
+
 def test_numbers_of_numpy_are_numbers() -> None:
     net = mlpx.MLP(np.array([4, 5, 3]), dropout=np.float32(0.25), seed=np.int64(3))
     assert net.seed == 3
     assert type(net.seed) is int
     optimizer = optimizers.Adam(lr=np.float32(0.01), clip_norm=np.float64(1))
-    net.fit(X, Y, epochs=np.int32(2), batch_size=np.int64(5), optimizer=optimizer, progress=False)
+    net.fit(X, Y, epochs=np.int32(2), batch_size=np.int64(5), optimizer=optimizer, shuffle=np.True_, progress=False)
     assert mlpx.MLP(iter([4, 5, 3])).n_out == 3

@@ -217,6 +217,14 @@ def test_data_that_cannot_work() -> None:
         small().fit(X, Y, sample_weight=-np.ones(len(Y)))
     with pytest.raises(ValueError, match="at least 0"):
         small(MLPRegressor, loss="poisson").fit(XR, -np.abs(YR))
+    days = (np.arange(len(YR)) + 18000).astype("M8[D]")
+    for y, words in (
+        (YR.astype(str), "dtype <U"),
+        (days, "dtype datetime64"),
+        (sparse.csr_array(YR[:, None]), "sparse"),
+    ):
+        with pytest.raises(TypeError, match=f"^y: expected real numbers .* in a dense array, got .*{words}"):
+            small(MLPRegressor).fit(XR, y)
     with pytest.raises(ValueError, match="classes not in"):
         small().partial_fit(X, Y, classes=[0, 1])
 

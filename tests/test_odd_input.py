@@ -61,3 +61,15 @@ def test_what_has_the_array_protocol_comes_in() -> None:
     net = network()
     np.testing.assert_array_equal(net.predict(Column(X)), net.predict(X))
     assert net.loss_and_grad(Column(X), Column(Y))[0] == net.loss_and_grad(X, Y)[0]
+
+
+@pytest.mark.parametrize("dtype", [">i4", ">u2", "?", "u8"])
+def test_class_numbers_of_any_integer_dtype_come_in(dtype) -> None:
+    labels, net = np.minimum(Y, 1).astype(dtype), network()
+    assert net.loss_and_grad(X, labels)[0] == net.loss_and_grad(X, np.minimum(Y, 1))[0]
+
+
+def test_polars_columns_come_in() -> None:
+    polars = pytest.importorskip("polars", reason="polars is not installed")
+    net = network()
+    assert net.loss_and_grad(polars.DataFrame(X), polars.Series(Y))[0] == net.loss_and_grad(X, Y)[0]

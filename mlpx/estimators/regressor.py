@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Self
 
 import numpy as np
+from scipy.sparse import issparse
 from sklearn.base import RegressorMixin, _fit_context
 from sklearn.metrics import d2_pinball_score, r2_score
 from sklearn.utils import column_or_1d
@@ -116,7 +117,10 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
         return y
 
     def _known(self, y: Any) -> Any:
-        """Return numbers (n,) where they came as one column."""
+        """Return numbers (n,) where they came as one column; TypeError for what is no number."""
+        if issparse(y) or y.dtype.kind not in "fiub":
+            came = f"a sparse {type(y).__name__}" if issparse(y) else f"dtype {y.dtype}"
+            raise TypeError(f"y: expected real numbers (floats, integers or bools) in a dense array, got {came}.")
         return column_or_1d(y, warn=True) if y.ndim == 2 and y.shape[1] == 1 else y
 
     def _targets(self, y: Any) -> Array:

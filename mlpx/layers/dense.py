@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from mlpx import ops
-from mlpx.errors import check_count, check_number
+from mlpx.errors import check_count, check_flag, check_number
 from mlpx.initializers import Uniform, automatic, find
 from mlpx.layers.base import INFERENCE, Backprop, Context, Layer, Parameter, PlanRow
 from mlpx.ops.activation import find as find_activation
@@ -53,9 +53,9 @@ class Dense(Layer):
         find_activation(self.activation)
         init = automatic(self.activation) if self.init == "auto" else self.init
         find(init)
-        find(self.bias_init)
+        find(self.bias_init, "bias_init")
         parameters = {"w": Parameter((self.n_out, self.n_in), init, decay=True, lr_factor=self.lr_factor)}
-        if self.bias:
+        if check_flag("bias", self.bias):
             factor = self.lr_factor if self.bias_lr_factor is None else self.bias_lr_factor
             check_number("bias_lr_factor", factor, 0.0)
             parameters["b"] = Parameter((self.n_out,), self.bias_init, decay=False, lr_factor=factor)

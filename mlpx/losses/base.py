@@ -1,6 +1,6 @@
 """What every loss is: options, how targets come in, and (loss, gradient) of a batch."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import asdict, fields
 from typing import Any, ClassVar
 
@@ -68,11 +68,12 @@ def weights(argument: str, values: Any) -> tuple[float, ...] | None:
     """Return a loss's weights, one per output, as numbers of at least 0; None for none."""
     if values is None:
         return None
-    if not isinstance(values, Iterable):
-        raise TypeError(f"{argument}: expected one number per output, got {values!r}.")
-    for value in values:
-        check_number(argument, value, 0.0)
-    return tuple(float(value) for value in values)
+    if not isinstance(values, Iterable) or isinstance(values, Mapping | Set | str):  # a dict's keys are no weights
+        raise TypeError(f"{argument}: expected one number per output, in their order, got {values!r}.")
+    numbers = tuple(values)
+    for number in numbers:
+        check_number(argument, number, 0.0)
+    return tuple(float(number) for number in numbers)
 
 
 def check_length(argument: str, values: tuple[float, ...] | None, n_out: int) -> None:

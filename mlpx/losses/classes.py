@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from mlpx import ops
 from mlpx.arguments import as_float_array
-from mlpx.arrays import check_readable
+from mlpx.arrays import backend_name, check_readable, kind_of
 from mlpx.backend import Backend, host_array
 from mlpx.errors import check_number
 from mlpx.layers import Activation, Layer, MaskedSoftmax, Softmax
@@ -31,7 +31,7 @@ class ClassLoss(Loss):
             If the shape does not fit, a class number is outside 0 to c - 1, or a probability is negative.
         """
         check_readable("y", y)
-        labels = y if hasattr(y, "dtype") and hasattr(y, "shape") else host_array("y", y)
+        labels = host_array("y", y) if backend_name(y) is None else y
         if tuple(labels.shape) == tuple(shape):
             target = as_float_array("y", labels, dtype, backend)
             if target.size and float(backend.xp.min(target)) < 0:
@@ -42,11 +42,10 @@ class ClassLoss(Loss):
                 f"y: has shape {tuple(labels.shape)}; expected class numbers {tuple(shape[:-1])} or one column per "
                 f"class {tuple(shape)}. For a column of labels pass y.ravel()."
             )
-        kind = str(labels.dtype)
-        if "int" not in kind and "bool" not in kind:
+        if kind_of(labels) not in "ib":
             raise TypeError(
-                f"y: class numbers have dtype {kind}; expected integers from 0 to {shape[-1] - 1}. For names use "
-                "numpy.unique(y, return_inverse=True); for floats that are whole numbers y.astype(int)."
+                f"y: class numbers have dtype {labels.dtype}; expected integers from 0 to {shape[-1] - 1}. For names "
+                "use numpy.unique(y, return_inverse=True); for floats that are whole numbers y.astype(int)."
             )
         target = backend.asarray(labels, "int64")
         if target.size:
