@@ -26,6 +26,8 @@ BAD = (TypeError, ValueError, AttributeError, OverflowError, RecursionError)
 """What hostile data makes constructors raise."""
 MAX_PARAMETERS = 2**31
 """Architectures beyond this are refused before anything is allocated."""
+NAMED = 5
+"""Tensors that an error names at most: a hostile file may want millions."""
 
 
 def save(net: Network, path: str | os.PathLike[str]) -> None:
@@ -36,7 +38,7 @@ def save(net: Network, path: str | os.PathLike[str]) -> None:
     ValueError
         For a network with a custom loss: code is never saved.
     OSError
-        If the folder cannot be written to.
+        If the folder is not there or cannot be written to, or ``path`` is a folder.
     """
     from safetensors.numpy import save as to_bytes
 
@@ -50,6 +52,10 @@ def save(net: Network, path: str | os.PathLike[str]) -> None:
     tensors = {name: np.ascontiguousarray(to_numpy(a)) for name, a in net.named_parameters().items()}
     data = to_bytes(tensors, metadata={"mlpx": json.dumps(architecture, default=_plain)})
     target = Path(path)
+    if target.is_dir():
+        raise IsADirectoryError(f"path: {str(target)!r} is a folder; expected the name of a file.")
+    if not target.parent.is_dir():
+        raise FileNotFoundError(f"path: there is no folder {str(target.parent)!r}; make it first.")
     handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
@@ -101,7 +107,7 @@ def read(path: str | os.PathLike[str]) -> tuple[list[Layer], Loss, dict[str, Any
         options = {"dtype": architecture["dtype"], "seed": check_count("seed", architecture["seed"], 0)}
         if options["dtype"] not in FLOATS:
             raise unknown("dtype", options["dtype"], FLOATS)
-        _check_tensors(layers, tensors)
+        _check_tensors(layers, tensors, options["dtype"])
     except (SafetensorError, KeyError, *BAD) as error:
         raise unusable(path, error) from error
     return layers, loss, options, tensors
@@ -119,7 +125,7 @@ def load_into(net: Network, tensors: dict[str, Array]) -> None:
         view[...] = net.backend.asarray(tensors[key], net.dtype)
 
 
-def _check_tensors(layers: Sequence[Layer], tensors: dict[str, Array]) -> None:
+def _check_tensors(layers: Sequence[Layer], tensors: dict[str, Array], dtype: str) -> None:
     everything = [inner for layer in layers for inner in layer.walk()]
     wanted = {
         f"{number}.{name}": p.shape
@@ -129,11 +135,17 @@ def _check_tensors(layers: Sequence[Layer], tensors: dict[str, Array]) -> None:
     if sum(int(np.prod(shape, dtype=object)) for shape in wanted.values()) > MAX_PARAMETERS:
         raise ValueError(f"more than {MAX_PARAMETERS} parameters")
     if wanted.keys() != tensors.keys():
-        raise ValueError(f"tensors {sorted(wanted.keys() ^ tensors.keys())} are missing or left over")
+        odd = sorted(wanted.keys() ^ tensors.keys())
+        more = f" and {len(odd) - NAMED} more" if len(odd) > NAMED else ""
+        raise ValueError(f"tensors {', '.join(map(repr, odd[:NAMED]))}{more} are missing or left over")
     for key, shape in wanted.items():
         if tensors[key].shape != tuple(shape) or tensors[key].dtype.kind != "f":
             got = f"{tensors[key].dtype} of shape {tensors[key].shape}"
             raise ValueError(f"tensor {key!r} is {got}, the architecture wants floats of shape {shape}")
+        with np.errstate(over="ignore"):
+            finite = np.isfinite(tensors[key].astype(dtype, copy=False)).all()
+        if not finite:
+            raise ValueError(f"tensor {key!r} holds NaN, infinity or what is infinite in {dtype}")
 
 
 def _as_list(value: Any) -> list[Any]:

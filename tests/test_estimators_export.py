@@ -91,7 +91,7 @@ def test_regressors(params, tmp_path) -> None:
 
 
 def test_files_that_cannot_be(tmp_path) -> None:
-    for name in ("model", "model.txt", "my-model.py", "2.py"):
+    for name in ("model", "model.txt", "my-model.py", "2.py", "class.py"):
         with pytest.raises(ValueError, match="path: expected the name of a module"):
             fitted().export_numpy(tmp_path / name)
     mixed = fitted(y=NAMES[Y])

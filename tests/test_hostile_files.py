@@ -110,6 +110,9 @@ TENSORS = {
     "integers": W | {"0.b": np.ones(3, "i4")},
     "bools": W | {"0.b": np.ones(3, bool)},
     "none": {},
+    "nan": W | {"0.w": np.full((3, 4), np.nan, "f")},
+    "infinity": W | {"0.b": np.array([0, -np.inf, 0], "f")},
+    "beyond float32": W | {"0.b": np.full(3, 1e300)},
     "names of attributes": {"layers.0": W["0.w"], "__class__": W["0.b"]},
 }
 
@@ -119,6 +122,13 @@ def test_hostile_tensors(name, path) -> None:
     write(path, GOOD, TENSORS[name])
     with pytest.raises(ValueError, match=r"path: .*is not a usable mlpx model file"):
         mlpx.load(path)
+
+
+def test_errors_stay_short(path) -> None:
+    write(path, with_layers(*[DENSE] * 1000))
+    with pytest.raises(ValueError, match=r"tensors '1\.b', .* and 1993 more are missing or left over") as caught:
+        mlpx.load(path)
+    assert len(str(caught.value)) < 400
 
 
 def test_layers_that_do_not_fit_with_all_their_tensors(path) -> None:

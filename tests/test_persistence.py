@@ -141,8 +141,11 @@ def test_saving_replaces_and_leaves_no_temporary_file(path) -> None:
 
 
 def test_folders_that_are_not_there(path) -> None:
-    with pytest.raises(OSError, match="nowhere"):
+    with pytest.raises(FileNotFoundError, match=r"path: there is no folder '.*nowhere'; make it first"):
         mlpx.MLP([4, 3]).save(path.parent / "nowhere" / "model")
+    with pytest.raises(IsADirectoryError, match=r"path: '.*' is a folder; expected the name of a file"):
+        mlpx.MLP([4, 3]).save(path.parent)
+    assert os.listdir(path.parent) == []
     with pytest.raises(FileNotFoundError, match="there is no file"):
         mlpx.load(path)
     with pytest.raises(FileNotFoundError, match="there is no file"):

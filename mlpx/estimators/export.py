@@ -1,6 +1,7 @@
 """An estimator as a Python file that needs NumPy alone: text that a reader can check, and arrays beside it."""
 
 import os
+from keyword import iskeyword
 from pathlib import Path
 
 import numpy as np
@@ -70,7 +71,7 @@ class Exporting(Predicting):
         """
         check_is_fitted(self)
         module = Path(path)
-        if module.suffix != ".py" or not module.stem.isidentifier():
+        if module.suffix != ".py" or not module.stem.isidentifier() or iskeyword(module.stem):
             raise ValueError(f"path: expected the name of a module, such as 'model.py', got {module.name!r}.")
         source, arrays = self._written()
         np.savez(module.with_suffix(".npz"), **arrays)
