@@ -24,7 +24,7 @@ class Choice:
     def next(self) -> tuple[int, float]:
         """Return the number of threads for the next call, and what share of a call's usual time it should take."""
         if self.calls < self.SETTLED or len(self.candidates) == 1:
-            return self.candidates[0], 1.0
+            return self.candidates[0], 1.0 if self.calls >= self.SETTLED else self.TRIAL
         best = min(self.seconds, key=self.seconds.__getitem__)
         other = next(n for n in self.candidates if n != best)
         again = self.calls % self.RETRIED == 0 or (self.calls >= 8 and self.calls & (self.calls - 1) == 0)

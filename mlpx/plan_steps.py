@@ -164,6 +164,13 @@ class PlanSteps(FitSteps):
             job[place] = value
         self.job, self.places = job, [k.ORDER, k.N_ROWS, k.FIRST_STEP, k.THREADS]
 
+    def together(self, most: int) -> int:
+        """Return how many epochs fit in the next call; 1 where an epoch's last step has fewer rows than the others."""
+        n, batch = self.train.x.shape[0], self.batch_size
+        share = self.choice.next()[1]
+        seconds = self.seconds_per_step * -(-n // batch)
+        return 1 if n % batch else max(1, min(most, int(share * SLICE / seconds)))
+
     def take(
         self,
         order: Array,
@@ -201,7 +208,8 @@ class PlanSteps(FitSteps):
             With the last good weights in place.
         """
         steps, batch = rates.size, self.batch_size
-        losses, changing = np.zeros((2, steps)), np.empty((5, steps))
+        self.losses = losses = np.zeros((2, steps))
+        changing = np.empty((5, steps))
         changing[0] = rates
         changing[1] = self.optimizer.l2 if l2 is None else l2
         changing[2] = self.own_eps if eps is None else eps
@@ -227,7 +235,6 @@ class PlanSteps(FitSteps):
                 done += wanted
                 self.taken += wanted
                 self.optimizer.steps += wanted
-                self.lr = float(rates[done - 1])
                 after(wanted)
         return losses
 
@@ -264,9 +271,10 @@ class PlanSteps(FitSteps):
 
     def _diverged(self, step: int, epoch: int, order: Array, place: int) -> DivergenceError:
         """Return the error for a step that cannot be taken, with the last good weights in place."""
-        buffers = self.net.buffers
+        buffers, batch = self.net.buffers, self.batch_size
+        at = max(0, place - (not self._finite()))  # an update to infinity is its own step's failure
         bad = buffers.parameters.copy(), buffers.statistics.copy()
         good = (self.backup, self.statistics) if self.taken + place > 0 else bad
         before = self._batch(order, place - 1, step - 1) if place > 0 else None
-        now = self._batch(order, min(place, -(-order.size // self.batch_size) - 1), step)
-        return trace(self.net, good, bad, before, now, epoch)
+        now = self._batch(order, min(place, -(-order.size // batch) - 1), step)
+        return trace(self.net, good, bad, before, now, epoch + at // -(-self.train.x.shape[0] // batch))

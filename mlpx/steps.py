@@ -2,13 +2,14 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from mlpx.batch import Batch
 from mlpx.divergence import diagnose
+from mlpx.errors import DivergenceError
 from mlpx.layers import Context
 from mlpx.network import Network
 from mlpx.optimizers import Optimizer
@@ -20,13 +21,17 @@ GradientHook = Callable[[Array], Any]
 """Called with the flat gradient (k,) between the backward pass and the update; it may change it in place."""
 
 
+def _nothing(taken: int) -> None:
+    """Let the steps go on."""
+
+
 class FitSteps(ABC):
     """The steps of a fit, epoch by epoch or any number of them at a time.
 
     Attributes
     ----------
-    lr : float
-        The learning rate of the last step.
+    losses : array (2, steps)
+        What the last call of `take` returned, or would have if it had not failed.
     """
 
     def __init__(
@@ -34,19 +39,49 @@ class FitSteps(ABC):
     ) -> None:
         self.net, self.train, self.optimizer = net, train, optimizer
         self.batch_size, self.seed, self.n_steps = batch_size, seed, n_steps
-        self.lr = optimizer.lr
+        self.losses = np.zeros((2, 0))
 
-    def epoch(self, epoch: int, order: Array, first: int, after: AfterSteps) -> float:
-        """Take one epoch's steps over the rows in ``order``; return the mean loss.
+    def together(self, most: int) -> int:
+        """Return how many epochs, 1 to ``most``, `epochs` should be given at once where nothing looks in between."""
+        return 1
 
-        ``first`` is the number of the epoch's first step.
+    def epochs(
+        self, epoch: int, orders: Sequence[Array], first: int, after: AfterSteps
+    ) -> Iterator[tuple[float, float]]:
+        """Take the steps of one or more epochs; yield each one's mean loss, and the learning rate of its last step.
+
+        Parameters
+        ----------
+        epoch, first : int
+            The number of the first epoch, and of its first step.
+        orders : sequence of array (n,) of int
+            The order of the rows in each epoch.
+        after : callable
+            See `take`; of several epochs, all of which are over before the first is yielded, it is called at the end.
+
+        Raises
+        ------
+        DivergenceError
+            After the epochs before it have been yielded.
         """
-        n, batch = order.size, self.batch_size
-        per_epoch = -(-n // batch)
-        losses = self.take(order, epoch, first, self.optimizer.rates(first, per_epoch, self.n_steps, epoch), after)
-        sizes = np.full(per_epoch, batch)
-        sizes[-1] = n - batch * (per_epoch - 1)
-        return float(losses[0] @ sizes) / int(n)
+        n, batch, several = orders[0].size, self.batch_size, len(orders) > 1
+        each = -(-n // batch)
+        rates = [self.optimizer.rates(first + each * e, each, self.n_steps, epoch + e) for e in range(len(orders))]
+        diverged, complete = None, len(orders)
+        try:
+            order = np.concatenate(orders)
+            losses = self.take(order, epoch, first, np.concatenate(rates), _nothing if several else after)
+        except DivergenceError as error:
+            diverged, complete, losses = error, error.epoch - epoch, self.losses
+        sizes = np.full(each, batch)
+        sizes[-1] = n - batch * (each - 1)
+        for e in range(complete):
+            yield float(losses[0, e * each : (e + 1) * each] @ sizes) / int(n), float(rates[e][-1])
+        if diverged is not None:
+            self.optimizer.forget()  # what it gathered on the way to infinity would lead there again
+            raise diverged
+        if several:
+            after(each * len(orders))
 
     @abstractmethod
     def take(
@@ -100,7 +135,8 @@ class LayerSteps(FitSteps):
         eps: Array | None = None,
     ) -> Array:
         """Take the steps; penalties are told only with ``l2``, else they are 0."""
-        losses, xp = np.zeros((2, rates.size)), self.net.backend.xp
+        self.losses = losses = np.zeros((2, rates.size))
+        xp = self.net.backend.xp
         for s, lr in enumerate(rates.tolist()):
             batch, context = self._batch(order, s, first + s)
             losses[0, s] = self.reported(self._look(batch, context, epoch), batch)
@@ -151,7 +187,6 @@ class LayerSteps(FitSteps):
         optimizer = self.optimizer
         before = {name: getattr(optimizer, name) for name in own}
         self.good[...] = self.net.parameters
-        self.lr = lr
         vars(optimizer).update(own)
         optimizer.update(self.net, lr)
         vars(optimizer).update(before)

@@ -12,7 +12,7 @@ from mlpx.backend import to_numpy
 from mlpx.batch import Batch
 from mlpx.callbacks import Callback, Run
 from mlpx.divergence import diagnose
-from mlpx.errors import DivergenceError, TrainingInterrupted
+from mlpx.errors import TrainingInterrupted
 from mlpx.fullbatch import FullBatch
 from mlpx.fused import fused_steps
 from mlpx.history import History
@@ -97,20 +97,17 @@ def _fit_batches(job: Job, run: Run, optimizer: Optimizer, pressed: interrupt.In
         run.history.steps += taken
         stop_if_pressed()
 
-    for epoch in range(job.epochs):
-        began = time.perf_counter()
-        order = rng.permutation(n) if job.shuffle else np.arange(n)
-        try:
-            run.history.loss.append(steps.epoch(epoch, order, run.history.steps, after))
-        except DivergenceError:
-            optimizer.forget()  # what it gathered on the way to infinity would lead there again
-            raise
-        run.history.seconds.append(time.perf_counter() - began)
-        _after_epoch(job, run, epoch, steps.lr)
-        schedule.observe(run.history.monitored())
+    unseen = not job.callbacks and job.validation is None and type(schedule).observe is Schedule.observe
+    while run.history.epochs < job.epochs and not run.stop:
+        epoch, began = run.history.epochs, time.perf_counter()
+        count = steps.together(job.epochs - epoch) if unseen else 1
+        orders = [rng.permutation(n) if job.shuffle else np.arange(n) for _ in range(count)]
+        for loss, lr in steps.epochs(epoch, orders, run.history.steps, after):
+            run.history.loss.append(loss)
+            run.history.seconds.append((time.perf_counter() - began) / count)
+            _after_epoch(job, run, lr)
+            schedule.observe(run.history.monitored())
         stop_if_pressed()  # now, since after the last epoch no step would see it
-        if run.stop:
-            break
 
 
 def _steps(job: Job, optimizer: Optimizer) -> "LayerSteps | PlanSteps | GraphSteps":
@@ -133,8 +130,8 @@ def _steps(job: Job, optimizer: Optimizer) -> "LayerSteps | PlanSteps | GraphSte
     return LayerSteps(*given, seed=job.seed, n_steps=n_steps, gradient_hook=job.gradient_hook)
 
 
-def _after_epoch(job: Job, run: Run, epoch: int, lr: float) -> None:
-    run.epoch = epoch
+def _after_epoch(job: Job, run: Run, lr: float) -> None:
+    run.epoch = run.history.epochs - 1
     run.history.learning_rate.append(lr)
     if job.validation is not None:
         loss, z = job.net.evaluate(job.validation)
@@ -192,7 +189,7 @@ def _fit_full(job: Job, run: Run, optimizer: FullBatch, pressed: interrupt.Inter
         run.history.loss.append(objective.loss)
         run.history.steps += 1
         run.history.seconds.append(time.perf_counter() - began)
-        _after_epoch(job, run, run.history.epochs - 1, 1.0)
+        _after_epoch(job, run, 1.0)
         began = time.perf_counter()
         if run.history.epochs >= job.epochs:
             run.stop = run.stop or "epochs"

@@ -215,9 +215,9 @@ def rates(model_or_params, calls=1):
     seen = []
 
     class Spying(epochs.Steps):
-        def epoch(self, order, lr, after):
-            seen.extend(np.broadcast_to(lr, -(-order.size // self.batch_size)))
-            return super().epoch(order, lr, after)
+        def epochs(self, orders, lr, after):
+            seen.extend(np.broadcast_to(lr, len(orders) * -(-orders[0].size // self.batch_size)))
+            return super().epochs(orders, lr, after)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(epochs, "Steps", Spying)

@@ -91,32 +91,34 @@ class Epochs:
     def _run(self, steps: Steps, pressed: interrupt.Interrupt) -> None:
         def stop_if_pressed(taken: int) -> None:
             if pressed.requested:
-                raise TrainingInterrupted("Training interrupted by user.")
+                raise TrainingInterrupted("fit: interrupted.")
 
-        e, n = self.estimator, self.rows.n
-        order = np.arange(n)
+        def go_on(taken: int) -> None:
+            """Let several epochs, which take no longer than a few steps, be complete."""
+
+        e, order = self.estimator, np.arange(self.rows.n)
         e.n_iter_ = 0
-        while e.n_iter_ < e.max_iter:
-            if e.shuffle:
-                drawn = np.arange(n)  # as sklearn.utils.shuffle draws it, without its checks
-                e._random_state.shuffle(drawn)
-                order = order[drawn]
+        while e.n_iter_ < e.max_iter and not pressed.requested:
+            orders = []
+            for _ in range(self._undisturbed(steps)):
+                if e.shuffle:
+                    drawn = np.arange(order.size)  # as sklearn.utils.shuffle draws it, without its checks
+                    e._random_state.shuffle(drawn)
+                    order = order[drawn]
+                orders.append(order)
             self.observers.begin_epoch()
             try:
-                stop_if_pressed(0)
-                e.loss_ = steps.epoch(order, self._rates(), stop_if_pressed)
-            except TrainingInterrupted as interruption:
-                warnings.warn(str(interruption), stacklevel=8)
-                return
+                losses = steps.epochs(orders, self._rates(len(orders)), go_on if len(orders) > 1 else stop_if_pressed)
+            except TrainingInterrupted:
+                break
             except DivergenceError as error:
                 raise e._not_finite() from error
-            e._progress = (e._progress[0] + -(-n // self.batch_size), e._progress[1] + 1)
-            e.n_iter_ += 1
-            e.t_ += n
-            stop = self._after_epoch()
-            stop = self.observers.end_epoch() or stop
-            if stop or self.incremental:
-                return
+            for loss in losses:
+                if self._after_epoch(loss) or self.incremental:
+                    return
+        if pressed.requested:
+            warnings.warn("Training interrupted by user.", stacklevel=8)
+            return
         warnings.warn(
             f"Stochastic Optimizer: Maximum iterations ({e.max_iter}) reached and the optimization hasn't "
             "converged yet.",
@@ -124,13 +126,38 @@ class Epochs:
             stacklevel=8,
         )
 
-    def _rates(self) -> Array:
-        """Return the learning rates of the epoch's steps."""
+    def _undisturbed(self, steps: Steps) -> int:
+        """Return how many epochs may be taken at once: what comes between them neither decides nor shows anything."""
+        e = self.estimator
+        changes = type(self.schedule).observe is not Schedule.observe or self._policy() == "invscaling"
+        if self.incremental or changes or self.held_out is not None or not self.observers.absent:
+            return 1
+        undecided = e.n_iter_no_change - e._watch.idle + 1  # an epoch adds one idle epoch at most
+        return steps.together(int(min(undecided, e.max_iter - e.n_iter_)))
+
+    def _policy(self) -> str:
+        """Return the one of scikit-learn's learning rates that is in force."""
+        return str(self.estimator.learning_rate) if self.estimator.solver == "sgd" else "constant"
+
+    def _rates(self, count: int) -> Array:
+        """Return the learning rates of the steps of so many epochs."""
         n_steps = -(-self.rows.n // self.batch_size)
         first, epoch = self.estimator._progress
-        return self.optimizer.rates(first, n_steps, n_steps * self.estimator.max_iter, epoch)
+        total = n_steps * self.estimator.max_iter
+        rates = [self.optimizer.rates(first + n_steps * k, n_steps, total, epoch + k) for k in range(count)]
+        return np.concatenate(rates)
 
-    def _after_epoch(self) -> bool:
+    def _after_epoch(self, loss: float) -> bool:
+        """Take in a complete epoch of this loss, and return whether anything or anyone asks to stop."""
+        e = self.estimator
+        e.loss_ = loss
+        e._progress = (e._progress[0] + -(-self.rows.n // self.batch_size), e._progress[1] + 1)
+        e.n_iter_ += 1
+        e.t_ += self.rows.n
+        stop = self._decide()
+        return self.observers.end_epoch() or stop
+
+    def _decide(self) -> bool:
         """Look at the epoch's loss or score, adapt the learning rate, and return whether to stop."""
         e, watch, optimizer = self.estimator, self.estimator._watch, self.optimizer
         watch.losses.append(e.loss_)
@@ -142,7 +169,7 @@ class Epochs:
         what = "Validation score did not improve" if e.early_stopping else "Training loss did not improve"
         self.schedule.observe(watch.validation_losses[-1] if self.held_out is not None else e.loss_)
         e._publish()
-        policy = e.learning_rate if e.solver == "sgd" else "constant"
+        policy = self._policy()
         if policy == "invscaling":
             optimizer.lr = float(e.learning_rate_init) / (e.t_ + 1) ** e.power_t
         if watch.idle <= e.n_iter_no_change:

@@ -81,6 +81,11 @@ class Observers:
         if self.bar is not None:
             self.bar.on_end(self.run)
 
+    @property
+    def absent(self) -> bool:
+        """Whether nobody watches."""
+        return self.announcer is None and self.bar is None and not self.callbacks
+
     def begin_epoch(self) -> None:
         """Tell that an epoch begins."""
         if self.announcer is not None:

@@ -1,7 +1,7 @@
 """Training steps with scikit-learn's arithmetic: its penalty, its reported loss, its Adam."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
 from typing import Any
@@ -98,33 +98,40 @@ class Steps:
         given = (everything.x, everything.target, everything.mask, everything.sample_weight)
         return Batch(*(None if part is None else np.zeros((n, *part.shape[1:]), part.dtype) for part in given))
 
-    def epoch(self, order: Array, lr: float | Array, after: AfterSteps) -> float:
-        """Take a step over each batch of the rows in ``order`` (int64); return the mean loss that scikit-learn reports.
+    def together(self, most: int) -> int:
+        """Return how many epochs, 1 to ``most``, `epochs` should be given at once where nothing looks in between."""
+        return self.taker.together(most) if self.held is self.all else 1
+
+    def epochs(self, orders: Sequence[Array], lr: float | Array, after: AfterSteps) -> list[float]:
+        """Take a step over each batch of the rows in each epoch's order; return the mean losses scikit-learn reports.
 
         Parameters
         ----------
-        order : array (n,), int64
+        orders : sequence of array (n,), int64
+            One for each epoch; no more of them than `together` allows.
         lr : float or array (steps,)
             Learning rate, of all steps or of each. Of 0: the weights stay, and the gradient in the network's buffer is
             that of the loss without the penalty.
         after : callable
-            Called between steps now and then; may raise to end the epoch there.
+            Called between steps now and then; may raise to end the epochs there.
 
         Raises
         ------
         DivergenceError
             For a loss that is not finite, with the last good weights in place.
         """
-        rates = np.empty(-(-order.size // self.batch_size))
+        order = np.concatenate(orders)
+        rates = np.empty(-(-orders[0].size // self.batch_size) * len(orders))
         rates[...] = lr
-        per_part, total = self.rows // self.batch_size if self.held is not self.all else rates.size, 0.0
+        per_part, losses = self.rows // self.batch_size if self.held is not self.all else rates.size, []
         for start in range(0, rates.size, per_part):
             rows = order[start * self.batch_size : (start + per_part) * self.batch_size]
-            total += self._take(rows, rates[start : start + per_part], after)
-        return total / int(order.size)
+            losses.append(self._take(rows, rates[start : start + per_part], after))
+        means: list[float] = (np.concatenate(losses).reshape(len(orders), -1).sum(axis=1) / orders[0].size).tolist()
+        return means
 
-    def _take(self, order: Array, rates: Array, after: AfterSteps) -> float:
-        """Take steps over rows that can be dense at once; return the sum of their losses, each times its rows."""
+    def _take(self, order: Array, rates: Array, after: AfterSteps) -> Array:
+        """Take steps over rows that can be dense at once; return the loss of each times its rows."""
         starts, rows = _batches(order.size, self.batch_size)
         weight = self.weight
         scale = rows if weight is None else np.add.reduceat(weight[order], starts, dtype=np.float64)
@@ -139,7 +146,7 @@ class Steps:
         if self.constant is not None:
             offset = self.constant[order] if weight is None else self.constant[order] * weight[order]
             each += _quotient(np.add.reduceat(offset, starts), scale)
-        return float(each @ rows)
+        return each * rows
 
     def _dense(self, order: Array) -> Array:
         """Return where the rows in ``order`` are in the data of the steps; sparse ones are made dense there first."""

@@ -129,7 +129,8 @@ class GraphSteps(FitSteps):
     ) -> Array:
         """Take the steps, slice by slice."""
         count, batch = rates.size, self.batch_size
-        losses, changing = np.zeros((2, count)), np.empty((count, 3))
+        self.losses = losses = np.zeros((2, count))
+        changing = np.empty((count, 3))
         changing[:, 0] = rates
         changing[:, 1] = self.optimizer.l2 if l2 is None else l2
         changing[:, 2] = self.step.own_c if eps is None else eps
@@ -155,7 +156,6 @@ class GraphSteps(FitSteps):
             done += steps
             self.taken += steps
             self.optimizer.steps += steps
-            self.lr = float(rates[done - 1])
             after(steps)
             steps = following
         return losses
