@@ -176,7 +176,10 @@ def current_backend() -> Backend:
     if override is not None:
         return override
     if _default is None:
-        set_backend(os.environ.get("MLPX_BACKEND", "auto"))
+        wanted = os.environ.get("MLPX_BACKEND") or "auto"  # an empty variable says nothing
+        if wanted not in NAMES:
+            raise unknown("MLPX_BACKEND", wanted, NAMES)
+        set_backend(wanted)
     assert _default is not None  # noqa: S101  (tells the type checker what set_backend did)
     return _default
 

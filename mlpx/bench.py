@@ -19,8 +19,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quick", action="store_true", help="small sizes: shows that everything works, in a minute")
     parser.add_argument("--suite", choices=SUITES, action="append", help="one suite alone; may be given again")
     parser.add_argument("--gpu", action="store_true", help="tests, self-check and benchmarks of a GPU, in 8 minutes")
-    parser.add_argument("--output", type=Path, help="keep the results in this JSON file, with a chart .png beside it")
+    parser.add_argument(
+        "--output", type=file_to_write, help="keep the results in this JSON file, with a chart .png beside it"
+    )
     parser.add_argument("--markdown", action="store_true", help="print markdown instead of tables for a terminal")
+
+
+def file_to_write(text: str) -> Path:
+    """Return the path of an option, or refuse one that cannot be written to before minutes of work, not after."""
+    path = Path(text)
+    if path.is_dir() or not path.absolute().parent.is_dir():
+        raise argparse.ArgumentTypeError(f"expected a file in a folder that is there, got {text!r}")
+    return path
 
 
 def run(given: argparse.Namespace) -> int:

@@ -47,7 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     demo.set_defaults(run=_demo)
 
     doctor = commands.add_parser("doctor", help="print versions, threads, BLAS, which kernels are active; check a GPU")
-    doctor.add_argument("--json", metavar="FILE", help="write the findings there too")
+    doctor.add_argument("--json", metavar="FILE", type=bench.file_to_write, help="write the findings there too")
     doctor.set_defaults(run=_doctor)
 
     warmup = commands.add_parser("warmup", help="compile every CPU kernel ahead of its first use")

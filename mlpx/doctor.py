@@ -137,7 +137,7 @@ def examine_gpu(console: Any) -> "list[Finding]":
     return found
 
 
-def main(json_file: str | None = None) -> int:
+def main(json_file: Path | None = None) -> int:
     """Print the report; return 1 for a setting that cannot be had, or a kernel that does not load or is wrong, else 0.
 
     With a GPU its self-check is part of the report; with ``json_file`` everything is written there as well. A machine
@@ -174,5 +174,5 @@ def main(json_file: str | None = None) -> int:
         console.print(escape(problem))
     if json_file is not None:
         data = found | {"gpu": [asdict(finding) for finding in examined], "problems": problems}
-        Path(json_file).write_text(json.dumps(data, indent=1), encoding="utf-8")
+        json_file.write_text(json.dumps(data, indent=1), encoding="utf-8")
     return 1 if problems else 0

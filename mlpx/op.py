@@ -26,7 +26,7 @@ MODES = ("auto", "off", "require")
 ALL: "dict[str, Op[..., Any]]" = {}
 """Every op by name. Tests, benchmarks and the README's table walk it."""
 
-_mode = os.environ.get("MLPX_FUSED", "auto")
+_mode = os.environ.get("MLPX_FUSED") or "auto"  # an empty variable says nothing
 
 
 def fused_mode() -> str:

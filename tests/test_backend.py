@@ -97,7 +97,8 @@ def test_environment_variable() -> None:
         except ValueError as error:
             print(error)
     """
-    assert "unknown name 'nump'. Did you mean 'numpy'" in run(code, MLPX_BACKEND="nump")
+    assert "MLPX_BACKEND: unknown name 'nump'. Did you mean 'numpy'" in run(code, MLPX_BACKEND="nump")
+    assert run(code, MLPX_BACKEND="") == ""
 
 
 @no_gpu

@@ -58,6 +58,16 @@ def test_bad_layers_are_refused_by_the_parser(capsys) -> None:
     assert "128,64" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("command", [["doctor", "--json"], ["bench", "--output"]])
+@pytest.mark.parametrize("place", ["nowhere/result.json", "."])
+def test_a_file_that_cannot_be_written_is_refused_at_once(command, place, capsys, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stopped:
+        cli.main([*command, place])
+    assert stopped.value.code == 2
+    assert f"expected a file in a folder that is there, got '{place}'" in capsys.readouterr().err
+
+
 def test_as_a_module() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "mlpx", "demo", "softmax"], capture_output=True, text=True, timeout=120, check=False

@@ -182,7 +182,7 @@ def test_unknown_mode_names_the_nearest() -> None:
         pass
 
 
-@pytest.mark.parametrize(("value", "shown"), [("off", "off"), ("require", "require"), (None, "auto")])
+@pytest.mark.parametrize(("value", "shown"), [("off", "off"), ("require", "require"), (None, "auto"), ("", "auto")])
 def test_environment_variable(value: str | None, shown: str) -> None:
     environment = {key: v for key, v in os.environ.items() if key != "MLPX_FUSED"}
     environment |= {} if value is None else {"MLPX_FUSED": value}

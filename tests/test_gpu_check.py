@@ -20,7 +20,7 @@ def _small(cupy_standin: Any, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_everything_passes_and_is_timed(tmp_path: Any, capsys: Any) -> None:
-    assert doctor.main(str(tmp_path / "doctor.json")) == 0
+    assert doctor.main(tmp_path / "doctor.json") == 0
     found = json.loads((tmp_path / "doctor.json").read_text())["gpu"]
     names = {finding["name"] for finding in found}
     assert {name for name, op in ops.ALL.items() if "cupy" in op.kernels} <= names
