@@ -55,7 +55,7 @@ def test_kernel_equals_reference(name: str, case: cases_kit.Case) -> None:
 
 
 def large_calls() -> dict[str, tuple[tuple[Any, ...], dict[str, Any]]]:
-    """Return a call of each op that sums over rows, large enough to be cut into parts and shared among threads."""
+    """Return calls, of each op that sums over rows first, large enough to be cut and shared among threads."""
     x, dy, t = (normal(name, 2051, 520, dtype=F32) for name in ("x", "dy", "t"))
     gamma, beta, mean = (normal(name, 520, dtype=F32) for name in ("gamma", "beta", "mean"))
     eps, rows = {"eps": 1e-5}, x.mean(axis=1, keepdims=True)
@@ -67,6 +67,7 @@ def large_calls() -> dict[str, tuple[tuple[Any, ...], dict[str, Any]]]:
         "layer_norm": ((x, gamma, beta), eps),
         "layer_norm_grad": ((dy, x, gamma, rows, x.var(axis=1, keepdims=True)), eps),
     }
+    calls["dropout"] = ((x[:-1],), {"p": 0.3, "seed": 2**63 + 1, "step": 2**33 + 5, "layer": 4})
     calls["softmax_cross_entropy"] = ((x, np.arange(2051) % 520), {})
     return calls | {name: ((x, t), {}) for name in ("squared_error", "huber", "poisson", "sigmoid_cross_entropy")}
 
