@@ -11,9 +11,11 @@ from mlpx.op import using_fused
 
 pytest.importorskip("numba", reason="Numba is not installed: there is nothing compiled")
 
+import numba
+
 from mlpx_kernels import updates
-from mlpx_kernels.cpu import activation, dense, mathematics, softmax, update
-from mlpx_kernels.cpu.compile import inlined, kernel
+from mlpx_kernels.cpu import activation, dense, mathematics, product, softmax, update
+from mlpx_kernels.cpu.compile import FASTMATH, inlined, kernel
 
 SINGLE = np.float32
 
@@ -90,6 +92,11 @@ def test_nan_stays_and_limits_hold(name, dtype) -> None:
         assert tuple(y[1:]) == pytest.approx(limits[name], rel=1e-6)
 
 
+def compiled_here(function):
+    """Return a kernel's function compiled as kernels are, but not read from disk: what was read shows no code."""
+    return numba.njit(nogil=True, error_model="numpy", fastmath=FASTMATH)(function)
+
+
 def vectors_of(kind: str, compiled) -> list[str]:
     """Return the vectors of "float" or "double" that a function was compiled to."""
     return re.findall(rf"<\d+ x {kind}>", "".join(compiled.inspect_llvm().values()))
@@ -107,7 +114,7 @@ def test_loops_over_several_functions_are_vectors(name, dtype, kind) -> None:
     x = np.ones(64, dtype)
     code = activation.CODES[name]
     for loop, arrays in ((activation.activation_loop(code), 2), (activation.gradient_loop(code), 3)):
-        fresh = inlined(loop.py_func)
+        fresh = compiled_here(loop.py_func)
         fresh(*[x.copy() for _ in range(arrays)])
         assert len(vectors_of(kind, fresh)) > 20, loop
 
@@ -117,28 +124,44 @@ def test_float32_stays_float32() -> None:
     x, y, z = (np.ones(640, SINGLE) for _ in range(3))
     for code in range(len(activation.NAMES)):
         for loop in (dense.epilogue_loop(code), dense.gradient_loop(code)):
-            fresh = inlined(loop.py_func)
+            fresh = compiled_here(loop.py_func)
             args = (x, y[:64], z, 10, 64) if loop is dense.epilogue_loop(code) else (x, y, z, x[:64].copy(), 10, 64)
             fresh(*args)
             assert vectors_of_double(fresh) == [], activation.NAMES[code]
     for kind in range(len(update.LOOPS)):
-        fresh = inlined(update.update_loop(kind).py_func)
+        fresh = compiled_here(update.update_loop(kind).py_func)
         fresh(x, y, z, z.copy(), np.ones(updates.N_NUMBERS))
         assert vectors_of_double(fresh) == []
     for compiled in (softmax.run_softmax, softmax.run_log_softmax):
-        fresh = inlined(compiled.py_func)
+        fresh = compiled_here(compiled.py_func)
         fresh(x, y, 10, 64)
         assert vectors_of_double(fresh) == []
 
 
 def test_the_check_for_float64_can_fail() -> None:
-    @inlined
+    @compiled_here
     def lifted(x, y):
         for i in range(x.size):
             y[i] = x[i] * 1.5 + 0.1
 
     lifted(np.ones(64, SINGLE), np.ones(64, SINGLE))
     assert vectors_of_double(lifted)
+
+
+def test_python_runs_inlined_functions_as_python() -> None:
+    """They are compiled without what lets Python call them; it must not end the process."""
+
+    @inlined
+    def doubled(x):
+        return x + x
+
+    @numba.njit
+    def run(x):
+        return doubled(x)
+
+    assert doubled("ab") == "abab"
+    assert run(2) == doubled(2) == 4
+    assert product.padded(9, 8) == 16
 
 
 def test_plan_and_kernels_can_be_switched_off() -> None:

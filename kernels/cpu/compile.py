@@ -36,14 +36,43 @@ def kernel(function: Callable[..., Any]) -> Any:
     before = numba.config.CACHE_DIR
     numba.config.CACHE_DIR = folder or ""
     try:
-        return numba.njit(cache=folder is not None, nogil=True, error_model="numpy", fastmath=FASTMATH)(function)
+        options = {"cache": folder is not None, "no_cfunc_wrapper": True}
+        return numba.njit(nogil=True, error_model="numpy", fastmath=FASTMATH, **options)(function)
     finally:
         numba.config.CACHE_DIR = before
 
 
-def inlined(function: Callable[..., Any]) -> Any:
-    """Compile a small function that others call; LLVM inlines it into their loops."""
-    return numba.njit(nogil=True, error_model="numpy", fastmath=FASTMATH)(function)
+class Inlined:
+    """A small function that kernels call; LLVM inlines it into their loops. Python runs it as Python.
+
+    What would let Python and C call the compiled function takes Numba longer to compile than the function itself. A
+    dispatcher without it ends the process when Python calls it all the same, so kernels alone are shown the dispatcher.
+    """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        options = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+        self._function = function
+        self._dispatcher = numba.njit(nogil=True, error_model="numpy", fastmath=FASTMATH, **options)(function)
+
+    @property
+    def _numba_type_(self) -> Any:
+        return numba.typeof(self._dispatcher)
+
+    def __call__(self, *args: Any) -> Any:
+        """Run the function itself."""
+        return self._function(*args)
+
+
+inlined = Inlined
+"""The decorator."""
+
+
+def merged(function: Callable[..., Any]) -> Any:
+    """Like `inlined`, for a function with one caller: it becomes part of that before either is typed.
+
+    That is sooner compiled; with several calls each of them would pay for it.
+    """
+    return numba.njit(nogil=True, error_model="numpy", fastmath=FASTMATH, inline="always")(function)
 
 
 def cached_callback(signature: Any) -> Callable[[Callable[..., Any]], Any]:

@@ -9,7 +9,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from mlpx_kernels.cpu.compile import inlined
+from mlpx_kernels.cpu.compile import merged
 from mlpx_kernels.cpu.job import size_of
 from mlpx_kernels.cpu.vectors import MANY_REGISTERS, VECTOR_BYTES, access, first_lanes, lane_sum, prefetch, vector
 
@@ -76,7 +76,7 @@ LONE = 8
 _BLOCK, _LONE = _dot_tile(ROWS, OUTPUTS), _dot_tile(LONE, 1)
 
 
-@inlined
+@merged
 def dots(real, a, b, c, m, n, k, lda, ldb, ldc):
     """Write ``c (m, n) = a (m, k) @ b (n, k).T``; addresses, and strides in elements."""
     size = size_of(real)
@@ -87,7 +87,7 @@ def dots(real, a, b, c, m, n, k, lda, ldb, ldc):
             _BLOCK(real, x, lda, m - 1 - r, y, ldb, n - 1 - o, z, ldc, 1, k, ahead)
 
 
-@inlined
+@merged
 def lone_row(real, a, b, c, n, k, ldb):
     """Write ``c (n,) = b (n, k) @ a (k,)``; addresses, and a stride in elements."""
     size = size_of(real)

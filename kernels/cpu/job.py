@@ -17,10 +17,12 @@ a, b
     buffer (update) to work on.
 """
 
-import numba
 import numpy as np
+from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic
+from numba.np import arrayobj
 
 from mlpx_kernels.cpu.compile import cached_callback, inlined
 from mlpx_kernels.updates import N_NUMBERS
@@ -100,17 +102,6 @@ piece = cached_callback(types.float64(WHOLE, REALS, WHOLE, WHOLE, types.int64, t
 
 
 @intrinsic
-def _pointer_to(typingctx, address, real):
-    """Return an address as a pointer to numbers of a dtype."""
-    kind = types.CPointer(real.instance_type)
-
-    def codegen(context, builder, signature, args):
-        return builder.inttoptr(args[0], context.get_value_type(kind))
-
-    return kind(types.int64, real), codegen
-
-
-@intrinsic
 def size_of(typingctx, real):
     """Return the bytes of one number of a dtype."""
     bytes_ = real.instance_type.bitwidth // 8
@@ -121,10 +112,30 @@ def size_of(typingctx, real):
     return types.int64(real), codegen
 
 
-@inlined
-def view(address, offset, size, real):
+# Intrinsics, not functions: a function would be compiled anew for each combination of types and of literal numbers.
+
+
+@intrinsic
+def view(typingctx, address, offset, size, real):
     """Return ``size`` numbers from element ``offset`` on of the buffer at an address, as an array."""
-    return numba.carray(_pointer_to(address + offset * size_of(real), real), size)
+    kind = types.Array(real.instance_type, 1, "C")
+
+    def codegen(context, builder, signature, args):
+        address, offset, size, _ = args
+        bytes_ = context.get_constant(types.intp, kind.dtype.bitwidth // 8)
+        first = builder.add(address, builder.mul(offset, bytes_))
+        array = arrayobj.make_array(kind)(context, builder)
+        arrayobj.populate_array(
+            array,
+            data=builder.inttoptr(first, context.get_data_type(kind.dtype).as_pointer()),
+            shape=cgutils.pack_array(builder, [size]),
+            strides=cgutils.pack_array(builder, [bytes_]),
+            itemsize=bytes_,
+            meminfo=None,
+        )
+        return array._getvalue()
+
+    return kind(types.int64, types.int64, types.int64, real), codegen
 
 
 @inlined
@@ -134,17 +145,26 @@ def work_of(job, offset, width, a, b, real):
 
 
 @intrinsic
-def call_piece(typingctx, address, row, reals, job, frame, a, b):
-    """Call the piece at an address; every argument is a whole number, the first five are addresses."""
-    from llvmlite import ir
+def call_piece(typingctx, address, table, reals, layer, job, frame, a, b):
+    """Call the piece at an address for a layer of the table; ``table``, ``reals``, ``job`` and ``frame`` are arrays.
+
+    The rows' addresses are computed: slicing would count references, a hundred atomic operations a step.
+    """
 
     def codegen(context, builder, signature, args):
         i64 = ir.IntType(64)
-        kind = ir.FunctionType(ir.DoubleType(), [i64] * 6)
-        function = builder.inttoptr(args[0], kind.as_pointer())
-        return builder.call(function, args[1:])
 
-    return types.float64(*(types.int64,) * 7), codegen
+        def start(place, bytes_a_layer=0):
+            array = arrayobj.make_array(signature.args[place])(context, builder, args[place])
+            skipped = builder.mul(args[3], ir.Constant(i64, bytes_a_layer))
+            return builder.add(builder.ptrtoint(array.data, i64), skipped)
+
+        row, real = start(1, N_COLUMNS * 8), start(2, N_REALS * 8)
+        function = builder.inttoptr(args[0], ir.FunctionType(ir.DoubleType(), [i64] * 6).as_pointer())
+        return builder.call(function, [row, real, start(4), start(5), *args[6:]])
+
+    whole = types.int64
+    return types.float64(whole, table, reals, whole, job, frame, whole, whole), codegen
 
 
 def real_of(dtype):

@@ -17,8 +17,8 @@ import math
 import numpy as np
 
 from mlpx_kernels.cpu import job as p
-from mlpx_kernels.cpu.compile import inlined, kernel
-from mlpx_kernels.cpu.job import view
+from mlpx_kernels.cpu.compile import inlined, kernel, merged
+from mlpx_kernels.cpu.job import call_piece, view
 from mlpx_kernels.cpu.sharing import begin, claim, finish, idle, open_phase
 from mlpx_kernels.updates import DECAY, L1, L2, LR, RISE, ROOT, SCALE, C
 
@@ -44,17 +44,6 @@ def output_rows(table, layer, block, blocks):
 
 
 @inlined
-def call(address, table, reals, layer, job, frame, a, b):
-    """Call a piece for a layer of the table.
-
-    The rows' addresses are computed: slicing would count references, a hundred atomic operations a step.
-    """
-    row = table.ctypes.data + layer * (p.N_COLUMNS * 8)
-    real = reals.ctypes.data + layer * (p.N_REALS * 8)
-    return p.call_piece(address, row, real, job.ctypes.data, frame.ctypes.data, a, b)
-
-
-@inlined
 def frozen(reals, layer):
     """Return whether nothing of a layer is trained."""
     return reals[layer, p.FACTOR] == 0.0 and reals[layer, p.BIAS_FACTOR] == 0.0
@@ -76,23 +65,23 @@ def update_layer(table, reals, layer, job, frame, floats, first, last):
     w, b = table[layer, p.W], table[layer, p.B]
     if factor != 0.0:
         floats[LR] = rate * factor
-        square = call(job[p.UPDATE], table, reals, layer, job, frame, w + first * width, w + last * width)
+        square = call_piece(job[p.UPDATE], table, reals, layer, job, frame, w + first * width, w + last * width)
     if b >= 0 and bias_factor != 0.0:
         floats[LR] = rate * bias_factor
         floats[L1] = floats[L2] = floats[DECAY] = 0.0
-        call(job[p.UPDATE], table, reals, layer, job, frame, b + first, b + last)
+        call_piece(job[p.UPDATE], table, reals, layer, job, frame, b + first, b + last)
     floats[LR], floats[L1], floats[L2], floats[DECAY] = rate, l1, l2, decay
     return square if table[layer, p.DENSE] else 0.0
 
 
-@inlined
+@merged
 def squared_norm(table, reals, layer, job, frame, first, last):
     """Return the sum of squares of the gradients of output rows ``first`` to ``last`` of a layer."""
     width = table[layer, p.N_IN] if table[layer, p.DENSE] else 1
     w, b = table[layer, p.W], table[layer, p.B]
-    square = call(job[p.SQUARES], table, reals, layer, job, frame, w + first * width, w + last * width)
+    square = call_piece(job[p.SQUARES], table, reals, layer, job, frame, w + first * width, w + last * width)
     if b >= 0:
-        square += call(job[p.SQUARES], table, reals, layer, job, frame, b + first, b + last)
+        square += call_piece(job[p.SQUARES], table, reals, layer, job, frame, b + first, b + last)
     return square
 
 
@@ -105,7 +94,7 @@ def total(partial, blocks, column):
     return result
 
 
-@inlined
+@merged
 def prepare(s, job, table, reals, changing, frame, floats):
     """Set the frame and the numbers of step ``s``."""
     start = s * job[p.BATCH]
@@ -113,28 +102,28 @@ def prepare(s, job, table, reals, changing, frame, floats):
     frame[p.STEP], frame[p.START], frame[p.ROWS] = job[p.FIRST_STEP] + s, start, n
     floats[p.ALL_WEIGHT] = np.float64(n)
     if job[p.TOTAL]:
-        floats[p.ALL_WEIGHT] = call(job[p.TOTAL], table, reals, 0, job, frame, 0, n)
+        floats[p.ALL_WEIGHT] = call_piece(job[p.TOTAL], table, reals, 0, job, frame, 0, n)
     floats[LR], floats[L2], floats[C] = changing[0, s], changing[1, s], changing[2, s]
     floats[RISE], floats[ROOT] = changing[3, s], changing[4, s]
     floats[SCALE] = 1.0
 
 
-@inlined
+@merged
 def through(block, blocks, job, table, reals, frame):
     """Take a block of the step's rows through all layers and back; return its share of the loss."""
     last_layer = table.shape[0] - 1
     a, b = cut(frame[p.ROWS], block, blocks), cut(frame[p.ROWS], block + 1, blocks)
-    call(job[p.GATHER], table, reals, 0, job, frame, a, b)
+    call_piece(job[p.GATHER], table, reals, 0, job, frame, a, b)
     for layer in range(table.shape[0]):
-        call(table[layer, p.FORWARD], table, reals, layer, job, frame, a, b)
-    loss = call(job[p.LOSS], table, reals, last_layer, job, frame, a, b)
+        call_piece(table[layer, p.FORWARD], table, reals, layer, job, frame, a, b)
+    loss = call_piece(job[p.LOSS], table, reals, last_layer, job, frame, a, b)
     for layer in range(last_layer, -1, -1):
         if table[layer, p.BACKWARD]:
-            call(table[layer, p.BACKWARD], table, reals, layer, job, frame, a, b)
+            call_piece(table[layer, p.BACKWARD], table, reals, layer, job, frame, a, b)
     return loss
 
 
-@inlined
+@merged
 def learn(block, blocks, job, table, reals, frame, floats):
     """Compute the gradients of a block's weights, and without clipping update them.
 
@@ -146,7 +135,7 @@ def learn(block, blocks, job, table, reals, frame, floats):
         if table[layer, p.W] < 0 or first >= last or (frozen(reals, layer) and not clipped):
             continue
         if table[layer, p.WEIGHTS]:
-            call(table[layer, p.WEIGHTS], table, reals, layer, job, frame, first, last)
+            call_piece(table[layer, p.WEIGHTS], table, reals, layer, job, frame, first, last)
         if clipped:
             square += squared_norm(table, reals, layer, job, frame, first, last)
         else:
@@ -154,7 +143,7 @@ def learn(block, blocks, job, table, reals, frame, floats):
     return square, weights
 
 
-@inlined
+@merged
 def update_clipped(block, blocks, job, table, reals, frame, floats, square):
     """Update a block's weights with gradients of that squared norm; return the sum of the weights' squares."""
     norm, weights = math.sqrt(square), 0.0
@@ -273,8 +262,8 @@ def predict(plan, x, mask, y):
     for start in range(0, rows, batch):
         n = min(batch, rows - start)
         frame[p.START], frame[p.ROWS] = start, n
-        call(job[p.GATHER], table, reals, 0, job, frame, 0, n)
+        call_piece(job[p.GATHER], table, reals, 0, job, frame, 0, n)
         for layer in range(layers):
-            call(table[layer * p.N_COLUMNS + p.FORWARD], table, reals, layer, job, frame, 0, n)
-        call(job[p.LOSS], table, reals, layers - 1, job, frame, 0, n)
+            call_piece(table[layer * p.N_COLUMNS + p.FORWARD], table, reals, layer, job, frame, 0, n)
+        call_piece(job[p.LOSS], table, reals, layers - 1, job, frame, 0, n)
     return work.size  # holds the buffer until here: addresses alone would not

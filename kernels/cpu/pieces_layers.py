@@ -7,7 +7,7 @@ import numpy as np
 from mlpx_kernels.activations import SAVES_INPUT
 from mlpx_kernels.cpu.activation import IDENTITY, apply, apply_grad
 from mlpx_kernels.cpu.blas import NN, NT, TN
-from mlpx_kernels.cpu.compile import inlined
+from mlpx_kernels.cpu.compile import merged
 from mlpx_kernels.cpu.dense import epilogue
 from mlpx_kernels.cpu.dropout import LANES, dropout_factors, multiply_kept
 from mlpx_kernels.cpu.job import (
@@ -108,7 +108,7 @@ def dense_weights(dtype):
     return run
 
 
-@inlined
+@merged
 def column_sums(d, rows, width, first, out):
     """Write the sums over rows of ``out.size`` columns, from ``first`` on, of the flat block ``d`` (rows * width)."""
     n = out.size

@@ -17,7 +17,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from mlpx_kernels.cpu.blas import LIBRARY, NT, TN, blas_product
-from mlpx_kernels.cpu.compile import cached_callback, inlined
+from mlpx_kernels.cpu.compile import cached_callback, inlined, merged
 from mlpx_kernels.cpu.dots import dots, lone_row
 from mlpx_kernels.cpu.job import size_of, view
 from mlpx_kernels.cpu.vectors import (
@@ -115,7 +115,7 @@ def padded(n, step):
 def panel_size(n, k, dtype):
     """Return the elements of the panel for ``b`` (n, k)."""
     lanes = VECTOR_BYTES // np.dtype(dtype).itemsize
-    return padded.py_func(n, VECTORS * lanes) * padded.py_func(k, lanes)
+    return padded(n, VECTORS * lanes) * padded(k, lanes)
 
 
 @inlined
@@ -137,7 +137,7 @@ def pack(real, transposed, b, ldb, n, k, wide, out):
                 _copy(real, b + (i * ldb + j) * size, n - j, start + i * wide * size)
 
 
-@inlined
+@merged
 def multiply(real, a, a_row, a_k, a_stripe, form, b, ldb, b_stripe, room, packing, c, ldc, m, n, k):
     """Write ``c (m, n) = a (m, k) @ b (k, n)`` for m of at least `ROWS`; addresses, and strides in elements.
 
@@ -152,8 +152,8 @@ def multiply(real, a, a_row, a_k, a_stripe, form, b, ldb, b_stripe, room, packin
     while j < n:
         here, step = b + j // wide * b_stripe * size, ldb
         if packing:
-            pack(real, form == NT, here, ldb, min(wide, n - j), k, wide, room.ctypes.data)
-            here, step = room.ctypes.data, wide
+            pack(real, form == NT, here, ldb, min(wide, n - j), k, wide, np.int64(room.ctypes.data))
+            here, step = np.int64(room.ctypes.data), wide
         full = j + wide <= n
         v = 0
         while v < min(wide, n - j):
@@ -170,7 +170,7 @@ def multiply(real, a, a_row, a_k, a_stripe, form, b, ldb, b_stripe, room, packin
         j += wide
 
 
-@inlined
+@merged
 def fits_tiles(form, m, n, k, lanes):
     """Return whether tiles are faster than the BLAS: their vectors must be filled, and packing must pay.
 
@@ -214,7 +214,7 @@ def products(dtype):
         if form == PACK or pack_a:  # one call for both: every further one is compiled again
             first = form == TN
             source, step, columns, width = (a, lda, m, lanes) if first else (b, ldb, n, wide)
-            target = room[stripe:].ctypes.data if first else c
+            target = np.int64(room[stripe:].ctypes.data) if first else c
             pack(real, not first, source, step, columns, k, width, target)
             if not first:
                 return
@@ -266,8 +266,11 @@ def register(dtype):
 
 
 @intrinsic
-def _named_product(typingctx, form, a, b, c, m, n, k, lda, ldb, ldc):
-    """Call the product registered for the dtype of the arrays."""
+def product(typingctx, form, a, b, c, m, n, k, lda, ldb, ldc):
+    """Write ``c (m, n)`` by tiles or the BLAS, whichever is faster; flat arrays that start at the first element.
+
+    Calls what is registered for the dtype of the arrays.
+    """
     name = f"mlpx_product_{c.dtype}"
 
     def codegen(context, builder, signature, args):
@@ -281,9 +284,3 @@ def _named_product(typingctx, form, a, b, c, m, n, k, lda, ldb, ldc):
         return context.get_dummy_value()
 
     return types.void(types.int64, a, b, c, *(types.int64,) * 6), codegen
-
-
-@inlined
-def product(form, a, b, c, m, n, k, lda, ldb, ldc):
-    """Write ``c (m, n)`` by tiles or the BLAS, whichever is faster; flat arrays that start at the first element."""
-    _named_product(form, a, b, c, m, n, k, lda, ldb, ldc)
