@@ -164,14 +164,14 @@ def _elementwise_rows(kind, z, t, sample_weight, column, mask, option, total, dz
         zero, one, o = real(0.0), real(1.0), real(option)
         inverse_total = 1.0 / total if total > 0.0 else 1.0
         loss = 0.0
-        if sample_weight.size == 0 and mask.size == 0 and column.size == 0:  # rows of one output have no inner loop
-            share = real(inverse_total)
+        if sample_weight.size == 0 and mask.size == 0 and column.size <= 1:  # rows of one output have no inner loop
+            share, q = real(inverse_total), column[0] if column.size else one
             for start in range(0, rows * c, AT_ONCE):
                 n = min(AT_ONCE, rows * c - start)
                 a, b, d = z[start : start + n], t[start : start + n], dz[start : start + n]
                 each = zero
                 for j in range(n):
-                    v, g = element_loss(code, a[j], b[j], one, o)
+                    v, g = element_loss(code, a[j], b[j], q, o)
                     each += v
                     d[j] = share * g
                 loss += np.float64(share) * np.float64(each)

@@ -9,6 +9,7 @@ from mlpx_kernels.cpu.compile import inlined, kernel
 from mlpx_kernels.cpu.element_loss import BINARY_FOCAL, HINGE
 from mlpx_kernels.cpu.loss import NO_LABELS, NO_MASK, elementwise, flat, labels_outside, row_weight, run_total
 from mlpx_kernels.cpu.mathematics import exp
+from mlpx_kernels.cpu.narrow import COLUMNS, NARROW, SIDE, exponentials, write_scaled
 from mlpx_kernels.cpu.softmax import row_max
 from mlpx_kernels.cpu.threads import fixed_parts, share_parts
 
@@ -17,10 +18,12 @@ FOCAL = 10
 
 
 @inlined
-def focal_of(log_p, focus):
+def focal_of(p, log_p, focus):
     """Return ``-(1 - p)^f log p`` and its derivative times p, in float64, with their limits at p = 0 and 1."""
-    p, rest = math.exp(log_p), -math.expm1(log_p)
-    easy = rest**focus if focus > 0.0 else 1.0
+    rest = 1.0 - p if p < 0.5 else -math.expm1(log_p)
+    easy = rest * rest  # for the usual focus of 2; C's power takes as long as all the rest
+    if focus != 2.0:
+        easy = rest**focus if focus > 0.0 else 1.0
     slope = 0.0 if p == 0.0 else -1.0
     if p > 0.0 and rest > 0.0:
         slope = p * log_p / rest
@@ -57,14 +60,14 @@ def focal_rows(z, labels, dense, sample_weight, mask, focus, total, dz, rows, c)
             d[j] = exp(d[j] - top)
             partition += d[j]
         shift = np.float64(top) + math.log(np.float64(partition))
-        each, slopes = 0.0, 0.0
+        each, slopes, slope = 0.0, 0.0, 0.0
         first, last = (labels[r], labels[r] + 1) if labels.size else (0, c)
         for j in range(first, last):
             t = 1.0 if labels.size else np.float64(dense[r * c + j])
             if t != 0.0:
-                value, slope = focal_of(
-                    np.float64(a[j]) - shift if mask.size == 0 or mask[r * c + j] else -np.inf, focus
-                )
+                allowed = mask.size == 0 or mask[r * c + j]
+                log_p = np.float64(a[j]) - shift if allowed else -np.inf
+                value, slope = focal_of(math.exp(log_p), log_p, focus)
                 each += t * value
                 slopes += t * slope
         loss += w * each
@@ -75,12 +78,47 @@ def focal_rows(z, labels, dense, sample_weight, mask, focus, total, dz, rows, c)
         for j in range(first, last):
             t = 1.0 if labels.size else np.float64(dense[r * c + j])
             if t != 0.0:
-                slope = focal_of(np.float64(a[j]) - shift if mask.size == 0 or mask[r * c + j] else -np.inf, focus)[1]
+                if labels.size == 0:
+                    allowed = mask.size == 0 or mask[r * c + j]
+                    log_p = np.float64(a[j]) - shift if allowed else -np.inf
+                    slope = focal_of(math.exp(log_p), log_p, focus)[1]
                 d[j] += real(share * t * slope)
         if mask.size:
             m = mask[r * c : (r + 1) * c]
             for j in range(c):
                 d[j] = d[j] if m[j] else zero
+    return loss * inverse_total
+
+
+@kernel
+def run_narrow_focal(z, labels, sample_weight, focus, total, dz, rows, c):
+    """Do what `focal_rows` does for class numbers without a mask and rows up to `NARROW`, taken side by side."""
+    real = z.dtype.type
+    inverse_total = 1.0 / total if total > 0.0 else 1.0
+    loss = 0.0
+    scratch = np.empty(COLUMNS + 4 * SIDE, z.dtype)
+    top, partition, factor = scratch[:SIDE], scratch[SIDE : 2 * SIDE], scratch[2 * SIDE : 3 * SIDE]
+    own, columns = scratch[3 * SIDE : 4 * SIDE], scratch[4 * SIDE :]
+    for start in range(0, rows, SIDE):
+        n = min(SIDE, rows - start)
+        block, gradient = z[start * c : (start + n) * c], dz[start * c : (start + n) * c]
+        exponentials(block, columns, top, partition, n, c)
+        for r in range(n):
+            label = labels[start + r]
+            w = 1.0 if sample_weight.size == 0 else np.float64(sample_weight[start + r])
+            whole = np.float64(partition[r])
+            log_p = np.float64(block[r * c + label]) - np.float64(top[r]) - math.log(whole)
+            value, slope = focal_of(np.float64(columns[label * SIDE + r]) / whole, log_p, focus)
+            loss += w * value if w > 0.0 else 0.0
+            own[r] = real(w * inverse_total * slope)
+            factor[r] = real(-w * inverse_total * slope / whole)
+        write_scaled(columns, factor, gradient, n, c)
+        for r in range(n):
+            d = gradient[r * c : (r + 1) * c]
+            d[labels[start + r]] += own[r]
+            if sample_weight.size and not sample_weight[start + r] > 0.0:
+                for j in range(c):
+                    d[j] = 0.0
     return loss * inverse_total
 
 
@@ -107,14 +145,17 @@ def softmax_focal(z, target, sample_weight=None, mask=None, *, focus=2.0):
     dz = np.empty(z.shape, real)
     z_flat, dz_flat = z.reshape(-1), dz.reshape(-1)
     total = run_total(rows, c, sw, sw[:0], m, labels, dense)
+    narrow = integers and mask is None and c <= NARROW
     parts = fixed_parts(rows, z.size)
     losses = np.zeros(parts)
 
     def some(part, a, b):
         i = slice(a * c, b * c)
-        losses[part] = run_focal(
-            z_flat[i], labels[a:b], dense[i], sw[a:b], m[i], float(focus), total, dz_flat[i], b - a, c
-        )
+        given, then = (z_flat[i], labels[a:b]), (float(focus), total, dz_flat[i], b - a, c)
+        if narrow:
+            losses[part] = run_narrow_focal(*given, sw[a:b], *then)
+        else:
+            losses[part] = run_focal(*given, dense[i], sw[a:b], m[i], *then)
 
     share_parts(some, rows, parts)
     return real.type(math.fsum(losses)), dz
