@@ -6,8 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from mlpx.errors import check_count, check_number, unknown
 from mlpx.layers import Activation, Dense, Dropout
 from mlpx.losses import SquaredError
@@ -57,8 +55,9 @@ class FullBatch(ABC):
 def _minimize(objective: Objective, method: str, options: dict[str, Any], report: Report) -> Array:
     from scipy.optimize import minimize
 
-    def callback(w: Array) -> None:
-        if report(w):
+    def callback(intermediate_result: Any) -> None:  # SciPy goes by the name
+        objective.went_to(intermediate_result.x, float(intermediate_result.fun))
+        if report(intermediate_result.x):
             raise StopIteration
 
     start = objective.weights()
@@ -202,8 +201,7 @@ class ScaledConjugateGradient(FullBatch):
                 lam_bar, success = lam, False
             if comparison < 0.25 or not math.isfinite(comparison):
                 lam = min(lam + delta * (1.0 - comparison) / norm2 if math.isfinite(comparison) else 4.0 * lam, 1e30)
-            if success:
-                objective.loss = value - 0.5 * self.l2 * float(np.sum(w[objective.decayed] ** 2))
+            objective.went_to(w, value)
             if report(w) or math.sqrt(float(r @ r)) < self.tol:
                 break
         return w

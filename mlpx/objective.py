@@ -44,7 +44,15 @@ def settle(net: Network, x: Array, context: Context) -> None:
 class Objective:
     """A network's loss over all rows as a function of one float64 vector, as minimisers want it.
 
-    The vector holds the parameters without the gaps of the flat buffer.
+    The vector holds the parameters that are learnt: without the gaps of the flat buffer, and without those that a
+    ``lr_factor`` of 0 freezes.
+
+    Attributes
+    ----------
+    loss : float
+        At the weights that were seen last, without the penalty.
+    stopped : str
+        Why a minimiser ended.
     """
 
     def __init__(
@@ -61,10 +69,14 @@ class Objective:
             batch = replace(batch, x=batch.x.take(slice(None)))
         self.net, self.batch, self.context, self.l2 = net, batch, context, l2
         spans = [
-            (p.offset, p.offset + p.size, p.decay) for layer in net.all_layers() for p in layer.parameters.values()
+            (p.offset, p.offset + p.size, p.decay)
+            for layer in net.all_layers()
+            for p in layer.parameters.values()
+            if p.lr_factor > 0.0
         ]
         self.index = np.concatenate([np.arange(a, b) for a, b, _ in spans] or [np.arange(0)])
         self.decayed = np.concatenate([np.full(b - a, decay) for a, b, decay in spans] or [np.zeros(0, bool)])
+        self.full = to_numpy(net.parameters).astype(np.float64)
         self.loss = math.nan
         self.stopped = "converged"
         self.n_threads, self.deterministic = n_threads, deterministic
@@ -100,9 +112,8 @@ class Objective:
 
     def set_weights(self, w: Array) -> None:
         """Write a vector into the network."""
-        full = np.zeros(self.net.parameters.shape[0])
-        full[self.index] = w
-        self.net.parameters[...] = self.net.backend.asarray(full, self.net.dtype)
+        self.full[self.index] = w
+        self.net.parameters[...] = self.net.backend.asarray(self.full, self.net.dtype)
 
     def leave(self, w: Array) -> None:
         """Leave the network at a vector, ready for predictions: batch norms too."""
@@ -113,9 +124,15 @@ class Objective:
         """Return the loss with its penalty, and the gradient (k,), at ``w``."""
         self.set_weights(w)
         self.loss = self._step()
-        penalised = np.where(self.decayed, w, 0.0)
-        value = self.loss + 0.5 * self.l2 * float(penalised @ penalised)
-        return value, to_numpy(self.net.gradient)[self.index].astype(np.float64) + self.l2 * penalised
+        gradient = to_numpy(self.net.gradient)[self.index].astype(np.float64)
+        return self.loss + self._penalty(w), gradient + self.l2 * np.where(self.decayed, w, 0.0)
+
+    def went_to(self, w: Array, value: float) -> None:
+        """Take in that a minimiser's iteration led to ``w``, of that value: what it tried last may be another point."""
+        self.loss = value - self._penalty(w)
+
+    def _penalty(self, w: Array) -> float:
+        return 0.5 * self.l2 * float(np.sum(w[self.decayed] ** 2))
 
     def residuals(self, w: Array) -> Array:
         """Return the weighted residuals whose half sum of squares is the loss: (n * o + k,) with a penalty."""

@@ -46,7 +46,10 @@ def check_data(net: Network, batch: Batch, prefix: str) -> None:
             hit = np.take_along_axis(mask, target.reshape(-1, 1), axis=1)[:, 0]
         else:
             hit = (mask | (target.reshape(mask.shape) == 0)).all(axis=1)
-        bad = np.flatnonzero(~hit & mask.any(axis=1))
+        counts = mask.any(axis=1)
+        if batch.sample_weight is not None:  # which is 0 at padded steps
+            counts &= to_numpy(batch.sample_weight).reshape(-1) > 0
+        bad = np.flatnonzero(~hit & counts)
         if bad.size:
             raise ValueError(
                 f"{prefix}y: the target of row {int(bad[0])} is a class that its mask forbids; the loss would be "

@@ -200,6 +200,33 @@ def test_rows_that_do_not_count_may_sum_to_anything() -> None:
     net.fit(steps, targets, valid=real, epochs=1, progress=False)
 
 
+@pytest.mark.parametrize("mode", ["auto", "off"])
+def test_rows_that_do_not_count_may_have_forbidden_classes(mode) -> None:
+    steps, targets, real = X.reshape(4, 3, N_IN), Y.reshape(4, 3), np.ones((4, 3), bool)
+    allowed = np.eye(C, dtype=bool)[targets]
+    real[1, 2], allowed[1, 2] = False, [False, True, True]  # a padded step's class becomes 0
+    net = mlpx.Sequential(mlpx.layers.TimeDistributed(mlpx.layers.Dense(N_IN, C)), mlpx.layers.MaskedSoftmax(), seed=1)
+    refused(
+        net,
+        ValueError,
+        "^y: the target of row 5 is a class that its mask forbids",
+        steps,
+        0 * targets,
+        mask=allowed | (np.arange(12).reshape(4, 3, 1) != 5),
+    )
+    with using_fused(mode):
+        padded = net.fit(steps, targets, mask=allowed, valid=real, epochs=2, progress=False)
+        assert np.isfinite(padded.loss).all()
+        forbidden = np.roll(np.eye(C, dtype=bool)[Y], 1, axis=1)
+        forbidden[:6] |= np.eye(C, dtype=bool)[Y[:6]]
+        weighed = network("masked_softmax")
+        history = weighed.fit(X, Y, mask=forbidden, sample_weight=1.0 * (np.arange(N) < 6), epochs=2, progress=False)
+        half = network("masked_softmax")
+        expected = half.fit(X[:6], Y[:6], mask=forbidden[:6], epochs=2, progress=False)
+    np.testing.assert_allclose(history.loss, expected.loss, rtol=1e-6)
+    np.testing.assert_allclose(weighed.parameters, half.parameters, atol=1e-6)
+
+
 @pytest.mark.parametrize("weight", [np.ones(N - 1), np.ones((N, 1)), -np.ones(N), np.zeros(N)])
 def test_sample_weights_that_cannot_be(weight) -> None:
     refused(

@@ -77,6 +77,34 @@ def test_the_loss_falls_and_float32_trains_too(name) -> None:
     assert history.loss[-1] == pytest.approx(net.loss_and_grad(X, np.sin(X[:, 0]))[0], rel=1e-3, abs=1e-6)
 
 
+@pytest.mark.parametrize("mode", ["auto", "off"])
+@pytest.mark.parametrize("name", FULL_BATCH)
+def test_frozen_layers_stay_and_the_rest_is_minimised(name, mode) -> None:
+    def network(*first):
+        return mlpx.Sequential(*first, Dense(6, 2), loss="squared_error", dtype="float64", seed=1)
+
+    frozen = network(Dense(N_IN, 6, "tanh", lr_factor=0.0))
+    w = frozen.layers[0].value("w").copy()
+    with using_fused(mode):
+        frozen.fit(X, T, optimizer=FULL_BATCH[name](l2=L2), epochs=200, progress=False)
+        alone = network()
+        alone.fit(np.tanh(X @ w.T), T, optimizer=FULL_BATCH[name](l2=L2), epochs=200, progress=False)
+    np.testing.assert_array_equal(frozen.layers[0].value("w"), w)
+    np.testing.assert_allclose(frozen.layers[1].value("w"), alone.layers[0].value("w"), atol=1e-5)
+
+
+@pytest.mark.parametrize("loss", ["squared_error", "absolute_error"])
+@pytest.mark.parametrize("name", MINIMISERS)
+def test_the_curve_is_of_the_weights_kept_and_not_of_those_tried(name, loss) -> None:
+    """Absolute errors, whose curvature is 0, make the scaled conjugate gradient try what it must then give up."""
+    net = mlpx.Sequential(Dense(N_IN, 6, "tanh"), Dense(6, 2), loss=loss, dtype="float64", seed=1)
+    seen = [net.loss_and_grad(X, T)[0]]
+    look = [lambda run: seen.append(run.net.loss_and_grad(X, T)[0])]
+    history = net.fit(X, T, optimizer=MINIMISERS[name](), epochs=15, callbacks=look, progress=False)
+    np.testing.assert_allclose(history.loss, seen[1:], rtol=1e-12)
+    assert (np.diff(seen) <= 1e-12).all()
+
+
 @pytest.mark.parametrize("epochs", [1, 2, 7])
 @pytest.mark.parametrize("name", FULL_BATCH)
 def test_epochs_are_the_limit_of_iterations(name, epochs) -> None:

@@ -27,7 +27,8 @@ class Dense(Layer):
     bias_init : str or Uniform
         Initialiser of b (n_out,).
     lr_factor : float
-        Multiplies the learning rate of this layer; 0 freezes it.
+        Multiplies the learning rate of this layer; 0 freezes it. To optimisers of all rows at once, which have no
+        learning rate, all others are alike.
     bias_lr_factor : float, optional
         The same for the bias alone; default: ``lr_factor``.
 
