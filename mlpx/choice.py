@@ -4,15 +4,15 @@
 class Choice:
     """All threads or one, whichever is faster now: other work on the machine can make threads that meet slower.
 
-    Blocks, not threads, decide the result, so the choice changes no bit of it. After `SETTLED` calls one thread is
-    tried, for a tenth of a call; later the slower of the two is tried again, at 8, 16, 32, ... calls (what was slow at
+    Blocks, not threads, decide the result, so the choice changes no bit of it. After `SETTLED` short calls one thread
+    is tried, for a millisecond; later the slower of the two is tried again, at 8, 16, 32, ... calls (what was slow at
     first may have been a BLAS's own threads, which spin on for a while) and then each `RETRIED` calls. A trial takes a
     step at least: where that is long, it waits until it is no more than a `BUDGET` of what the fit has taken.
     """
 
     SETTLED = 2
     RETRIED = 64
-    TRIAL = 0.1
+    TRIAL = 0.02
     BUDGET = 0.03
 
     def __init__(self, threads: int) -> None:
@@ -23,8 +23,10 @@ class Choice:
 
     def next(self) -> tuple[int, float]:
         """Return the number of threads for the next call, and what share of a call's usual time it should take."""
-        if self.calls < self.SETTLED or len(self.candidates) == 1:
-            return self.candidates[0], 1.0 if self.calls >= self.SETTLED else self.TRIAL
+        if self.calls < self.SETTLED:  # what a step takes is not known yet
+            return self.candidates[0], self.TRIAL
+        if len(self.candidates) == 1:
+            return self.candidates[0], 1.0
         best = min(self.seconds, key=self.seconds.__getitem__)
         other = next(n for n in self.candidates if n != best)
         again = self.calls % self.RETRIED == 0 or (self.calls >= 8 and self.calls & (self.calls - 1) == 0)

@@ -4,7 +4,6 @@ from typing import Any, Self
 
 import numpy as np
 from sklearn.base import is_classifier, is_regressor
-from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, _check_y, check_consistent_length, validate_data
 
 from mlpx.backend import NUMPY, dtype_name
@@ -16,6 +15,7 @@ from mlpx.estimators.export import Exporting
 from mlpx.estimators.minimise import fit_full_batch, fit_lbfgs
 from mlpx.estimators.observers import Announcer, CallbackSupport, Observers
 from mlpx.estimators.prediction import finite_sum
+from mlpx.estimators.randomness import random_state_of
 from mlpx.estimators.rows import Rows
 from mlpx.estimators.snapshot import Snapshot
 from mlpx.estimators.solvers import on_batches
@@ -69,7 +69,7 @@ class BaseMLP(CallbackSupport, Exporting, Explained):
         X, y = self._checked(X, y, reset=fresh)
         y = self._learn_targets(y, incremental)
         self._masked = mask is not None or (self._masked and not fresh)
-        self._random_state = check_random_state(self.random_state)
+        self._random_state = random_state_of(self.random_state)
         if fresh:
             dtype = dtype_name(X) if self.dtype == "auto" else self.dtype
             self._start([X.shape[1], *sizes, self.n_outputs_], dtype, backend_for(self.device, X))
@@ -161,7 +161,7 @@ class BaseMLP(CallbackSupport, Exporting, Explained):
             self._say("Early stopping has ended the training; a new fit starts another.")
             return
         # From call to call the same seed is to hold the same rows out, whether or not weights were drawn before.
-        chooser = check_random_state(self.random_state) if incremental else self._random_state
+        chooser = random_state_of(self.random_state) if incremental else self._random_state
         rows, held_out = self._hold_out(rows, validation_data, chooser)
         with Observers(self, announcer, bar=not incremental) as observers:
             Epochs(self, rows, held_out, incremental, observers).run()

@@ -56,16 +56,12 @@ class Epochs:
             e._progress = (0, 0)
         self.optimizer = e._optimizer
         self.optimizer.state = [self.net.backend.asarray(each) for each in self.optimizer.state]  # from a pickle, say
-        if not self.incremental:
-            e._progress = (0, 0)
-            self.schedule.start()
-
-    @property
-    def schedule(self) -> Schedule:
-        """The optimiser's schedule."""
         schedule = self.optimizer.schedule
         assert isinstance(schedule, Schedule)  # noqa: S101  (a name was replaced by its object)
-        return schedule
+        self.schedule = schedule
+        if not self.incremental:
+            e._progress = (0, 0)
+            schedule.start()
 
     def run(self) -> None:
         """Take the epochs."""
