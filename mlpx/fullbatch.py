@@ -69,7 +69,13 @@ def _minimize(objective: Objective, method: str, options: dict[str, Any], report
 
 @dataclass(kw_only=True)
 class LBFGS(FullBatch):
-    """L-BFGS-B through `scipy.optimize.minimize`; ``memory`` past steps shape its metric."""
+    """L-BFGS-B through `scipy.optimize.minimize`. Source: Byrd et al. 1995.
+
+    Parameters
+    ----------
+    memory : int
+        Past steps that shape its metric, at least 1.
+    """
 
     memory: int = 10
 
@@ -154,7 +160,17 @@ class LevenbergMarquardt(FullBatch):
 
 @dataclass(kw_only=True)
 class ScaledConjugateGradient(FullBatch):
-    """Scaled conjugate gradient: no line search, two gradients an iteration. Source: Møller 1993."""
+    """Scaled conjugate gradient: no line search, two gradients an iteration. Source: Møller 1993.
+
+    An iteration whose step would raise the loss takes none, and the next one tries a shorter step.
+
+    Parameters
+    ----------
+    sigma : float
+        Length of the step, in units of the weights, along which curvature is measured; above 0.
+    lambda_ : float
+        What is added to the curvature at first, above 0; it adapts.
+    """
 
     sigma: float = 1e-5
     lambda_: float = 1e-6

@@ -130,14 +130,20 @@ class Optimizer:
 
 @dataclass(kw_only=True)
 class SGD(Optimizer):
-    """Gradient descent: ``w <- w - lr g``."""
+    """Gradient descent: ``w <- w - lr g``; see `mlpx.ops.sgd_inplace`."""
 
     op = ops.sgd_inplace
 
 
 @dataclass(kw_only=True)
 class Momentum(Optimizer):
-    """Gradient descent with momentum, in [0, 1)."""
+    """Gradient descent with momentum: ``v <- momentum v - lr g``, ``w <- w + v``; see `mlpx.ops.momentum_inplace`.
+
+    Parameters
+    ----------
+    momentum : float
+        The share of the last step that the next one keeps, in [0, 1).
+    """
 
     momentum: float = 0.9
     n_states = 1
@@ -147,7 +153,13 @@ class Momentum(Optimizer):
 
 @dataclass(kw_only=True)
 class Nesterov(Momentum):
-    """Nesterov's momentum. Source: Sutskever et al. 2013."""
+    """Nesterov's momentum: ``v <- momentum v - lr g``, ``w <- w + momentum v - lr g``. Source: Sutskever et al. 2013.
+
+    Parameters
+    ----------
+    momentum : float
+        As in `Momentum`.
+    """
 
     def options(self, step: int) -> dict[str, Any]:
         """Return the momentum and its kind."""
@@ -156,7 +168,13 @@ class Nesterov(Momentum):
 
 @dataclass(kw_only=True)
 class Adagrad(Optimizer):
-    """Adagrad; see `mlpx.ops.adagrad_inplace`."""
+    """Adagrad: ``s <- s + g^2``, ``w <- w - lr g / (sqrt s + eps)``; see `mlpx.ops.adagrad_inplace`.
+
+    Parameters
+    ----------
+    eps : float
+        In units of the gradient, above 0.
+    """
 
     eps: float = 1e-8
     n_states = 1
@@ -166,7 +184,15 @@ class Adagrad(Optimizer):
 
 @dataclass(kw_only=True)
 class RMSprop(Optimizer):
-    """RMSprop; see `mlpx.ops.rmsprop_inplace`."""
+    """RMSprop: ``s <- rho s + (1 - rho) g^2``, ``w <- w - lr g / (sqrt s + eps)``; see `mlpx.ops.rmsprop_inplace`.
+
+    Parameters
+    ----------
+    rho : float
+        Share of the past in the mean square, in [0, 1).
+    eps : float
+        In units of the gradient, above 0.
+    """
 
     lr: float = 0.001
     rho: float = 0.9
@@ -178,7 +204,15 @@ class RMSprop(Optimizer):
 
 @dataclass(kw_only=True)
 class Adadelta(Optimizer):
-    """Adadelta; see `mlpx.ops.adadelta_inplace`. It finds its own step size, so lr is 1."""
+    """Adadelta; see `mlpx.ops.adadelta_inplace`. It finds its own step size, so lr is 1.
+
+    Parameters
+    ----------
+    rho : float
+        Share of the past in both mean squares, in [0, 1).
+    eps : float
+        Added to both before their roots are taken, above 0; it sets the size of the first steps.
+    """
 
     lr: float = 1.0
     rho: float = 0.95
@@ -190,7 +224,17 @@ class Adadelta(Optimizer):
 
 @dataclass(kw_only=True)
 class Adam(Optimizer):
-    """Adam; see `mlpx.ops.adam_inplace`."""
+    """Adam: ``w <- w - lr m / (sqrt v + eps)``, with running means m of g and v of g^2, freed of their start at 0.
+
+    See `mlpx.ops.adam_inplace`.
+
+    Parameters
+    ----------
+    beta1, beta2 : float
+        Share of the past in m and in v, in [0, 1).
+    eps : float
+        In units of the gradient, above 0.
+    """
 
     lr: float = 0.001
     beta1: float = 0.9
@@ -207,14 +251,22 @@ class Adam(Optimizer):
 
 @dataclass(kw_only=True)
 class AdamW(Adam):
-    """Adam with decoupled weight decay. Source: Loshchilov and Hutter 2019."""
+    """`Adam` with decoupled weight decay, 0.01 unless said otherwise. Source: Loshchilov and Hutter 2019."""
 
     weight_decay: float = 0.01
 
 
 @dataclass(kw_only=True)
 class Rprop(Optimizer):
-    """Rprop for full batches; see `mlpx.ops.rprop_inplace`. ``lr`` is the first step size of every weight."""
+    """Rprop for full batches; see `mlpx.ops.rprop_inplace`. ``lr`` is the first step size of every weight.
+
+    Parameters
+    ----------
+    shrink, grow : float
+        Factors of a weight's step size where its gradient changed its sign, in (0, 1), and where not, at least 1.
+    smallest, largest : float
+        Limits of step sizes, in units of the weights: at least 0, and above the smallest.
+    """
 
     shrink: float = 0.5
     grow: float = 1.2

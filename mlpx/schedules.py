@@ -32,7 +32,15 @@ class Constant(Schedule):
 
 @dataclass
 class Step(Schedule):
-    """``gamma ** (epoch // every)``: a fixed cut every so many epochs."""
+    """``gamma ** (epoch // every)``: a fixed cut every so many epochs.
+
+    Parameters
+    ----------
+    every : int
+        Epochs between cuts, at least 1.
+    gamma : float
+        Factor of a cut, above 0.
+    """
 
     every: int = 10
     gamma: float = 0.1
@@ -48,7 +56,13 @@ class Step(Schedule):
 
 @dataclass
 class Exponential(Schedule):
-    """``gamma ** epoch``."""
+    """``gamma ** epoch``.
+
+    Parameters
+    ----------
+    gamma : float
+        Factor from epoch to epoch, above 0.
+    """
 
     gamma: float = 0.95
 
@@ -62,7 +76,13 @@ class Exponential(Schedule):
 
 @dataclass
 class Cosine(Schedule):
-    """Half a cosine from 1 to ``final`` over the whole fit. Source: Loshchilov and Hutter 2017 (without restarts)."""
+    """Half a cosine from 1 to ``final`` over the whole fit. Source: Loshchilov and Hutter 2017 (without restarts).
+
+    Parameters
+    ----------
+    final : float
+        The factor at the end, at least 0.
+    """
 
     final: float = 0.0
 
@@ -80,6 +100,13 @@ class OneCycle(Schedule):
     """Up from ``start_factor`` to 1 over the first ``rise`` of the steps, then down to ``final``; both half cosines.
 
     Source: Smith and Topin 2018, "Super-convergence".
+
+    Parameters
+    ----------
+    rise : float
+        In (0, 1).
+    start_factor, final : float
+        The factors at the start and at the end, at least 0.
     """
 
     rise: float = 0.3
@@ -103,7 +130,13 @@ class OneCycle(Schedule):
 
 @dataclass
 class InverseScaling(Schedule):
-    """``1 / (step + 1) ** power``."""
+    """``1 / (step + 1) ** power``.
+
+    Parameters
+    ----------
+    power : float
+        At least 0.
+    """
 
     power: float = 0.5
 
@@ -117,7 +150,19 @@ class InverseScaling(Schedule):
 
 @dataclass
 class ReduceOnPlateau(Schedule):
-    """Multiply by ``gamma`` whenever the monitored loss has not improved by ``min_delta`` for ``patience`` epochs."""
+    """Multiply by ``gamma`` whenever the monitored loss has not improved by ``min_delta`` for ``patience`` epochs.
+
+    Parameters
+    ----------
+    gamma : float
+        In (0, 1).
+    patience : int
+        At least 1.
+    min_delta : float
+        In units of the loss, at least 0; a lesser improvement is none.
+    smallest : float
+        The factor never falls below it; at least 0.
+    """
 
     gamma: float = 0.5
     patience: int = 5
@@ -153,7 +198,15 @@ class ReduceOnPlateau(Schedule):
 
 @dataclass
 class WarmUp(Schedule):
-    """Rise linearly to 1 over the first ``steps`` steps, then follow another schedule (or its name) for the rest."""
+    """Rise linearly to 1 over the first ``steps`` steps, then follow another schedule (or its name) for the rest.
+
+    Parameters
+    ----------
+    steps : int
+        At least 1.
+    then : Schedule or str
+        It sees the steps that are left as the whole fit.
+    """
 
     steps: int = 100
     then: Schedule = field(default_factory=Constant)

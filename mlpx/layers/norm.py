@@ -93,7 +93,15 @@ class BatchNorm(Layer):
 
 @dataclass
 class LayerNorm(Layer):
-    """Normalise each row over its n features; the same in training and out of it. See `mlpx.ops.layer_norm`."""
+    """Normalise each row over its n features; the same in training and out of it. See `mlpx.ops.layer_norm`.
+
+    Parameters
+    ----------
+    n : int
+        Number of features.
+    eps : float
+        Added to the variance, in squared input units.
+    """
 
     n: int
     eps: float = 1e-5

@@ -9,7 +9,7 @@ from mlpx.typing import Array
 
 @dataclass
 class Softmax(Layer):
-    """Turn each row of logits into probabilities; see `mlpx.ops.softmax`."""
+    """Turn each row of logits (..., c) into probabilities ``exp(x_c) / sum_k exp(x_k)``; see `mlpx.ops.softmax`."""
 
     def __post_init__(self) -> None:
         self.declare({})

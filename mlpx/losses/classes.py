@@ -81,14 +81,16 @@ class LabelLoss(Loss):
 
 @dataclass(frozen=True)
 class CrossEntropy(ClassLoss):
-    """Softmax cross-entropy, in nats; see `mlpx.ops.softmax_cross_entropy`.
+    """Softmax cross-entropy, ``-sum_c t_c log p_c`` of each row, in nats; see `mlpx.ops.softmax_cross_entropy`.
+
+    Targets t are class numbers (...,) from 0 to c - 1, or probabilities (..., c) that sum to 1.
 
     Parameters
     ----------
     label_smoothing : float
-        In [0, 1].
-    class_weight : tuple of float, optional
-        One weight per class, at least 0.
+        Share of the targets that is spread evenly over the classes, in [0, 1].
+    class_weight : sequence of float, optional
+        One weight per class, at least 0, in the order of their numbers; the mean is over the weights of the targets.
     """
 
     name = "cross_entropy"
@@ -114,14 +116,16 @@ class CrossEntropy(ClassLoss):
 
 @dataclass(frozen=True)
 class BinaryCrossEntropy(LabelLoss):
-    """Cross-entropy of independent sigmoids, in nats; see `mlpx.ops.sigmoid_cross_entropy`.
+    """Cross-entropy of independent sigmoids, summed over outputs, in nats; see `mlpx.ops.sigmoid_cross_entropy`.
+
+    Targets are numbers (..., o) in [0, 1]; of a lone output the last axis may be missing.
 
     Parameters
     ----------
     label_smoothing : float
-        In [0, 1].
-    pos_weight : tuple of float, optional
-        One weight per output for its positive part.
+        Share by which the targets are drawn to 1/2, in [0, 1].
+    pos_weight : sequence of float, optional
+        One weight per output, at least 0, for its positive part.
     """
 
     name = "binary_cross_entropy"
@@ -147,7 +151,9 @@ class BinaryCrossEntropy(LabelLoss):
 
 @dataclass(frozen=True)
 class Focal(ClassLoss):
-    """Cross-entropy that makes little of rows that are right already; see `mlpx.ops.softmax_focal`.
+    """Cross-entropy that makes little of rows that are right already: ``-sum_c t_c (1 - p_c)^focus log p_c``, in nats.
+
+    Targets as for `CrossEntropy`; see `mlpx.ops.softmax_focal`.
 
     Parameters
     ----------
@@ -165,7 +171,15 @@ class Focal(ClassLoss):
 
 @dataclass(frozen=True)
 class BinaryFocal(LabelLoss):
-    """`Focal` for independent sigmoids; see `mlpx.ops.sigmoid_focal`."""
+    """`Focal` for independent sigmoids, summed over outputs, in nats; see `mlpx.ops.sigmoid_focal`.
+
+    Targets as for `BinaryCrossEntropy`.
+
+    Parameters
+    ----------
+    focus : float
+        At least 0; 0 is `BinaryCrossEntropy`.
+    """
 
     name = "binary_focal"
     op = ops.sigmoid_focal
@@ -177,7 +191,10 @@ class BinaryFocal(LabelLoss):
 
 @dataclass(frozen=True)
 class Hinge(LabelLoss):
-    """Hinge loss of linear outputs, for several classes one against the rest; see `mlpx.ops.hinge`."""
+    """Hinge loss of linear outputs, ``sum_o max(0, 1 - (2 t_o - 1) y_o)``; see `mlpx.ops.hinge`.
+
+    Targets are 0 or 1, (..., o): for several classes a column for each, one against the rest.
+    """
 
     name = "hinge"
     op = ops.hinge

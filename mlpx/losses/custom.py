@@ -12,8 +12,9 @@ from mlpx.typing import Array
 class CustomLoss(Loss):
     """A loss of your own: ``function(prediction, target) -> (loss, gradient for the prediction)``.
 
-    It sees whole batches and carries its own mean. Sample weights and masks are refused; a network with such a loss
-    cannot be saved, since a function is code.
+    It sees whole batches, (n, ..., o) both, and carries its own mean: the loss is one number, and the gradient has the
+    prediction's shape. Targets come as numbers of the prediction's shape. Sample weights and masks are refused; a
+    network with such a loss cannot be saved, since a function is code.
     """
 
     name = "custom"

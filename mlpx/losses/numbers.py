@@ -1,4 +1,8 @@
-"""Losses of numbers: what a regression minimises."""
+"""Losses of numbers: what a regression minimises.
+
+Each is summed over outputs. Targets are numbers (..., o) in units of the output; of a lone output the last axis may be
+missing.
+"""
 
 from dataclasses import dataclass
 
@@ -15,7 +19,7 @@ from mlpx.typing import Array, ArrayLike, Shape
 
 @dataclass(frozen=True)
 class SquaredError(Loss):
-    """Half the squared error; see `mlpx.ops.squared_error`."""
+    """Half the squared error, ``sum_o (y_o - t_o)^2 / 2`` of each row; see `mlpx.ops.squared_error`."""
 
     name = "squared_error"
     op = ops.squared_error
@@ -23,7 +27,7 @@ class SquaredError(Loss):
 
 @dataclass(frozen=True)
 class AbsoluteError(Loss):
-    """The absolute error; see `mlpx.ops.absolute_error`."""
+    """The absolute error, ``sum_o |y_o - t_o|`` of each row; see `mlpx.ops.absolute_error`."""
 
     name = "absolute_error"
     op = ops.absolute_error
@@ -31,7 +35,15 @@ class AbsoluteError(Loss):
 
 @dataclass(frozen=True)
 class Huber(Loss):
-    """Huber's loss; ``delta``, in units of y, is where it turns linear. See `mlpx.ops.huber`."""
+    """Huber's loss: with e = y - t, ``e^2 / 2`` where |e| <= delta, else ``delta (|e| - delta / 2)``.
+
+    See `mlpx.ops.huber`.
+
+    Parameters
+    ----------
+    delta : float
+        Where it turns linear, in units of y, above 0.
+    """
 
     name = "huber"
     op = ops.huber
@@ -43,7 +55,15 @@ class Huber(Loss):
 
 @dataclass(frozen=True)
 class Quantile(Loss):
-    """Pinball loss: one output for each quantile level of ``q``, in (0, 1). See `mlpx.ops.quantile`."""
+    """Pinball loss, ``sum_o max(q_o (t - y_o), (q_o - 1) (t - y_o))``: each output learns one quantile of t.
+
+    Targets are numbers (...,) or (..., 1), compared with every output, or (..., o). See `mlpx.ops.quantile`.
+
+    Parameters
+    ----------
+    q : float or sequence of float
+        One level in (0, 1) for each output.
+    """
 
     name = "quantile"
     op = ops.quantile
@@ -70,7 +90,10 @@ class Quantile(Loss):
 
 @dataclass(frozen=True)
 class Poisson(Loss):
-    """Poisson deviance from the log-rate; with an ``exp`` output the prediction is the rate. See `mlpx.ops.poisson`."""
+    """Poisson deviance up to a constant, ``sum_o e^z_o - t_o z_o``, in nats; see `mlpx.ops.poisson`.
+
+    From the log-rate z: with an ``exp`` output the prediction is the rate. Targets are counts or rates of at least 0.
+    """
 
     name = "poisson"
     op = ops.poisson
@@ -89,7 +112,10 @@ class Poisson(Loss):
 
 @dataclass(frozen=True)
 class Gamma(Loss):
-    """Gamma deviance from the log-mean; with an ``exp`` output the prediction is the mean. See `mlpx.ops.gamma`."""
+    """Half the gamma deviance up to a constant, ``sum_o z_o + t_o e^-z_o``; see `mlpx.ops.gamma`.
+
+    From the log-mean z: with an ``exp`` output the prediction is the mean. Targets are above 0.
+    """
 
     name = "gamma"
     op = ops.gamma
