@@ -113,7 +113,8 @@ class Objective:
     def set_weights(self, w: Array) -> None:
         """Write a vector into the network."""
         self.full[self.index] = w
-        self.net.parameters[...] = self.net.backend.asarray(self.full, self.net.dtype)
+        with np.errstate(over="ignore"):  # a point too far off gets a loss that says so
+            self.net.parameters[...] = self.net.backend.asarray(self.full, self.net.dtype)
 
     def leave(self, w: Array) -> None:
         """Leave the network at a vector, ready for predictions: batch norms too."""
@@ -132,7 +133,8 @@ class Objective:
         self.loss = value - self._penalty(w)
 
     def _penalty(self, w: Array) -> float:
-        return 0.5 * self.l2 * float(np.sum(w[self.decayed] ** 2))
+        with np.errstate(over="ignore"):
+            return 0.5 * self.l2 * float(np.sum(w[self.decayed] ** 2))
 
     def residuals(self, w: Array) -> Array:
         """Return the weighted residuals whose half sum of squares is the loss: (n * o + k,) with a penalty."""
