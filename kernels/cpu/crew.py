@@ -25,6 +25,9 @@ LINGER = 3000
 SETTLE = 300
 """Looks between a call for help and its answer: some 5 microseconds, after which the caller has left the GIL for its
 own share of the work. A helper that met a taken GIL would fall asleep over it."""
+LEAVE = 60
+"""Looks of a caller after its helper is done: some 2 microseconds, in which the helper leaves the GIL: a caller that
+met a taken GIL would fall asleep over it too."""
 
 
 @kernel
@@ -69,7 +72,7 @@ class Job(Future):
 
     def wait(self) -> None:
         """Wait until it is done, awake at first, and raise what it raised."""
-        watch(self.over, 0, LINGER, 0)
+        watch(self.over, 0, LINGER, LEAVE)
         self.result()
 
 
@@ -109,11 +112,12 @@ class Crew:
         if len(allowed) < 2 or core not in allowed:
             yield
             return
-        self.elsewhere = allowed - {core}
         with suppress(OSError):  # a container may forbid it; then things are as the scheduler likes them
             os.sched_setaffinity(0, {core})
-            for member in self.members:
-                os.sched_setaffinity(member, self.elsewhere)
+            if self.elsewhere != allowed - {core}:
+                self.elsewhere = allowed - {core}
+                for member in self.members:
+                    os.sched_setaffinity(member, self.elsewhere)
         try:
             yield
         finally:
