@@ -63,7 +63,7 @@ def steps(net: Net, model: MLP, *, shuffle: bool, fused: str = "auto") -> Traine
         with using_fused(fused):
             for epoch in range(net.epochs):
                 order = rng.permutation(net.rows) if shuffle else np.arange(net.rows)
-                [(loss, _)] = runner.epochs(epoch, [order], epoch * net.steps, lambda taken: None)
+                [(loss, _)] = runner.epochs(epoch, order[None], epoch * net.steps, lambda taken: None)
         return loss
 
     return train

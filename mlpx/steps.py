@@ -2,7 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -45,16 +45,14 @@ class FitSteps(ABC):
         """Return how many epochs, 1 to ``most``, `epochs` should be given at once where nothing looks in between."""
         return 1
 
-    def epochs(
-        self, epoch: int, orders: Sequence[Array], first: int, after: AfterSteps
-    ) -> Iterator[tuple[float, float]]:
+    def epochs(self, epoch: int, orders: Array, first: int, after: AfterSteps) -> Iterator[tuple[float, float]]:
         """Take the steps of one or more epochs; yield each one's mean loss, and the learning rate of its last step.
 
         Parameters
         ----------
         epoch, first : int
             The number of the first epoch, and of its first step.
-        orders : sequence of array (n,) of int
+        orders : array (epochs, n) of int
             The order of the rows in each epoch.
         after : callable
             See `take`; of several epochs, all of which are over before the first is yielded, it is called at the end.
@@ -64,13 +62,13 @@ class FitSteps(ABC):
         DivergenceError
             After the epochs before it have been yielded.
         """
-        n, batch, several = orders[0].size, self.batch_size, len(orders) > 1
+        (count, n), batch = orders.shape, self.batch_size
         each = -(-n // batch)
-        rates = [self.optimizer.rates(first + each * e, each, self.n_steps, epoch + e) for e in range(len(orders))]
-        diverged, complete = None, len(orders)
+        rates = [self.optimizer.rates(first + each * e, each, self.n_steps, epoch + e) for e in range(count)]
+        diverged, complete = None, count
         try:
-            order = np.concatenate(orders)
-            losses = self.take(order, epoch, first, np.concatenate(rates), _nothing if several else after)
+            among = _nothing if count > 1 else after
+            losses = self.take(orders.reshape(-1), epoch, first, np.concatenate(rates), among)
         except DivergenceError as error:
             diverged, complete, losses = error, error.epoch - epoch, self.losses
         sizes = np.full(each, batch)
@@ -80,8 +78,8 @@ class FitSteps(ABC):
         if diverged is not None:
             self.optimizer.forget()  # what it gathered on the way to infinity would lead there again
             raise diverged
-        if several:
-            after(each * len(orders))
+        if count > 1:
+            after(each * count)
 
     @abstractmethod
     def take(

@@ -101,7 +101,9 @@ def _fit_batches(job: Job, run: Run, optimizer: Optimizer, pressed: interrupt.In
     while run.history.epochs < job.epochs and not run.stop:
         epoch, began = run.history.epochs, time.perf_counter()
         count = steps.together(job.epochs - epoch) if unseen else 1
-        orders = [rng.permutation(n) if job.shuffle else np.arange(n) for _ in range(count)]
+        orders = np.tile(np.arange(n), (count, 1))
+        for order in orders if job.shuffle else ():
+            rng.shuffle(order)
         for loss, lr in steps.epochs(epoch, orders, run.history.steps, after):
             run.history.loss.append(loss)
             run.history.seconds.append((time.perf_counter() - began) / count)

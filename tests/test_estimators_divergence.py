@@ -56,5 +56,5 @@ def test_an_update_that_overflows_leaves_the_weights_of_before() -> None:
         steps = Steps(net, X.astype("f"), NUMBERS.astype("f"), None, 150, sgd, 0.0)
     assert isinstance(steps.taker, _LayerSteps)
     with pytest.raises(DivergenceError), np.errstate(all="ignore"):
-        steps.epochs([np.arange(150)], 1e39, lambda taken: None)
+        steps.epochs(np.arange(150)[None], 1e39, lambda taken: None)
     np.testing.assert_array_equal(net.parameters, before)

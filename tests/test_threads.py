@@ -107,10 +107,10 @@ def test_the_plan_returns_at_least_every_tenth_of_a_second() -> None:
     batch = net.batch(rng.standard_normal((20_000, 64)), rng.integers(0, 10, 20_000))
     steps = PlanSteps(net, batch, 32, optimizer, seed=0, n_steps=1, n_threads=1, deterministic=False)
     calls: list[int] = []
-    list(steps.epochs(0, [np.arange(20_000)], 0, calls.append))
+    list(steps.epochs(0, np.arange(20_000)[None], 0, calls.append))
     calls.clear()
     began = time.perf_counter()
-    list(steps.epochs(0, [np.arange(20_000)], 625, calls.append))
+    list(steps.epochs(0, np.arange(20_000)[None], 625, calls.append))
     seconds = time.perf_counter() - began
     assert sum(calls) == 625
     assert seconds / len(calls) < 0.1

@@ -95,13 +95,8 @@ class Epochs:
         e, order = self.estimator, np.arange(self.rows.n)
         e.n_iter_ = 0
         while e.n_iter_ < e.max_iter and not pressed.requested:
-            orders = []
-            for _ in range(self._undisturbed(steps)):
-                if e.shuffle:
-                    drawn = np.arange(order.size)  # as sklearn.utils.shuffle draws it, without its checks
-                    e._random_state.shuffle(drawn)
-                    order = order[drawn]
-                orders.append(order)
+            orders = self._orders(order, self._undisturbed(steps))
+            order = orders[-1]
             self.observers.begin_epoch()
             try:
                 losses = steps.epochs(orders, self._rates(len(orders)), go_on if len(orders) > 1 else stop_if_pressed)
@@ -121,6 +116,17 @@ class Epochs:
             ConvergenceWarning,
             stacklevel=8,
         )
+
+    def _orders(self, order: Array, count: int) -> Array:
+        """Return the orders of so many epochs (count, n) after the last one's, as sklearn.utils.shuffle draws them."""
+        orders = np.empty((count, order.size), np.int64)
+        for following in orders:
+            drawn = np.arange(order.size)
+            if self.estimator.shuffle:
+                self.estimator._random_state.shuffle(drawn)
+            order.take(drawn, out=following, mode="clip")
+            order = following
+        return orders
 
     def _undisturbed(self, steps: Steps) -> int:
         """Return how many epochs may be taken at once: what comes between them neither decides nor shows anything."""

@@ -68,7 +68,7 @@ class PenalisedLoss:
         """Return the penalised loss and its gradient at a vector."""
         self.set_weights(vector)
         try:
-            [loss] = self.steps.epochs([self.order], 0.0, lambda taken: None)
+            [loss] = self.steps.epochs(self.order[None], 0.0, lambda taken: None)
         except DivergenceError:
             loss = math.nan
         gradient = np.concatenate([to_numpy(p.grad).T.ravel() for p in self.parameters]).astype(np.float64, copy=False)

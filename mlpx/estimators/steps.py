@@ -1,7 +1,7 @@
 """Training steps with scikit-learn's arithmetic: its penalty, its reported loss, its Adam."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
 from typing import Any
@@ -102,12 +102,12 @@ class Steps:
         """Return how many epochs, 1 to ``most``, `epochs` should be given at once where nothing looks in between."""
         return self.taker.together(most) if self.held is self.all else 1
 
-    def epochs(self, orders: Sequence[Array], lr: float | Array, after: AfterSteps) -> list[float]:
+    def epochs(self, orders: Array, lr: float | Array, after: AfterSteps) -> list[float]:
         """Take a step over each batch of the rows in each epoch's order; return the mean losses scikit-learn reports.
 
         Parameters
         ----------
-        orders : sequence of array (n,), int64
+        orders : array (epochs, n), int64
             One for each epoch; no more of them than `together` allows.
         lr : float or array (steps,)
             Learning rate, of all steps or of each. Of 0: the weights stay, and the gradient in the network's buffer is
@@ -120,14 +120,14 @@ class Steps:
         DivergenceError
             For a loss that is not finite, with the last good weights in place.
         """
-        order = np.concatenate(orders)
-        rates = np.empty(-(-orders[0].size // self.batch_size) * len(orders))
+        (count, n), order = orders.shape, orders.reshape(-1)
+        rates = np.empty(-(-n // self.batch_size) * count)
         rates[...] = lr
         per_part, losses = self.rows // self.batch_size if self.held is not self.all else rates.size, []
         for start in range(0, rates.size, per_part):
             rows = order[start * self.batch_size : (start + per_part) * self.batch_size]
             losses.append(self._take(rows, rates[start : start + per_part], after))
-        means: list[float] = (np.concatenate(losses).reshape(len(orders), -1).sum(axis=1) / orders[0].size).tolist()
+        means: list[float] = (np.concatenate(losses).reshape(count, -1).sum(axis=1) / n).tolist()
         return means
 
     def _take(self, order: Array, rates: Array, after: AfterSteps) -> Array:

@@ -185,7 +185,7 @@ def _stepped(backend: Backend, *, captured: bool) -> tuple[Any, str]:
             steps = GraphSteps(net, batch, BATCH, optimizer, seed=0, n_steps=STEPS)
             for graphs in (graphs for sources in steps.runs.values() for parts in sources for graphs in parts):
                 graphs.captured &= captured
-            list(steps.epochs(0, [np.arange(len(x))], 0, lambda taken: None))
+            list(steps.epochs(0, np.arange(len(x))[None], 0, lambda taken: None))
     return to_numpy(net.parameters), "; ".join(str(w.message) for w in told)
 
 
