@@ -90,14 +90,32 @@ def test_tiles_are_asked_where_vectors_are_filled() -> None:
     assert fits(blas.NT, 512, 10, 128, lanes)  # the BLAS is slow there
 
 
-@pytest.mark.parametrize(("asked", "tiles"), [("auto", product.IN_TILES), ("openblas", False)])
-def test_a_blas_that_is_asked_for_is_taken(asked: str, tiles: bool) -> None:
-    code = "from mlpx_kernels.cpu import product; print(product.IN_TILES)"
+def with_blas(asked: str, code: str) -> subprocess.CompletedProcess[str]:
+    """Run a program that finds this in ``MLPX_BLAS``."""
     environment = os.environ | {"MLPX_BLAS": asked}
-    done = subprocess.run(
+    return subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60, check=False
     )
+
+
+@pytest.mark.parametrize(("asked", "tiles"), [("auto", product.IN_TILES), ("openblas", False)])
+def test_a_blas_that_is_asked_for_is_taken(asked: str, tiles: bool) -> None:
+    done = with_blas(asked, "from mlpx_kernels.cpu import product; print(product.IN_TILES)")
     assert done.stdout.strip() == str(tiles), done.stderr
+
+
+def test_an_empty_variable_asks_for_no_blas() -> None:
+    done = with_blas("", "from mlpx_kernels.cpu import blas; print(blas.ASKED, blas.LIBRARY)")
+    assert done.stdout.split() == ["auto", blas.LIBRARY], done.stderr
+
+
+@pytest.mark.skipif(blas._mkl() is not None, reason="MKL is installed")
+@pytest.mark.parametrize("call", ["mlpx.MLP([3, 4, 2]).predict(x)", "mlpx.ops.dense(x, x, None)"])
+def test_a_blas_that_cannot_be_had_is_an_error(call: str) -> None:
+    """Not a reason to run the references without a word."""
+    done = with_blas("mkl", f"import mlpx, numpy\nx = numpy.ones((2, 3))\n{call}")
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("ValueError: MLPX_BLAS is mkl, but MKL is not installed")
 
 
 @pytest.mark.skipif(not product.IN_TILES, reason="products go to a BLAS here")

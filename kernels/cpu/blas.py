@@ -18,6 +18,9 @@ from numba.extending import get_cython_function_address, intrinsic
 
 from mlpx_kernels.cpu.compile import inlined
 
+ASKED = os.environ.get("MLPX_BLAS") or "auto"
+"""Which library was asked for; an empty variable says nothing."""
+
 
 def _mkl() -> ctypes.CDLL | None:
     """Return MKL's single dynamic library where its wheel has put it."""
@@ -31,12 +34,11 @@ def _mkl() -> ctypes.CDLL | None:
 
 def _register() -> str:
     """Give the products their names; return which library stands behind them."""
-    choice = os.environ.get("MLPX_BLAS", "auto")
-    if choice not in ("auto", "openblas", "mkl"):
-        raise ValueError(f"MLPX_BLAS: expected auto, openblas or mkl, got {choice!r}.")
-    mkl = _mkl() if choice != "openblas" else None
-    if choice == "mkl" and mkl is None:
-        raise ImportError("MLPX_BLAS is mkl, but MKL is not installed: pip install 'mlpx[mkl]'")
+    if ASKED not in ("auto", "openblas", "mkl"):
+        raise ValueError(f"MLPX_BLAS: expected auto, openblas or mkl, got {ASKED!r}.")
+    mkl = _mkl() if ASKED != "openblas" else None
+    if ASKED == "mkl" and mkl is None:  # no ImportError: ops would take that for a kernel that cannot be had
+        raise ValueError("MLPX_BLAS is mkl, but MKL is not installed: pip install 'mlpx[mkl]'")
     for name in ("sgemm", "dgemm"):
         if mkl is not None:
             address = ctypes.cast(getattr(mkl, name), ctypes.c_void_p).value
