@@ -165,11 +165,9 @@ class PlanSteps(FitSteps):
         self.job, self.places = job, [k.ORDER, k.N_ROWS, k.FIRST_STEP, k.THREADS]
 
     def together(self, most: int) -> int:
-        """Return how many epochs fit in the next call; 1 where an epoch's last step has fewer rows than the others."""
-        n, batch = self.train.x.shape[0], self.batch_size
+        """Return how many epochs fit in the next call."""
         share = self.choice.next()[1]
-        seconds = self.seconds_per_step * -(-n // batch)
-        return 1 if n % batch else max(1, min(most, int(share * SLICE / seconds)))
+        return max(1, min(most, int(share * SLICE / (self.seconds_per_step * self.steps_per_epoch))))
 
     def take(
         self,
@@ -182,11 +180,12 @@ class PlanSteps(FitSteps):
         l2: Array | None = None,
         eps: Array | None = None,
     ) -> Array:
-        """Take a step over each ``batch_size`` of the rows in ``order``; the last may have fewer.
+        """Take a step over each ``batch_size`` of the rows in ``order``; the last of each epoch may have fewer.
 
         Parameters
         ----------
         order : array (n,) of int
+            Of all rows or fewer, or of all rows several times: the orders of several epochs one behind the other.
         epoch, first : int
             The epoch, and the number of the first of these steps.
         rates : array (steps,)
@@ -207,7 +206,7 @@ class PlanSteps(FitSteps):
         DivergenceError
             With the last good weights in place.
         """
-        steps, batch = rates.size, self.batch_size
+        steps, each = rates.size, self.steps_per_epoch
         self.losses = losses = np.zeros((2, steps))
         changing = np.empty((5, steps))
         changing[0] = rates
@@ -223,9 +222,11 @@ class PlanSteps(FitSteps):
             while done < steps:
                 threads, share = self.choice.next()
                 wanted = max(1, min(steps - done, int(share * SLICE / self.seconds_per_step)))
+                if done % each:  # an epoch that a call has left half done ends with a call
+                    wanted = min(wanted, each - done % each)
                 began = time.perf_counter()
                 part = slice(done, done + wanted)
-                rows = order[done * batch : (done + wanted) * batch]
+                rows = order[self._start(done) : self._start(done + wanted)]
                 taken, losses[:, part] = self._call(crew, threads, first + done, rows, changing[:, part].copy())
                 if taken < wanted or not self._finite():
                     raise self._diverged(first + done + taken, epoch, order, done + taken)
@@ -242,7 +243,7 @@ class PlanSteps(FitSteps):
         """Take steps over ``rows`` on some threads; return how many were taken, and their losses and penalties."""
         job, losses = self.job.copy(), np.zeros((2, changing.shape[1]))
         sharing = self.sharing.new_shared(self.blocks)
-        job[self.places] = rows.ctypes.data, rows.size, first, threads
+        job[self.places] = rows.ctypes.data, min(rows.size, self.n_rows), first, threads
         shared = (
             job,
             self.table.whole,
@@ -271,10 +272,10 @@ class PlanSteps(FitSteps):
 
     def _diverged(self, step: int, epoch: int, order: Array, place: int) -> DivergenceError:
         """Return the error for a step that cannot be taken, with the last good weights in place."""
-        buffers, batch = self.net.buffers, self.batch_size
+        buffers, each = self.net.buffers, self.steps_per_epoch
         at = max(0, place - (not self._finite()))  # an update to infinity is its own step's failure
         bad = buffers.parameters.copy(), buffers.statistics.copy()
         good = (self.backup, self.statistics) if self.taken + place > 0 else bad
         before = self._batch(order, place - 1, step - 1) if place > 0 else None
-        now = self._batch(order, min(place, -(-order.size // batch) - 1), step)
-        return trace(self.net, good, bad, before, now, epoch + at // -(-self.train.x.shape[0] // batch))
+        now = self._batch(order, min(place, self.losses.shape[1] - 1), step)
+        return trace(self.net, good, bad, before, now, epoch + at // each)

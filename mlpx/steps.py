@@ -39,6 +39,8 @@ class FitSteps(ABC):
     ) -> None:
         self.net, self.train, self.optimizer = net, train, optimizer
         self.batch_size, self.seed, self.n_steps = batch_size, seed, n_steps
+        self.n_rows = int(train.x.shape[0])
+        self.steps_per_epoch = -(-self.n_rows // batch_size)
         self.losses = np.zeros((2, 0))
 
     def together(self, most: int) -> int:
@@ -62,8 +64,7 @@ class FitSteps(ABC):
         DivergenceError
             After the epochs before it have been yielded.
         """
-        (count, n), batch = orders.shape, self.batch_size
-        each = -(-n // batch)
+        (count, n), batch, each = orders.shape, self.batch_size, self.steps_per_epoch
         rates = [self.optimizer.rates(first + each * e, each, self.n_steps, epoch + e) for e in range(count)]
         diverged, complete = None, count
         try:
@@ -95,9 +96,14 @@ class FitSteps(ABC):
     ) -> Array:
         """Take a step over each ``batch_size`` of the rows in ``order``; see `mlpx.plan_steps.PlanSteps.take`."""
 
+    def _start(self, place: int) -> int:
+        """Return where in the order of one or more epochs the rows of the ``place``-th step begin."""
+        epochs, steps = divmod(place, self.steps_per_epoch)
+        return epochs * self.n_rows + steps * self.batch_size
+
     def _batch(self, order: Array, place: int, step: int) -> tuple[Batch, Context]:
         """Return what the ``place``-th step over the rows in ``order`` sees."""
-        rows = order[place * self.batch_size : (place + 1) * self.batch_size]
+        rows = order[self._start(place) : self._start(place + 1)]
         batch = self.train.take(self.net.backend.asarray(rows))
         return batch, Context(True, self.seed, step, batch.mask, batch.valid, need_dx=False)
 

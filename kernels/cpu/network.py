@@ -96,10 +96,15 @@ def total(partial, blocks, column):
 
 @merged
 def prepare(s, job, table, reals, changing, frame, floats):
-    """Set the frame and the numbers of step ``s``."""
-    start = s * job[p.BATCH]
-    n = min(job[p.BATCH], job[p.N_ROWS] - start)
-    frame[p.STEP], frame[p.START], frame[p.ROWS] = job[p.FIRST_STEP] + s, start, n
+    """Set the frame and the numbers of step ``s``.
+
+    An epoch has N_ROWS rows, and its last step those that are left; a call's epochs lie one behind the other in ORDER.
+    """
+    batch, rows = job[p.BATCH], job[p.N_ROWS]
+    each = (rows + batch - 1) // batch
+    epoch, first = s // each, s % each * batch
+    n = min(batch, rows - first)
+    frame[p.STEP], frame[p.START], frame[p.ROWS] = job[p.FIRST_STEP] + s, epoch * rows + first, n
     floats[p.ALL_WEIGHT] = np.float64(n)
     if job[p.TOTAL]:
         floats[p.ALL_WEIGHT] = call_piece(job[p.TOTAL], table, reals, 0, job, frame, 0, n)

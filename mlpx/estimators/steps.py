@@ -120,19 +120,19 @@ class Steps:
         DivergenceError
             For a loss that is not finite, with the last good weights in place.
         """
-        (count, n), order = orders.shape, orders.reshape(-1)
-        rates = np.empty(-(-n // self.batch_size) * count)
-        rates[...] = lr
-        per_part, losses = self.rows // self.batch_size if self.held is not self.all else rates.size, []
-        for start in range(0, rates.size, per_part):
-            rows = order[start * self.batch_size : (start + per_part) * self.batch_size]
-            losses.append(self._take(rows, rates[start : start + per_part], after))
+        (count, n), per_part, losses = orders.shape, -(-self.rows // self.batch_size), []
+        rates = np.empty((count, -(-n // self.batch_size)))
+        rates.reshape(-1)[...] = lr
+        for start in range(0, n, self.rows):
+            first, rows = start // self.batch_size, orders[:, start : start + self.rows]
+            losses.append(self._take(rows, rates[:, first : first + per_part].reshape(-1), after))
         means: list[float] = (np.concatenate(losses).reshape(count, -1).sum(axis=1) / n).tolist()
         return means
 
-    def _take(self, order: Array, rates: Array, after: AfterSteps) -> Array:
+    def _take(self, orders: Array, rates: Array, after: AfterSteps) -> Array:
         """Take steps over rows that can be dense at once; return the loss of each times its rows."""
-        starts, rows = _batches(order.size, self.batch_size)
+        order = orders.reshape(-1)
+        starts, rows = _batches(*orders.shape, self.batch_size)
         weight = self.weight
         scale = rows if weight is None else np.add.reduceat(weight[order], starts, dtype=np.float64)
         optimizer = self.optimizer
@@ -163,10 +163,10 @@ class Steps:
 
 
 @lru_cache(maxsize=8)
-def _batches(n: int, batch_size: int) -> tuple[Array, Array]:
-    """Return where each batch of n rows begins, and how many rows it has; not to be written to."""
+def _batches(epochs: int, n: int, batch_size: int) -> tuple[Array, Array]:
+    """Return where each batch of so many epochs of n rows begins, and how many rows it has; not to be written to."""
     starts = np.arange(0, n, batch_size)
-    return starts, np.minimum(batch_size, n - starts)
+    return np.add.outer(np.arange(epochs) * n, starts).ravel(), np.tile(np.minimum(batch_size, n - starts), epochs)
 
 
 def _quotient(a: float | Array, b: Array) -> Array:
