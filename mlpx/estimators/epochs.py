@@ -9,6 +9,7 @@ from sklearn.exceptions import ConvergenceWarning
 from mlpx import interrupt
 from mlpx.errors import DivergenceError, TrainingInterrupted
 from mlpx.estimators.observers import Observers
+from mlpx.estimators.randomness import shuffled
 from mlpx.estimators.rows import Rows
 from mlpx.estimators.solvers import fits, optimizer_of
 from mlpx.estimators.steps import Steps
@@ -95,11 +96,12 @@ class Epochs:
         e, order = self.estimator, np.arange(self.rows.n)
         e.n_iter_ = 0
         while e.n_iter_ < e.max_iter and not pressed.requested:
-            orders = self._orders(order, self._undisturbed(steps))
+            count = self._undisturbed(steps)
+            orders = shuffled(e._random_state, order, count) if e.shuffle else np.tile(order, (count, 1))
             order = orders[-1]
             self.observers.begin_epoch()
             try:
-                losses = steps.epochs(orders, self._rates(len(orders)), go_on if len(orders) > 1 else stop_if_pressed)
+                losses = steps.epochs(orders, self._rates(count), go_on if count > 1 else stop_if_pressed)
             except TrainingInterrupted:
                 break
             except DivergenceError as error:
@@ -116,17 +118,6 @@ class Epochs:
             ConvergenceWarning,
             stacklevel=8,
         )
-
-    def _orders(self, order: Array, count: int) -> Array:
-        """Return the orders of so many epochs (count, n) after the last one's, as sklearn.utils.shuffle draws them."""
-        orders = np.empty((count, order.size), np.int64)
-        for following in orders:
-            drawn = np.arange(order.size)
-            if self.estimator.shuffle:
-                self.estimator._random_state.shuffle(drawn)
-            order.take(drawn, out=following, mode="clip")
-            order = following
-        return orders
 
     def _undisturbed(self, steps: Steps) -> int:
         """Return how many epochs may be taken at once: what comes between them neither decides nor shows anything."""
