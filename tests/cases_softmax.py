@@ -7,6 +7,7 @@ import numpy as np
 from cases_kit import CHAIN, LAYOUTS, Case, both, flags, lay, layout_of, normal, of
 
 ROWS = [(0, 5), (1, 1), (2, 2), (7, 3), (63, 10), (64, 64), (65, 63), (131, 65), (3, 1000), (4,), (2, 3, 5), (2, 0, 3)]
+ROWS += [(431, 10), (37, 255), (5, 256)]  # several blocks of rows; the widest that come in blocks, and one more
 
 
 def logit_calls() -> Iterator[tuple[str, Any]]:

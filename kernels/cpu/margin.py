@@ -10,7 +10,7 @@ from mlpx_kernels.cpu.element_loss import BINARY_FOCAL, HINGE
 from mlpx_kernels.cpu.loss import NO_LABELS, NO_MASK, elementwise, flat, labels_outside, row_weight, run_total
 from mlpx_kernels.cpu.mathematics import exp
 from mlpx_kernels.cpu.narrow import COLUMNS, NARROW, SIDE, exponentials, write_scaled
-from mlpx_kernels.cpu.softmax import row_max
+from mlpx_kernels.cpu.rows import row_max
 from mlpx_kernels.cpu.threads import fixed_parts, share_parts
 
 FOCAL = 10

@@ -1,0 +1,142 @@
+"""Gradients of softmax, its masked form and its logarithm for flat blocks of rows.
+
+Rows up to `WIDE` are taken in whole vectors, their ends under a mask, for LLVM would take the end of each row in scalar
+steps. What lies a page ahead is asked for: the processor's own look-ahead ends with each page.
+"""
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from mlpx_kernels.cpu.compile import inlined
+from mlpx_kernels.cpu.job import size_of
+from mlpx_kernels.cpu.mathematics import exp
+from mlpx_kernels.cpu.softmax_rows import WIDE
+from mlpx_kernels.cpu.vectors import VECTOR_BYTES, access, first_lanes, lane_sum, prefetch, splat, vector
+
+AHEAD = 4096
+"""Bytes from what is read to what is asked for."""
+
+
+def _flags(builder, lanes, place, mask):
+    """Load as many bools as a vector has lanes, or those under the mask; return which are true."""
+    kind = ir.VectorType(ir.IntType(8), lanes)
+    pointer, nothing = builder.inttoptr(place, kind.as_pointer()), ir.Constant(kind, None)
+    if mask is None:
+        return builder.icmp_unsigned("!=", builder.load(pointer, align=1), nothing)
+    args = [pointer, ir.Constant(ir.IntType(32), 1), mask, nothing]
+    function = ir.FunctionType(kind, [x.type for x in args])
+    load = cgutils.get_or_insert_function(builder.module, function, f"llvm.masked.load.v{lanes}i8.p0")
+    return builder.icmp_unsigned("!=", builder.call(load, args), nothing)
+
+
+def _row_gradient(masked):
+    """Return the intrinsic that writes ``out = p (d - sum d p)`` for a row, where allowed, and 0 elsewhere."""
+
+    @intrinsic
+    def gradient(typingctx, real, d, p, allowed, out, c):
+        i64 = ir.IntType(64)
+
+        def codegen(context, builder, signature, args):
+            kind = vector(context, real.instance_type)
+            d, p, allowed, out, c = args[1:]
+            lanes, bytes_ = ir.Constant(i64, kind.count), VECTOR_BYTES // kind.count
+            zero = ir.Constant(kind, None)
+            total = cgutils.alloca_once_value(builder, zero)
+            builder.store(zero, total)
+            whole = builder.sdiv(c, lanes)
+            done = builder.mul(whole, lanes)
+            end = first_lanes(builder, kind.count, builder.sub(c, done))
+
+            def each(take):
+                with cgutils.for_range(builder, whole) as loop:
+                    take(builder.mul(loop.index, lanes), None)
+                with builder.if_then(builder.icmp_signed("<", done, c)):
+                    take(done, end)
+
+            def read(j, mask):
+                at = builder.mul(j, ir.Constant(i64, bytes_))
+                places = builder.add(d, at), builder.add(p, at)
+                return at, places, [access(builder, kind, bytes_, place, mask) for place in places]
+
+            def chosen(value, j, mask):
+                if not masked:
+                    return value
+                return builder.select(_flags(builder, kind.count, builder.add(allowed, j), mask), value, zero)
+
+            def add(j, mask):
+                _, places, (dy, y) = read(j, mask)
+                for place in places:
+                    prefetch(builder, builder.add(place, ir.Constant(i64, AHEAD)))
+                term = chosen(builder.fmul(dy, y, flags=("contract",)), j, mask)
+                builder.store(builder.fadd(builder.load(total), term, flags=("contract",)), total)
+
+            each(add)
+            sum_ = splat(builder, kind, lane_sum(builder, builder.load(total)))
+
+            def write(j, mask):
+                at, _, (dy, y) = read(j, mask)
+                dx = chosen(builder.fmul(y, builder.fsub(dy, sum_)), j, mask)
+                access(builder, kind, bytes_, builder.add(out, at), mask, dx)
+
+            each(write)
+            return context.get_dummy_value()
+
+        return types.void(real, *(types.int64,) * 5), codegen
+
+    return gradient
+
+
+_gradient, _masked_gradient = _row_gradient(False), _row_gradient(True)
+
+
+@inlined
+def softmax_grad_rows(dy, y, dx, rows, c):
+    """Write ``dx = y (dy - sum dy y)`` for each row."""
+    real = dy.dtype.type
+    for r in range(rows):
+        if c < WIDE:
+            at = r * c * size_of(real)
+            _gradient(real, dy.ctypes.data + at, y.ctypes.data + at, 0, dx.ctypes.data + at, c)
+            continue
+        d, p, out = dy[r * c : (r + 1) * c], y[r * c : (r + 1) * c], dx[r * c : (r + 1) * c]
+        total = real(0.0)
+        for j in range(c):
+            total += d[j] * p[j]
+        for j in range(c):
+            out[j] = p[j] * (d[j] - total)
+
+
+@inlined
+def masked_softmax_grad_rows(dy, y, mask, dx, rows, c):
+    """Write `softmax_grad_rows` where allowed and 0 elsewhere, whatever a forbidden ``dy`` is."""
+    real = dy.dtype.type
+    zero = real(0.0)
+    for r in range(rows):
+        if c < WIDE:
+            at = r * c * size_of(real)
+            places = dy.ctypes.data + at, y.ctypes.data + at, mask.ctypes.data + r * c, dx.ctypes.data + at
+            _masked_gradient(real, *places, c)
+            continue
+        d, p, out = dy[r * c : (r + 1) * c], y[r * c : (r + 1) * c], dx[r * c : (r + 1) * c]
+        m = mask[r * c : (r + 1) * c]
+        total = zero
+        for j in range(c):
+            v = d[j] * p[j]  # read first, then chosen: a load behind a condition would keep the loop scalar
+            total += v if m[j] else zero
+        for j in range(c):
+            v = p[j] * (d[j] - total)
+            out[j] = v if m[j] else zero
+
+
+@inlined
+def log_softmax_grad_rows(dy, y, dx, rows, c):
+    """Write ``dx = dy - exp(y) sum dy`` for each row."""
+    for r in range(rows):
+        d, p, out = dy[r * c : (r + 1) * c], y[r * c : (r + 1) * c], dx[r * c : (r + 1) * c]
+        total = dy.dtype.type(0.0)
+        for j in range(c):
+            total += d[j]
+        for j in range(c):
+            out[j] = d[j] - exp(p[j]) * total
