@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from refusing import N_IN, C, N, T, X, Y, network, refused
+from refusing import N_IN, C, N, T, Tensor, X, Y, network, refused
 from strict import STRICT, to_strict
 
 import mlpx
@@ -78,27 +78,6 @@ def test_masked_values_are_refused_on_every_backend() -> None:
         mlpx.asarray(hidden)
     gpu = mlpx.backend.Backend("cupy", None)
     assert moved(hidden, gpu) is hidden  # left for the check that names the argument
-
-
-class Tensor:
-    """A tensor like PyTorch's, as far as reading it goes: its attributes, and its refusal to be an array."""
-
-    def __init__(self, array, dtype: str, *, requires_grad: bool) -> None:
-        self.held, self.shape, self.ndim = array, array.shape, array.ndim
-        self.dtype, self.requires_grad = dtype, requires_grad
-
-    @property
-    def __cuda_array_interface__(self):
-        if self.requires_grad:
-            raise RuntimeError("Can't get __cuda_array_interface__ on Variable that requires grad.")
-        raise AttributeError("not on a GPU")
-
-    def __array__(self, dtype=None, copy=None):
-        if self.requires_grad:
-            raise RuntimeError("Can't call numpy() on Tensor that requires grad.")
-        if "bfloat16" in str(self.dtype):
-            raise TypeError("Got unsupported ScalarType BFloat16")
-        return self.held if dtype is None else self.held.astype(dtype)
 
 
 def test_tensors_that_record_gradients() -> None:

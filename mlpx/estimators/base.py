@@ -8,7 +8,7 @@ from sklearn.utils.validation import _check_sample_weight, _check_y, check_consi
 
 from mlpx.backend import NUMPY, dtype_name
 from mlpx.errors import check_count
-from mlpx.estimators.devices import backend_for, checked, home_of, on_host
+from mlpx.estimators.devices import backend_for, check_all_readable, checked, home_of, on_host
 from mlpx.estimators.epochs import Epochs
 from mlpx.estimators.explain import Explained
 from mlpx.estimators.export import Exporting
@@ -47,6 +47,7 @@ class BaseMLP(CallbackSupport, Exporting, Explained):
         classes: Any = None,
     ) -> Self:
         """Fit, or where that fails leave the estimator as it was."""
+        check_all_readable(X=X, y=y, sample_weight=sample_weight, mask=mask)
         announcer = None if incremental else self._begin_callbacks(X, y, sample_weight)
         before = Snapshot(self.__dict__)
         try:
@@ -192,8 +193,9 @@ class BaseMLP(CallbackSupport, Exporting, Explained):
         if not isinstance(validation_data, tuple | list) or not 2 <= len(validation_data) <= most:
             parts = "(X, y[, sample_weight[, mask]])" if most == 4 else "(X, y[, sample_weight])"
             raise ValueError(f"validation_data: expected a tuple {parts}, got {type(validation_data).__name__}.")
-        X, y = self._checked(*validation_data[:2], reset=False)
-        weight, mask = [*validation_data[2:], None, None][:2]
+        X, y, weight, mask = [*validation_data, None, None][:4]
+        check_all_readable("validation ", X=X, y=y, sample_weight=weight, mask=mask)
+        X, y = self._checked(X, y, reset=False)
         return rows, self._rows(X, self._known(y), weight, mask, False)
 
     def _publish(self) -> None:

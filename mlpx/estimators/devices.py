@@ -4,11 +4,18 @@ from typing import Any
 
 from sklearn.utils.validation import validate_data
 
+from mlpx.arrays import check_readable
 from mlpx.backend import NUMPY, Backend, backend_name, backend_of, dtype_name, resolve, to_numpy
 from mlpx.typing import Array
 
 ON_A_DEVICE = ["cupy"]
 """Backends whose arrays are not on the host."""
+
+
+def check_all_readable(prefix: str = "", **given: Any) -> None:
+    """Raise for data that would lose a mask or a record of gradients by being read, by the argument's name."""
+    for name, each in given.items():
+        check_readable(prefix + name, each)
 
 
 def home_of(x: Any) -> Backend:

@@ -7,7 +7,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from mlpx.backend import NUMPY, Backend
 from mlpx.errors import check_count
-from mlpx.estimators.devices import checked, home_of
+from mlpx.estimators.devices import check_all_readable, checked, home_of
 from mlpx.estimators.importance import ImportanceDisplay
 from mlpx.estimators.prediction import Predicting
 from mlpx.layers import Context
@@ -36,6 +36,7 @@ class Explained(Predicting):
 
     def _dense_rows(self, X: Any) -> tuple[Array, Backend]:
         """Return checked rows as the network takes them, and where they came from."""
+        check_all_readable(X=X)
         net, home = self._network(), home_of(X)
         x = validate_data(self, X, reset=False) if home is NUMPY else checked(self, X, home, reset=False)
         return net.backend.asarray(x, net.dtype), home
@@ -70,6 +71,7 @@ class Explained(Predicting):
             Source: Sundararajan, Taly and Yan 2017, "Axiomatic attribution for deep networks".
         """
         check_is_fitted(self)
+        check_all_readable(baseline=baseline)
         steps = check_count("steps", steps)
         x, home = self._dense_rows(X)
         backend = self._network().backend

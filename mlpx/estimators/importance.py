@@ -7,7 +7,7 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from mlpx.errors import check_count, unknown
-from mlpx.estimators.devices import on_host
+from mlpx.estimators.devices import check_all_readable, on_host
 from mlpx.typing import Array
 
 KINDS = ("integrated_gradients", "gradients")
@@ -96,6 +96,7 @@ class ImportanceDisplay:
         ImportanceDisplay
         """
         check_is_fitted(estimator)
+        check_all_readable(X=X)
         if kind not in KINDS:
             raise unknown("kind", kind, KINDS)
         if kind == "gradients":

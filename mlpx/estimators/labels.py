@@ -9,7 +9,7 @@ from sklearn.utils import column_or_1d
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_target, unique_labels
 
-from mlpx.backend import to_numpy
+from mlpx.backend import host_array, to_numpy
 from mlpx.estimators.base import BaseMLP
 from mlpx.estimators.devices import on_host
 from mlpx.estimators.rows import Rows
@@ -115,7 +115,7 @@ class Labelled(BaseMLP):
             raise ValueError("mask: is for classes of which a row has one; these are independent labels.")
         if self.loss not in ("log_loss", "focal"):
             raise ValueError(f"mask: loss={self.loss!r} takes none; 'log_loss' and 'focal' do.")
-        flags, shape = to_numpy(mask), (n, len(self.classes_))
+        flags, shape = host_array("mask", mask), (n, len(self.classes_))
         if flags.shape != shape:
             raise ValueError(f"mask: has shape {flags.shape}; expected {shape}, a row and a class each.")
         if flags.dtype != bool and not ((flags == 0) | (flags == 1)).all():

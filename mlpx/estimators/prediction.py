@@ -9,7 +9,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from mlpx import ops
 from mlpx.backend import NUMPY, backend_of, dtype_name
-from mlpx.estimators.devices import checked, home_of
+from mlpx.estimators.devices import check_all_readable, checked, home_of
 from mlpx.estimators.weights import Weights
 from mlpx.layers import INFERENCE
 from mlpx.model import Sequential
@@ -33,7 +33,10 @@ class Predicting(Weights):
         if "_net" not in vars(self):  # scikit-learn's check takes longer than a small prediction
             check_is_fitted(self)
         net = self._network()
-        home = NUMPY if type(X) is np.ndarray else home_of(X)
+        home = NUMPY
+        if type(X) is not np.ndarray:
+            check_all_readable(X=X)
+            home = home_of(X)
         if home is not NUMPY:
             X = checked(self, X, home, reset=False)
         elif not self._plainly_fine(X, net):

@@ -13,7 +13,7 @@ from sklearn.utils.metaestimators import available_if
 
 from mlpx.backend import to_numpy
 from mlpx.estimators.base import BaseMLP, _has_steps
-from mlpx.estimators.devices import on_host
+from mlpx.estimators.devices import check_all_readable, on_host
 from mlpx.estimators.losses import LossFunction, custom
 from mlpx.estimators.parameters import ABOVE_ZERO, CONSTRAINTS
 from mlpx.estimators.rows import Rows
@@ -175,6 +175,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Return the coefficient of determination R^2; for quantiles, its counterpart for the pinball loss."""
+        check_all_readable(y=y, sample_weight=sample_weight)
         return self._agreement(on_host(y), to_numpy(self._output(X)), on_host(sample_weight))
 
     def _agreement(self, y: Any, output: Array, weight: Any) -> float:
