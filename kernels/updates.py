@@ -37,7 +37,10 @@ def corrections(kind, numbers, steps):
     """
     if kind != ADAM:
         return 1.0, 1.0
-    return 1.0 / (1.0 - numbers[A] ** steps), (1.0 - numbers[B] ** steps) ** -0.5
+    with np.errstate(divide="ignore"):  # log 0 is -inf, and expm1 of that -1
+        a, b = np.log(numbers[[A, B]])
+    # Powers, not exponentials, would be slow where they are denormal.
+    return -1.0 / np.expm1(a * steps), (-np.expm1(b * steps)) ** -0.5
 
 
 def encode(op, *, lr, scale=1.0, clip=math.inf, l1=0.0, l2=0.0, decay=0.0, nesterov=False, **own):

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from mlpx import plan, plan_numbers
+from mlpx.backend import NUMPY
 from mlpx.batch import Batch
 from mlpx.choice import Choice
 from mlpx.divergence import trace
@@ -117,7 +118,7 @@ class PlanSteps(FitSteps):
         self.backup = buffers.parameters.copy()
         self.statistics = buffers.statistics.copy()
         held = {
-            k.WORK: np.zeros(table.size, dtype),
+            k.WORK: NUMPY.zeros(table.size, dtype),
             k.PARAMS: buffers.parameters,
             k.GRADS: buffers.gradient,
             k.BACKUP: self.backup,

@@ -17,7 +17,7 @@ SHAPES = [
     for m in (1, 2, 7, 8, 9, 16, 17, 33)
     for n in (1, 3, 8, 15, 16, 17, 31, 32, 33, 48, 65, 130)
     for k in (0, 1, 5, 16, 17, 70)
-]
+] + [(9, 3, 1030), (17, 33, 600)]  # sums along the rows; operands too large for the stack
 GAP = 3
 """Elements beside each row of a matrix that belong to somebody else."""
 
@@ -29,9 +29,10 @@ def matrix(rows: int, columns: int, dtype: type, rng: np.random.Generator) -> np
     return whole
 
 
-def run(form: int, a: np.ndarray, b: np.ndarray, c: np.ndarray, m: int, n: int, k: int, compiled=product.products):
+def run(form, a, b, c, m: int, n: int, k: int, compiled=product.products, bias: np.ndarray | None = None) -> None:
     strides = (array.strides[0] // array.itemsize for array in (a, b, c))
-    compiled(c.dtype).ctypes(form, a.ctypes.data, b.ctypes.data, c.ctypes.data, m, n, k, *strides)
+    start = 0 if bias is None else bias.ctypes.data
+    compiled(c.dtype).ctypes(form, a.ctypes.data, b.ctypes.data, start, c.ctypes.data, m, n, k, *strides)
 
 
 def transposed(form: int, a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -47,13 +48,15 @@ def test_products_of_all_sizes(compiled, form: int, dtype: type) -> None:
     for m, n, k in SHAPES:
         a = matrix(*((k, m) if form == blas.TN else (m, k)), dtype, rng)
         b = matrix(*((n, k) if form == blas.NT else (k, n)), dtype, rng)
-        c = np.full((m + 1, n + GAP), 7, dtype)
-        run(form, a, b, c, m, n, k, compiled)
         x, y = transposed(form, a[:-1, :-GAP].astype(np.float64), b[:-1, :-GAP].astype(np.float64))
-        allowed = 4 * np.finfo(dtype).eps * (np.abs(x) @ np.abs(y))
-        assert np.all(np.abs(c[:m, :n] - x @ y) <= allowed), (m, n, k)
-        assert np.all(c[m:] == 7), (m, n, k)
-        assert np.all(c[:, n:] == 7), (m, n, k)
+        for bias in (None, rng.standard_normal(n).astype(dtype)):
+            c = np.full((m + 1, n + GAP), 7, dtype)
+            run(form, a, b, c, m, n, k, compiled, bias)
+            start = np.zeros(n) if bias is None else bias.astype(np.float64)
+            allowed = 4 * np.finfo(dtype).eps * (np.abs(x) @ np.abs(y) + np.abs(start))
+            assert np.all(np.abs(c[:m, :n] - (x @ y + start)) <= allowed), (m, n, k)
+            assert np.all(c[m:] == 7), (m, n, k)
+            assert np.all(c[:, n:] == 7), (m, n, k)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

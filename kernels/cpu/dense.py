@@ -129,14 +129,14 @@ def shared_product(form, a, b, then=None):
         def fill(start, stop):
             columns = min(n, stop * wide) - start * wide
             place, panel_place = first_b + start * wide * b.strides[0], source + start * stripe * a.itemsize
-            run(PACK, 0, place, panel_place, 0, columns, k, 0, ldb, 0)
+            run(PACK, 0, place, 0, panel_place, 0, columns, k, 0, ldb, 0)
 
         share_rows(fill, -(-n // wide), n * k)
     groups, first, out = max(1, m // ROWS), a.ctypes.data, c.ctypes.data
 
     def some(start, stop):
         start, stop = start * ROWS, m if stop == groups else stop * ROWS
-        run(form, first + start * step, source, out + start * n * c.itemsize, stop - start, n, k, lda, ldb, n)
+        run(form, first + start * step, source, 0, out + start * n * c.itemsize, stop - start, n, k, lda, ldb, n)
         if then is not None:
             then(c, start, stop)
 

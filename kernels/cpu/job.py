@@ -17,6 +17,8 @@ a, b
     buffer (update) to work on.
 """
 
+import sys
+
 import numpy as np
 from llvmlite import ir
 from numba import types
@@ -136,6 +138,55 @@ def view(typingctx, address, offset, size, real):
         return array._getvalue()
 
     return kind(types.int64, types.int64, types.int64, real), codegen
+
+
+NEAR = 2048 if sys.platform == "win32" else 1 << 15
+"""Bytes of scratch that lie on the stack; more come from the heap. Windows wants a stack's pages to be asked for."""
+
+
+@intrinsic
+def room(typingctx, bytes_):
+    """Return the address of scratch, on 64 bytes, which `leave` gives back: an array would have its references counted.
+
+    Near room is there once for each place that asks: a loop must leave it before it asks again.
+    """
+
+    def codegen(context, builder, signature, args):
+        i64, (bytes_,) = ir.IntType(64), args
+        size, line = ir.Constant(i64, NEAR), ir.Constant(i64, 64)
+        with builder.goto_entry_block():  # not by cgutils, which would write zeros to it in each call
+            near = builder.alloca(ir.ArrayType(ir.IntType(8), NEAR))
+        near.align = 64
+        place = cgutils.alloca_once_value(builder, builder.ptrtoint(near, i64))
+        with builder.if_then(builder.icmp_signed(">", bytes_, size), likely=False):
+            far = builder.ptrtoint(context.nrt.allocate(builder, builder.add(bytes_, line)), i64)
+            start = builder.and_(builder.add(far, line), ir.Constant(i64, -64))
+            # The heap's own address lies in front: its blocks are aligned to 16 bytes, so there is space for it.
+            builder.store(far, builder.inttoptr(builder.sub(start, ir.Constant(i64, 8)), i64.as_pointer()))
+            builder.store(start, place)
+        return builder.load(place)
+
+    return types.int64(types.int64), codegen
+
+
+@intrinsic
+def leave(typingctx, address, bytes_):
+    """Give back the room of so many bytes at an address."""
+
+    def codegen(context, builder, signature, args):
+        i64, (address, bytes_) = ir.IntType(64), args
+        with builder.if_then(builder.icmp_signed(">", bytes_, ir.Constant(i64, NEAR)), likely=False):
+            place = builder.inttoptr(builder.sub(address, ir.Constant(i64, 8)), i64.as_pointer())
+            context.nrt.free(builder, builder.inttoptr(builder.load(place), cgutils.voidptr_t))
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), codegen
+
+
+@inlined
+def place(address, offset, real):
+    """Return the address of element ``offset`` of the buffer at an address."""
+    return address + offset * size_of(real)
 
 
 @inlined

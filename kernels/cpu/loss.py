@@ -8,9 +8,10 @@ import numpy as np
 from mlpx_kernels.cpu.activation import real_array
 from mlpx_kernels.cpu.compile import inlined, kernel
 from mlpx_kernels.cpu.element_loss import ABSOLUTE, BINARY, HUBER, POISSON, QUANTILE, SQUARED, loss_loop
+from mlpx_kernels.cpu.job import leave, room, size_of, view
 from mlpx_kernels.cpu.mathematics import exp
-from mlpx_kernels.cpu.narrow import COLUMNS, NARROW, SIDE, exponentials, write_scaled
-from mlpx_kernels.cpu.softmax import row_max
+from mlpx_kernels.cpu.narrow import COLUMNS, NARROW, SIDE, exponentials, scale, write_rows
+from mlpx_kernels.cpu.rows import row_max
 from mlpx_kernels.cpu.threads import fixed_parts, share_parts
 
 CROSS_ENTROPY = 0
@@ -71,7 +72,9 @@ def _plain_cross_entropy_rows(narrow):
         inverse_total = 1.0 / total if total > 0.0 else 1.0
         weighted = sample_weight.size > 0
         loss, product = 0.0, 1.0
-        scratch = np.empty((COLUMNS if narrow else c) + 3 * step, z.dtype)
+        needed = (COLUMNS if narrow else c) + 3 * step
+        near = room(needed * size_of(real))
+        scratch = view(near, 0, needed, real)
         top, partition, factor = scratch[:step], scratch[step : 2 * step], scratch[2 * step : 3 * step]
         columns = scratch[3 * step :]
         for start in range(0, rows, step):
@@ -90,19 +93,19 @@ def _plain_cross_entropy_rows(narrow):
                 w = np.float64(sample_weight[start + r]) if weighted else 1.0
                 factor[r] = real(w * inverse_total) / partition[r]
             if narrow:
-                write_scaled(columns, factor, gradient, n, c)
+                scale(columns, factor, n, c)
             else:
                 for j in range(c):
                     gradient[j] = columns[j] * factor[0]
+            shares = columns if narrow else gradient  # number j of row r is at j * step + r
             for r in range(n):
                 i = start + r
-                d = gradient[r * c : (r + 1) * c]
                 w = np.float64(sample_weight[i]) if weighted else 1.0
                 if w <= 0.0:
                     for j in range(c):
-                        d[j] = 0.0
+                        shares[j * step + r] = 0.0
                     continue
-                d[labels[i]] -= real(w * inverse_total)
+                shares[labels[i] * step + r] -= real(w * inverse_total)
                 gap, summed = np.float64(top[r]) - np.float64(block[r * c + labels[i]]), np.float64(partition[r])
                 summed = least if summed < least else summed
                 if weighted or not gap <= certain:
@@ -114,6 +117,9 @@ def _plain_cross_entropy_rows(narrow):
                 if product > 1e200:
                     loss += math.log(product)
                     product = 1.0
+            if narrow:
+                write_rows(columns, gradient, n, c)
+        leave(near, needed * size_of(real))
         return (loss + math.log(product)) * inverse_total
 
     return run

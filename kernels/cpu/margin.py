@@ -9,7 +9,7 @@ from mlpx_kernels.cpu.compile import inlined, kernel
 from mlpx_kernels.cpu.element_loss import BINARY_FOCAL, HINGE
 from mlpx_kernels.cpu.loss import NO_LABELS, NO_MASK, elementwise, flat, labels_outside, row_weight, run_total
 from mlpx_kernels.cpu.mathematics import exp
-from mlpx_kernels.cpu.narrow import COLUMNS, NARROW, SIDE, exponentials, write_scaled
+from mlpx_kernels.cpu.narrow import COLUMNS, NARROW, SIDE, exponentials, scale, write_rows
 from mlpx_kernels.cpu.rows import row_max
 from mlpx_kernels.cpu.threads import fixed_parts, share_parts
 
@@ -112,7 +112,8 @@ def run_narrow_focal(z, labels, sample_weight, focus, total, dz, rows, c):
             loss += w * value if w > 0.0 else 0.0
             own[r] = real(w * inverse_total * slope)
             factor[r] = real(-w * inverse_total * slope / whole)
-        write_scaled(columns, factor, gradient, n, c)
+        scale(columns, factor, n, c)
+        write_rows(columns, gradient, n, c)
         for r in range(n):
             d = gradient[r * c : (r + 1) * c]
             d[labels[start + r]] += own[r]

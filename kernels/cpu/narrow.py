@@ -3,8 +3,6 @@
 Rows are turned into columns and back a square block at a time, by shuffles.
 """
 
-import numpy as np
-
 from mlpx_kernels.cpu.compile import inlined
 from mlpx_kernels.cpu.job import size_of
 from mlpx_kernels.cpu.mathematics import exp
@@ -47,30 +45,21 @@ def exponentials(x, columns, top, total, n, c):
 
 
 @inlined
-def write_scaled(columns, factor, y, n, c):
-    """Write ``n`` rows of ``y``: their columns, each row's times its factor."""
-    real = y.dtype.type
-    size = size_of(real)
-    lanes = VECTOR_BYTES // size
+def scale(columns, factor, n, c):
+    """Multiply each row's numbers in the columns by the row's factor."""
     for j in range(c):
         column = columns[j * SIDE : j * SIDE + n]
         for r in range(n):
             column[r] *= factor[r]
+
+
+@inlined
+def write_rows(columns, y, n, c):
+    """Write ``n`` rows of ``y`` from their columns."""
+    real = y.dtype.type
+    size = size_of(real)
+    lanes = VECTOR_BYTES // size
     for j in range(0, c, lanes):
         for r in range(0, n, lanes):
             source, target = columns.ctypes.data + (j * SIDE + r) * size, y.ctypes.data + (r * c + j) * size
             transpose_to_rows(real, source, SIDE, n - 1 - r, c - j, target, c)
-
-
-@inlined
-def narrow_softmax_rows(x, y, rows, c):
-    """Write the softmax of narrow rows; ``y`` may be ``x``."""
-    one = x.dtype.type(1.0)
-    scratch = np.empty(COLUMNS + 2 * SIDE, x.dtype)
-    top, total, columns = scratch[:SIDE], scratch[SIDE : 2 * SIDE], scratch[2 * SIDE :]
-    for start in range(0, rows, SIDE):
-        n = min(SIDE, rows - start)
-        exponentials(x[start * c : (start + n) * c], columns, top, total, n, c)
-        for r in range(n):
-            total[r] = one / total[r]
-        write_scaled(columns, total, y[start * c : (start + n) * c], n, c)

@@ -8,7 +8,6 @@ from mlpx_kernels.activations import SAVES_INPUT
 from mlpx_kernels.cpu.activation import IDENTITY, apply, apply_grad
 from mlpx_kernels.cpu.blas import NN, NT, TN
 from mlpx_kernels.cpu.compile import merged
-from mlpx_kernels.cpu.dense import epilogue
 from mlpx_kernels.cpu.dropout import LANES, dropout_factors, multiply_kept
 from mlpx_kernels.cpu.job import (
     DX,
@@ -32,7 +31,9 @@ from mlpx_kernels.cpu.job import (
     Y,
     Z,
     piece,
+    place,
     real_of,
+    size_of,
     view,
     work_of,
 )
@@ -44,7 +45,9 @@ from mlpx_kernels.cpu.pieces_norms import (
     layer_norm_weights,
 )
 from mlpx_kernels.cpu.product import product, register
-from mlpx_kernels.cpu.softmax import masked_softmax_rows, softmax_grad_rows, softmax_rows
+from mlpx_kernels.cpu.softmax_grad import softmax_grad_rows
+from mlpx_kernels.cpu.softmax_rows import masked_softmax_rows, softmax_rows
+from mlpx_kernels.cpu.vectors import SUMMED, VECTOR_BYTES, add_rows
 
 
 @cache
@@ -56,13 +59,13 @@ def dense_forward(kind, dtype):
     @piece
     def run(row, reals, job, frame, a, b):
         n, i, o = b - a, row[N_IN], row[N_OUT]
-        z, y = work_of(job, row[Z], o, a, b, real), work_of(job, row[Y], o, a, b, real)
-        product(NT, work_of(job, row[X], i, a, b, real), view(job[PARAMS], row[W], o * i, real), z, n, o, i, i, i, o)
-        bias = view(job[PARAMS], row[B], o if row[B] >= 0 else 0, real)
-        if separate:
-            epilogue(kind, z, bias, y, n, o)
-        else:
-            epilogue(kind, z, bias, z, n, o)  # one array, as LLVM can see: else it would not vectorise
+        x, w = work_of(job, row[X], i, a, b, real), view(job[PARAMS], row[W], o * i, real)
+        z = work_of(job, row[Z], o, a, b, real)
+        product(NT, x, w, place(job[PARAMS], row[B], real) if row[B] >= 0 else 0, z, n, o, i, i, i, o)
+        if kind != IDENTITY:
+            y = work_of(job, row[Y], o, a, b, real) if separate else z  # one array, as LLVM can see: else no vectors
+            for k in range(z.size):
+                y[k] = apply(kind, z[k])
         return 0.0
 
     return run
@@ -83,7 +86,7 @@ def dense_backward(kind, dtype):
                 d[k] = apply_grad(kind, d[k], saved[k])
         if row[DX] >= 0:
             w = view(job[PARAMS], row[W], o * i, real)
-            product(NN, d, w, work_of(job, row[DX], i, a, b, real), n, i, o, o, i, i)
+            product(NN, d, w, 0, work_of(job, row[DX], i, a, b, real), n, i, o, o, i, i)
         return 0.0
 
     return run
@@ -98,34 +101,31 @@ def dense_weights(dtype):
     @piece
     def run(row, reals, job, frame, a, b):
         n, i, o = frame[ROWS], row[N_IN], row[N_OUT]
-        d = view(job[WORK], row[D], n * o, real)
-        w = view(job[GRADS], row[W] + a * i, (b - a) * i, real)
-        product(TN, d[a:], view(job[WORK], row[X], n * i, real), w, b - a, i, n, o, i, i)
+        d, x = view(job[WORK], row[D] + a, n * o - a, real), view(job[WORK], row[X], n * i, real)
+        product(TN, d, x, 0, view(job[GRADS], row[W] + a * i, (b - a) * i, real), b - a, i, n, o, i, i)
         if row[B] >= 0:
-            column_sums(d, n, o, a, view(job[GRADS], row[B] + a, b - a, real))
+            column_sums(real, job[WORK], row[D], n, o, a, b, job[GRADS], row[B])
         return 0.0
 
     return run
 
 
+NEAR_ROWS = 1 << 16
+"""Bytes that rows may span whose columns are summed a vector at a time: more of them would be on too many pages."""
+
+
 @merged
-def column_sums(d, rows, width, first, out):
-    """Write the sums over rows of ``out.size`` columns, from ``first`` on, of the flat block ``d`` (rows * width)."""
-    n = out.size
-    for j in range(n):
-        out[j] = 0.0
-    r = 0
-    while r + 4 <= rows:
-        p, q = d[r * width + first :][:n], d[(r + 1) * width + first :][:n]
-        s, t = d[(r + 2) * width + first :][:n], d[(r + 3) * width + first :][:n]
-        for j in range(n):
-            out[j] += (p[j] + q[j]) + (s[j] + t[j])
-        r += 4
-    while r < rows:
-        p = d[r * width + first :][:n]
-        for j in range(n):
-            out[j] += p[j]
-        r += 1
+def column_sums(real, source, offset, rows, width, a, b, target, first):
+    """Write the sums over rows (rows, width) of columns a to b to their places from element ``first`` of the target."""
+    size = size_of(real)
+    sums = view(target, first + a, b - a, real)
+    for j in range(sums.size):
+        sums[j] = 0.0
+    several = max(SUMMED, NEAR_ROWS // (width * size) // SUMMED * SUMMED)
+    for r in range(0, rows, several):
+        for j in range(a, b, VECTOR_BYTES // size):
+            here = place(source, offset + r * width + j, real)
+            add_rows(real, here, width, min(several, rows - r), b - j, place(target, first + j, real))
 
 
 @cache

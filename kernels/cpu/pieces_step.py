@@ -44,6 +44,7 @@ from mlpx_kernels.cpu.job import (
     D,
     Y,
     piece,
+    place,
     real_of,
     view,
     work_of,
@@ -57,6 +58,7 @@ from mlpx_kernels.cpu.loss import (
 )
 from mlpx_kernels.cpu.margin import FOCAL, focal_rows
 from mlpx_kernels.cpu.update import update
+from mlpx_kernels.cpu.vectors import copy_lanes
 from mlpx_kernels.updates import N_NUMBERS
 
 
@@ -70,19 +72,21 @@ def gather(dtype):
         order = view(job[ORDER], frame[START], frame[ROWS], np.int64)
         i, c = job[N_FEATURES], job[N_CLASSES]
         for r in range(a, b):
-            s, t = view(job[INPUT], order[r] * i, i, real), view(job[WORK], r * i, i, real)
-            for j in range(i):
-                t[j] = s[j]
-            if job[LABELLED]:
-                view(job[BATCH_LABELS], r, 1, np.int64)[0] = view(job[LABELS], order[r], 1, np.int64)[0]
-            else:
-                s, t = view(job[TARGETS], order[r] * c, c, real), view(job[WORK], job[TARGETS_AT] + r * c, c, real)
-                for j in range(c):
-                    t[j] = s[j]
-            if job[WEIGHTED]:
-                weight = view(job[SAMPLE_WEIGHT], order[r], 1, real)[0]
-                view(job[WORK], job[WEIGHT_AT] + r, 1, real)[0] = weight
-            if job[MASKED]:
+            copy_lanes(real, place(job[INPUT], order[r] * i, real), i, place(job[WORK], r * i, real))
+        if job[LABELLED]:
+            labels, chosen = view(job[LABELS], 0, job[N_ROWS], np.int64), view(job[BATCH_LABELS], 0, b, np.int64)
+            for r in range(a, b):
+                chosen[r] = labels[order[r]]
+        else:
+            targets = place(job[WORK], job[TARGETS_AT], real)
+            for r in range(a, b):
+                copy_lanes(real, place(job[TARGETS], order[r] * c, real), c, place(targets, r * c, real))
+        if job[WEIGHTED]:
+            weights, drawn = view(job[SAMPLE_WEIGHT], 0, job[N_ROWS], real), view(job[WORK], job[WEIGHT_AT], b, real)
+            for r in range(a, b):
+                drawn[r] = weights[order[r]]
+        if job[MASKED]:
+            for r in range(a, b):
                 m, k = view(job[MASK], order[r] * c, c, np.uint8), view(job[BATCH_MASK], r * c, c, np.uint8)
                 for j in range(c):
                     k[j] = m[j]

@@ -19,7 +19,7 @@ from numba.extending import intrinsic
 from mlpx_kernels.cpu.blas import LIBRARY, NT, TN, blas_product
 from mlpx_kernels.cpu.compile import cached_callback, inlined, merged
 from mlpx_kernels.cpu.dots import dots, lone_row
-from mlpx_kernels.cpu.job import size_of, view
+from mlpx_kernels.cpu.job import leave, room, size_of, view
 from mlpx_kernels.cpu.vectors import (
     MANY_REGISTERS,
     VECTOR_BYTES,
@@ -42,26 +42,33 @@ BLAS_IS_QUICK = 1 << 17
 
 
 def _tile(rows, vectors, masked):
-    """Return the intrinsic that computes a tile of ``rows`` by ``vectors``, the last of which may be cut short."""
+    """Return the intrinsic that computes a tile of ``rows`` by ``vectors``, the last of which may be cut short.
+
+    Every row's sums begin at the numbers at the address ``bias``; at 0, if that is 0.
+    """
 
     @intrinsic
-    def tile(typingctx, real, a, a_row, a_k, b, ldb, c, ldc, k, n):
+    def tile(typingctx, real, a, a_row, a_k, b, ldb, bias, c, ldc, k, n):
         dtype = real.instance_type
         bytes_ = dtype.bitwidth // 8
         i64 = ir.IntType(64)
 
         def codegen(context, builder, signature, args):
             kind = vector(context, dtype)
-            a, a_row, a_k, b, ldb, c, ldc, k, n = args[1:]
-            size = ir.Constant(i64, bytes_)
+            a, a_row, a_k, b, ldb, bias, c, ldc, k, n = args[1:]
+            size, zero = ir.Constant(i64, bytes_), ir.Constant(kind, None)
             a_row, a_k, ldb, ldc = (builder.mul(stride, size) for stride in (a_row, a_k, ldb, ldc))
             mask = first_lanes(builder, kind.count, n) if masked else None
             across = [ir.Constant(i64, v * VECTOR_BYTES) for v in range(vectors)]
             starts = [builder.add(a, builder.mul(a_row, ir.Constant(i64, r))) for r in range(rows)]
-            sums = [[cgutils.alloca_once_value(builder, ir.Constant(kind, None)) for _ in across] for _ in range(rows)]
+            biased = builder.icmp_signed("!=", bias, ir.Constant(i64, 0))
+            bias = builder.select(biased, bias, c)  # a load without effect must be from a place that exists: else slow
+            first = (access(builder, kind, bytes_, builder.add(bias, v), mask) for v in across)
+            first = [builder.select(biased, value, zero) for value in first]
+            sums = [[cgutils.alloca_once_value(builder, zero) for _ in across] for _ in range(rows)]
             for row in sums:
-                for place in row:
-                    builder.store(ir.Constant(kind, None), place)
+                for place, value in zip(row, first, strict=True):
+                    builder.store(value, place)
             with cgutils.for_range(builder, k) as loop:
                 here = builder.add(b, builder.mul(loop.index, ldb))
                 factors = [access(builder, kind, bytes_, builder.add(here, v), mask) for v in across]
@@ -78,7 +85,7 @@ def _tile(rows, vectors, masked):
                     access(builder, kind, bytes_, builder.add(out, v), mask, builder.load(place))
             return context.get_dummy_value()
 
-        return types.void(real, *(types.int64,) * 9), codegen
+        return types.void(real, *(types.int64,) * 10), codegen
 
     return tile
 
@@ -138,12 +145,12 @@ def pack(real, transposed, b, ldb, n, k, wide, out):
 
 
 @merged
-def multiply(real, a, a_row, a_k, a_stripe, form, b, ldb, b_stripe, room, packing, c, ldc, m, n, k):
-    """Write ``c (m, n) = a (m, k) @ b (k, n)`` for m of at least `ROWS`; addresses, and strides in elements.
+def multiply(real, a, a_row, a_k, a_stripe, form, b, ldb, b_stripe, packing, packed, bias, c, ldc, m, n, k):
+    """Write ``c (m, n) = a (m, k) @ b (k, n) + bias`` for m of at least `ROWS`; addresses, and strides in elements.
 
     Rows of b and c are contiguous. The columns of b lie in stripes of `VECTORS` vectors, ``b_stripe`` apart, the rows
-    of a in stripes of one vector, ``a_stripe`` apart. With ``packing``, each stripe of b is packed to the beginning of
-    ``room``, an array, before it is used (for NT: transposed).
+    of a in stripes of one vector, ``a_stripe`` apart. With ``packing``, each stripe of b is copied to ``packed`` before
+    it is used (for NT: transposed). The address ``bias`` of n numbers may be 0.
     """
     size = size_of(real)
     lanes = VECTOR_BYTES // size
@@ -152,19 +159,20 @@ def multiply(real, a, a_row, a_k, a_stripe, form, b, ldb, b_stripe, room, packin
     while j < n:
         here, step = b + j // wide * b_stripe * size, ldb
         if packing:
-            pack(real, form == NT, here, ldb, min(wide, n - j), k, wide, np.int64(room.ctypes.data))
-            here, step = np.int64(room.ctypes.data), wide
+            pack(real, form == NT, here, ldb, min(wide, n - j), k, wide, packed)
+            here, step = packed, wide
         full = j + wide <= n
         v = 0
         while v < min(wide, n - j):
+            first = bias + (j + v) * size if bias else 0
             r = 0
             while r < m:
                 r = min(r, m - ROWS)  # the last tile takes some rows again, rather than few at a time
                 x, z = a + (r // lanes * a_stripe + r % lanes * a_row) * size, c + (r * ldc + j + v) * size
                 if full:
-                    _FULL(real, x, a_row, a_k, here, step, z, ldc, k, 0)
+                    _FULL(real, x, a_row, a_k, here, step, first, z, ldc, k, 0)
                 else:
-                    _CUT(real, x, a_row, a_k, here + v * size, step, z, ldc, k, n - j - v)
+                    _CUT(real, x, a_row, a_k, here + v * size, step, first, z, ldc, k, n - j - v)
                 r += ROWS
             v += wide if full else lanes
         j += wide
@@ -175,34 +183,58 @@ def fits_tiles(form, m, n, k, lanes):
     """Return whether tiles are faster than the BLAS: their vectors must be filled, and packing must pay.
 
     Where rows are those of a batch (all but TN) their number hardly counts: cutting a batch elsewhere should not turn
-    it over to the BLAS, whose sums run in another order.
+    it over to the BLAS, whose sums run in another order. Sums of a few numbers are over before a BLAS has begun.
     """
     if m < (2 * ROWS if form == NT else ROWS):
         return False
+    if form == NT and k <= lanes:
+        return True
     filled = n / padded(n, lanes)
     if form == TN:
         filled *= m / padded(m, ROWS)
     return filled >= 0.8 or (filled >= 0.6 and m * n * k >= BLAS_IS_QUICK)
 
 
+@inlined
+def add_to_rows(real, bias, c, m, n, ldc):
+    """Add the n numbers at the address ``bias``, if it is not 0, to the rows of ``c``."""
+    if bias:
+        b, size = view(bias, 0, n, real), size_of(real)
+        for r in range(m):
+            row = view(c + r * ldc * size, 0, n, real)
+            for j in range(n):
+                row[j] += b[j]
+
+
+@inlined
+def by_blas(real, form, a, b, bias, c, m, n, k, lda, ldb, ldc):
+    """A product by the BLAS, then the bias."""
+    blas_product(form, view(a, 0, 1, real), view(b, 0, 1, real), view(c, 0, 1, real), m, n, k, lda, ldb, ldc)
+    add_to_rows(real, bias, c, m, n, ldc)
+
+
 @cache
 def products(dtype):
-    """Return the compiled ``run(form, a, b, c, m, n, k, lda, ldb, ldc)`` of a dtype; addresses, strides in elements."""
+    """Return the compiled ``run(form, a, b, bias, c, m, n, k, lda, ldb, ldc)`` of a dtype, which writes ``c``.
+
+    Addresses, and strides in elements. Rows of c begin as the n numbers at ``bias``; as 0, if that is 0.
+    """
     real = np.dtype(dtype).type
 
-    @cached_callback(types.void(*(types.int64,) * 10))
-    def run(form, a, b, c, m, n, k, lda, ldb, ldc):
+    @cached_callback(types.void(*(types.int64,) * 11))
+    def run(form, a, b, bias, c, m, n, k, lda, ldb, ldc):
         size = size_of(real)
         lanes = VECTOR_BYTES // size
         asking, form = form < TILES, form % TILES
-        if form == NT and m == 1:
-            lone_row(real, a, b, c, n, k, ldb)
-            return
-        if form == NT and n <= SKINNY and k >= LONG:
-            dots(real, a, b, c, m, n, k, lda, ldb, ldc)
+        if form == NT and (m == 1 or (n <= SKINNY and k >= LONG)):
+            if m == 1:
+                lone_row(real, a, b, c, n, k, ldb)
+            else:
+                dots(real, a, b, c, m, n, k, lda, ldb, ldc)
+            add_to_rows(real, bias, c, m, n, ldc)
             return
         if asking and form <= TN and not fits_tiles(form, m, n, k, lanes):
-            blas_product(form, view(a, 0, 1, real), view(b, 0, 1, real), view(c, 0, 1, real), m, n, k, lda, ldb, ldc)
+            by_blas(real, form, a, b, bias, c, m, n, k, lda, ldb, ldc)
             return
         wide, deep = VECTORS * lanes, padded(k, lanes)
         b_stripe = wide * deep if form == PACKED else wide * (ldb if form == NT else 1)
@@ -210,33 +242,18 @@ def products(dtype):
         pack_b = form == NT or (form != PACKED and ldb * size > FAR and m >= OFTEN)
         pack_a = form == TN and lda * size > FAR and n >= OFTEN and m % ROWS == 0 and lanes % ROWS == 0
         stripe = wide * deep if pack_b else 0
-        room = np.empty(stripe + (padded(m, lanes) * deep if pack_a else 0), real)
+        bytes_ = (stripe + (padded(m, lanes) * deep if pack_a else 0)) * size
+        packed = room(bytes_)
         if form == PACK or pack_a:  # one call for both: every further one is compiled again
             first = form == TN
             source, step, columns, width = (a, lda, m, lanes) if first else (b, ldb, n, wide)
-            target = np.int64(room[stripe:].ctypes.data) if first else c
+            target = packed + stripe * size if first else c
             pack(real, not first, source, step, columns, k, width, target)
-            if not first:
-                return
             a, a_k, a_stripe = target, lanes, lanes * deep
-        multiply(
-            real,
-            a,
-            a_row,
-            a_k,
-            a_stripe,
-            form,
-            b,
-            wide if form == PACKED else ldb,
-            b_stripe,
-            room,
-            pack_b,
-            c,
-            ldc,
-            m,
-            n,
-            k,
-        )
+        if form != PACK:
+            step = wide if form == PACKED else ldb
+            multiply(real, a, a_row, a_k, a_stripe, form, b, step, b_stripe, pack_b, packed, bias, c, ldc, m, n, k)
+        leave(packed, bytes_)
 
     return run
 
@@ -246,9 +263,9 @@ def blas_products(dtype):
     """Return a function as `products` gives, for processors or users that want nothing but the BLAS."""
     real = np.dtype(dtype).type
 
-    @cached_callback(types.void(*(types.int64,) * 10))
-    def run(form, a, b, c, m, n, k, lda, ldb, ldc):
-        blas_product(form, view(a, 0, 1, real), view(b, 0, 1, real), view(c, 0, 1, real), m, n, k, lda, ldb, ldc)
+    @cached_callback(types.void(*(types.int64,) * 11))
+    def run(form, a, b, bias, c, m, n, k, lda, ldb, ldc):
+        by_blas(real, form, a, b, bias, c, m, n, k, lda, ldb, ldc)
 
     return run
 
@@ -266,21 +283,23 @@ def register(dtype):
 
 
 @intrinsic
-def product(typingctx, form, a, b, c, m, n, k, lda, ldb, ldc):
+def product(typingctx, form, a, b, bias, c, m, n, k, lda, ldb, ldc):
     """Write ``c (m, n)`` by tiles or the BLAS, whichever is faster; flat arrays that start at the first element.
 
-    Calls what is registered for the dtype of the arrays.
+    ``bias`` is the address of what is added to each row, or 0. Calls what is registered for the dtype of the arrays.
     """
     name = f"mlpx_product_{c.dtype}"
 
     def codegen(context, builder, signature, args):
         i64 = ir.IntType(64)
-        arrays = (
-            builder.ptrtoint(cgutils.create_struct_proxy(kind)(context, builder, value=value).data, i64)
-            for kind, value in zip(signature.args[1:4], args[1:4], strict=True)
-        )
-        function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(ir.VoidType(), [i64] * 10), name)
-        builder.call(function, [args[0], *arrays, *args[4:]])
+
+        def start(place):
+            array = cgutils.create_struct_proxy(signature.args[place])(context, builder, value=args[place])
+            return builder.ptrtoint(array.data, i64)
+
+        function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(ir.VoidType(), [i64] * 11), name)
+        builder.call(function, [args[0], start(1), start(2), args[3], start(4), *args[5:]])
         return context.get_dummy_value()
 
-    return types.void(types.int64, a, b, c, *(types.int64,) * 6), codegen
+    whole = types.int64
+    return types.void(whole, a, b, whole, c, *(whole,) * 6), codegen

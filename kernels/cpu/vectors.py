@@ -71,6 +71,77 @@ def prefetch(builder, place):
     builder.call(function, [pointer, ir.Constant(i32, 0), ir.Constant(i32, 2), ir.Constant(i32, 1)])
 
 
+@intrinsic
+def copy_lanes(typingctx, real, source, n, target):
+    """Copy ``n`` numbers of a dtype from an address to another; the last of them with a mask."""
+    dtype = real.instance_type
+    bytes_ = dtype.bitwidth // 8
+
+    def codegen(context, builder, signature, args):
+        kind, i64 = vector(context, dtype), ir.IntType(64)
+        _, source, n, target = args
+
+        def copy(first, mask):
+            at = builder.mul(first, ir.Constant(i64, bytes_))
+            value = access(builder, kind, bytes_, builder.add(source, at), mask)
+            access(builder, kind, bytes_, builder.add(target, at), mask, value)
+
+        lanes = ir.Constant(i64, kind.count)
+        whole = builder.sdiv(n, lanes)
+        with cgutils.for_range(builder, whole) as loop:
+            copy(builder.mul(loop.index, lanes), None)
+        done = builder.mul(whole, lanes)
+        with builder.if_then(builder.icmp_signed("<", done, n)):
+            copy(done, first_lanes(builder, kind.count, builder.sub(n, done)))
+        return context.get_dummy_value()
+
+    return types.void(real, *(types.int64,) * 3), codegen
+
+
+SUMMED = 8
+"""Rows that `add_rows` adds pairwise before they go to the sum."""
+
+
+@intrinsic
+def add_rows(typingctx, real, source, stride, rows, n, target):
+    """Add to a vector of ``n`` numbers the sums over rows of as many columns; ``stride`` in elements.
+
+    More than a vector's lanes are not looked at. Each column is summed in the same order, wherever it lies in the
+    vector.
+    """
+    dtype = real.instance_type
+    bytes_ = dtype.bitwidth // 8
+
+    def codegen(context, builder, signature, args):
+        kind, i64 = vector(context, dtype), ir.IntType(64)
+        _, source, stride, rows, n, target = args
+        stride = builder.mul(stride, ir.Constant(i64, bytes_))
+        mask = first_lanes(builder, kind.count, n)
+        total = cgutils.alloca_once_value(builder, ir.Constant(kind, None))
+        builder.store(ir.Constant(kind, None), total)
+
+        def add(first, count):
+            places = (
+                builder.add(source, builder.mul(builder.add(first, ir.Constant(i64, i)), stride)) for i in range(count)
+            )
+            values = [access(builder, kind, bytes_, place, mask) for place in places]
+            while len(values) > 1:
+                values = [builder.fadd(a, b) for a, b in zip(values[::2], values[1::2], strict=True)]
+            builder.store(builder.fadd(builder.load(total), values[0]), total)
+
+        several = ir.Constant(i64, SUMMED)
+        whole = builder.sdiv(rows, several)
+        with cgutils.for_range(builder, whole) as loop:
+            add(builder.mul(loop.index, several), SUMMED)
+        done = builder.mul(whole, several)
+        with cgutils.for_range(builder, builder.sub(rows, done)) as loop:
+            add(builder.add(done, loop.index), 1)
+        access(builder, kind, bytes_, target, mask, builder.load(total))
+        return context.get_dummy_value()
+
+    return types.void(real, *(types.int64,) * 5), codegen
+
+
 def _shuffled(builder, rows):
     """Return the columns of a square block of vectors: its off-diagonal halves change places, then those of halves."""
     lanes, i32 = len(rows), ir.IntType(32)
