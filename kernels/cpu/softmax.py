@@ -4,7 +4,6 @@ import numpy as np
 
 from mlpx_kernels.cpu.activation import real_array
 from mlpx_kernels.cpu.compile import kernel
-from mlpx_kernels.cpu.rows import row_max as row_max
 from mlpx_kernels.cpu.softmax_grad import log_softmax_grad_rows, masked_softmax_grad_rows, softmax_grad_rows
 from mlpx_kernels.cpu.softmax_rows import log_softmax_rows, masked_softmax_rows, softmax_rows
 from mlpx_kernels.cpu.threads import share_rows
