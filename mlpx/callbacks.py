@@ -7,6 +7,7 @@ from typing import Any
 
 from mlpx.errors import check_count, check_flag, check_number, unknown
 from mlpx.history import History
+from mlpx.losses import ClassLoss, LabelLoss
 from mlpx.network import Network
 from mlpx.typing import Array
 
@@ -25,6 +26,8 @@ class Run:
         The epoch that just ended, from 0.
     stop : str
         Set it to a reason, and the fit ends after this epoch.
+    validated : bool
+        Whether each epoch looks at held-out rows.
     """
 
     net: Network
@@ -32,6 +35,7 @@ class Run:
     n_epochs: int
     epoch: int = 0
     stop: str = ""
+    validated: bool = False
 
 
 class Callback:
@@ -101,7 +105,16 @@ class EarlyStopping(Callback):
             raise unknown("monitor", self.monitor, MONITORS)
 
     def on_start(self, run: Run) -> None:
-        """Forget an earlier fit."""
+        """Forget an earlier fit; refuse one that will not have the monitored curve."""
+        if self.monitor.startswith("validation") and not run.validated:
+            raise ValueError(
+                f"EarlyStopping: monitor {self.monitor!r} needs held-out rows; pass validation=... to fit."
+            )
+        if self.monitor == "validation_accuracy" and not isinstance(run.net.loss, ClassLoss | LabelLoss):
+            raise ValueError(
+                f"EarlyStopping: monitor {self.monitor!r} is for classes, and the loss is {run.net.loss.name!r}; take "
+                "'validation_loss'."
+            )
         self._best, self._best_epoch, self._weights = math.inf, None, None
 
     def on_epoch(self, run: Run) -> None:
@@ -111,7 +124,7 @@ class EarlyStopping(Callback):
         else:
             curve = getattr(run.history, self.monitor)
             if not curve:
-                raise ValueError(f"EarlyStopping: monitor {self.monitor!r} has no values; pass validation=... to fit.")
+                raise ValueError(f"EarlyStopping: monitor {self.monitor!r} has no values: no held-out row counts.")
             value = -curve[-1] if self.monitor == "validation_accuracy" else curve[-1]
         value = math.inf if math.isnan(value) else value  # nothing would ever be better than NaN
         if value < self._best - self.min_delta or self._best_epoch is None:

@@ -5,7 +5,10 @@ from dataclasses import dataclass, field
 
 @dataclass
 class History:
-    """The curves of a fit, one entry per epoch (per iteration for full-batch optimisers).
+    """The curves of a fit, one entry per epoch.
+
+    For full-batch optimisers, one per iteration; where not even the first found better weights, one for those at the
+    start.
 
     Attributes
     ----------

@@ -52,7 +52,7 @@ class Job:
 
 def train(job: Job) -> History:
     """Train a network in place; see `mlpx.Sequential.fit`."""
-    run = Run(job.net, History(), job.epochs)
+    run = Run(job.net, History(), job.epochs, validated=job.validation is not None)
     started: list[Callback] = []
     try:
         for callback in job.callbacks:
@@ -184,15 +184,18 @@ def _fit_full(job: Job, run: Run, optimizer: FullBatch, pressed: interrupt.Inter
     best = start
     began = time.perf_counter()
 
-    def report(w: Array) -> bool:
+    def reached(w: Array) -> None:
         nonlocal best, began
         best = np.array(w)
         objective.leave(best)
         run.history.loss.append(objective.loss)
-        run.history.steps += 1
         run.history.seconds.append(time.perf_counter() - began)
         _after_epoch(job, run, 1.0)
         began = time.perf_counter()
+
+    def report(w: Array) -> bool:
+        run.history.steps += 1
+        reached(w)
         if run.history.epochs >= job.epochs:
             run.stop = run.stop or "epochs"
         return bool(run.stop) or pressed.requested
@@ -200,6 +203,9 @@ def _fit_full(job: Job, run: Run, optimizer: FullBatch, pressed: interrupt.Inter
     if job.epochs and start.size:  # a network with nothing to learn is at its minimum
         best = optimizer.run(objective, job.epochs, report)
     objective.leave(best if np.isfinite(best).all() else start)
+    if job.epochs and not run.history.epochs:  # no iteration led anywhere; the curve has the point where it all began
+        objective(start)
+        reached(start)
     if pressed.requested:
         raise TrainingInterrupted(
             f"fit: interrupted after iteration {run.history.epochs}; the weights are the best ones found so far."

@@ -41,6 +41,7 @@ def test_unknown_demo_names_the_nearest(capsys) -> None:
     ("arguments", "said"),
     [
         (["demo", "digits", "--epochs", "-1"], "epochs"),
+        (["demo", "digits", "--seed", "-1"], "seed: expected a whole number of at least 0, got -1"),
         (["demo", "digits", "--layers", "0"], "sizes[1]"),
         (["demo", "softmax", "--epochs", "3"], "--epochs is for digits alone"),
     ],

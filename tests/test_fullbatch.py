@@ -131,6 +131,22 @@ def test_a_callback_ends_it_and_early_stopping_puts_the_best_back(name) -> None:
     assert net.loss_and_grad(X[30:], T[30:])[0] == pytest.approx(least, rel=1e-12)
 
 
+@pytest.mark.parametrize("lr_factor", [1.0, 0.0], ids=["at the minimum", "with nothing to learn"])
+@pytest.mark.parametrize("name", FULL_BATCH)
+def test_a_fit_that_gets_nowhere_has_a_curve_of_one_point(name, lr_factor) -> None:
+    net = mlpx.Sequential(Dense(N_IN, 2, init="zeros", lr_factor=lr_factor), dtype="float64")
+    stop, seen = mlpx.EarlyStopping(), []
+    options = {"validation": (X, T), "callbacks": [stop, lambda run: seen.append(run.epoch)], "progress": False}
+    history = net.fit(X, np.zeros((N, 2)), optimizer=name, epochs=1, **options)
+    assert history.loss == [0.0]
+    assert history.validation_loss == [net.loss_and_grad(X, T)[0]]
+    assert len(history.seconds) == len(history.learning_rate) == 1
+    assert (seen, history.best_epoch) == ([0], 0)
+    assert history.steps <= 1
+    assert not net.parameters.any()
+    assert net.fit(X, T, optimizer=name, epochs=0, progress=False).loss == []
+
+
 # --- Levenberg-Marquardt ------------------------------------------------------------------------------------------
 
 

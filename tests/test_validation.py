@@ -71,9 +71,30 @@ def test_early_stopping_may_leave_the_last_weights() -> None:
     np.testing.assert_array_equal(net.parameters, states[-1])
 
 
-def test_early_stopping_without_its_curve_is_an_error() -> None:
-    with pytest.raises(ValueError, match=r"monitor 'validation_loss' has no values; pass validation"):
-        fit(network(), callbacks=[mlpx.EarlyStopping(monitor="validation_loss")])
+@pytest.mark.parametrize("monitor", ["validation_loss", "validation_accuracy"])
+def test_early_stopping_without_held_out_rows_is_an_error_before_the_fit(monitor) -> None:
+    net = network()
+    before = net.parameters.copy()
+    with pytest.raises(ValueError, match=rf"monitor '{monitor}' needs held-out rows; pass validation"):
+        fit(net, callbacks=[mlpx.EarlyStopping(monitor=monitor)])
+    np.testing.assert_array_equal(net.parameters, before)
+
+
+def test_accuracy_is_no_curve_of_numbers() -> None:
+    net = mlpx.MLP([4, 5, 2], output="linear", seed=1)
+    before, x = net.parameters.copy(), np.ones((9, 4))
+    stop = mlpx.EarlyStopping(monitor="validation_accuracy")
+    with pytest.raises(ValueError, match="is for classes, and the loss is 'squared_error'; take 'validation_loss'"):
+        net.fit(x, x[:, :2], validation=0.3, callbacks=[stop], progress=False)
+    np.testing.assert_array_equal(net.parameters, before)
+
+
+def test_accuracy_of_rows_none_of_which_counts() -> None:
+    net, rows = mlpx.MLP([4, 5, 3], output="masked_softmax", seed=1), np.ones((9, 4))
+    mask, classes = np.ones((9, 3), bool), np.arange(9) % 3
+    stop = mlpx.EarlyStopping(monitor="validation_accuracy")
+    with pytest.raises(ValueError, match="'validation_accuracy' has no values: no held-out row counts"):
+        net.fit(rows, classes, mask=mask, validation=(rows, classes, ~mask), callbacks=[stop], progress=False)
 
 
 def test_early_stopping_does_not_take_nan_for_the_best() -> None:

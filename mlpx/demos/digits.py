@@ -10,6 +10,7 @@ from sklearn.model_selection import train_test_split
 
 import mlpx
 from mlpx.demos import verdict
+from mlpx.errors import check_count
 
 
 def main(
@@ -21,12 +22,14 @@ def main(
     progress: bool = True,
 ) -> bool:
     """Train, then save the model and a picture to the folder ``output``; return whether the problem is solved."""
+    check_count("seed", seed, 0)
     folder = Path(output)
     folder.mkdir(parents=True, exist_ok=True)
 
     # One row per image: 64 pixels from 0 to 16, scaled to 0 to 1. A quarter of the images is held out.
     images, labels = load_digits(return_X_y=True)
-    x, x_test, y, y_test = train_test_split(images / 16, labels, test_size=0.25, random_state=seed, stratify=labels)
+    parts = {"test_size": 0.25, "random_state": seed % 2**32, "stratify": labels}
+    x, x_test, y, y_test = train_test_split(images / 16, labels, **parts)
     x, x_test = mlpx.asarray(x), mlpx.asarray(x_test)  # to the GPU where there is one
 
     net = mlpx.MLP([64, *layers, 10], activation="relu", output="softmax", dropout=0.2, seed=seed)
