@@ -201,7 +201,8 @@ def _fit_full(job: Job, run: Run, optimizer: FullBatch, pressed: interrupt.Inter
         return bool(run.stop) or pressed.requested
 
     if job.epochs and start.size:  # a network with nothing to learn is at its minimum
-        best = optimizer.run(objective, job.epochs, report)
+        with np.errstate(over="ignore", invalid="ignore"):  # of points tried and given up
+            best = optimizer.run(objective, job.epochs, report)
     objective.leave(best if np.isfinite(best).all() else start)
     if job.epochs and not run.history.epochs:  # no iteration led anywhere; the curve has the point where it all began
         objective(start)

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 from estimators_kit import NUMBERS, X, fitted
 
+import mlpx
 from mlpx import MLPRegressor
 from mlpx.errors import DivergenceError
 from mlpx.estimators.steps import Steps, _LayerSteps
+from mlpx.fullbatch import FULL_BATCH
 from mlpx.op import using_fused
 from mlpx.optimizers import SGD
 
@@ -26,6 +28,9 @@ class Planted:
         if self.calls == self.at:
             gradient[0, 0] = np.inf
         return float((e * e).mean()), gradient
+
+
+MINIMISERS = sorted(FULL_BATCH.keys() - {"lbfgs"})
 
 
 # Five epochs of three steps; with early stopping each epoch asks for the loss of the held-out rows too.
@@ -58,3 +63,39 @@ def test_an_update_that_overflows_leaves_the_weights_of_before() -> None:
     with pytest.raises(DivergenceError), np.errstate(all="ignore"):
         steps.epochs(np.arange(150)[None], 1e39, lambda taken: None)
     np.testing.assert_array_equal(net.parameters, before)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("scale", [1e30, 1e80, 1e100, 1e200])
+@pytest.mark.parametrize("solver", MINIMISERS)
+def test_a_minimiser_of_all_rows_ends_with_a_finite_loss_or_an_error(solver: str, scale: float) -> None:
+    model = fitted(MLPRegressor, NUMBERS, solver=solver, hidden_layer_sizes=(3,), warm_start=True)
+    before, loss = model.coefs_[0].copy(), model.loss_
+    said = ""
+    try:
+        model.fit(X * scale, NUMBERS * scale)
+    except ValueError as error:
+        said = str(error)
+    if said:
+        assert "non-finite" in said
+        assert "learning_rate" not in said
+        np.testing.assert_array_equal(model.coefs_[0], before)
+        assert model.loss_ == loss
+    else:
+        assert scale < 1e200
+        assert np.isfinite(model.loss_)
+    net = mlpx.MLP([6, 3, 2], output="linear", dtype="float64")
+    if scale < 1e200:
+        net.fit(X * scale, NUMBERS, optimizer=solver, epochs=9, progress=False)
+    assert np.isfinite(net.parameters).all()
+
+
+@pytest.mark.parametrize("solver", ["lbfgs", *MINIMISERS])
+def test_a_minimiser_that_gets_nowhere_leaves_the_loss_of_where_it_began(solver: str) -> None:
+    params = {"solver": solver, "hidden_layer_sizes": (), "alpha": 0.0, "warm_start": True}
+    model = fitted(MLPRegressor, NUMBERS, **params)
+    for array in (*model.coefs_, *model.intercepts_):
+        array[...] = 0.0
+    model.fit(X, np.zeros_like(NUMBERS))
+    assert model.n_iter_ <= 1
+    assert model.loss_ == 0.0

@@ -299,7 +299,7 @@ def test_a_start_that_is_not_finite_is_a_divergence_and_changes_nothing(name) ->
 @pytest.mark.parametrize("name", ["lbfgs", "conjugate_gradient", "scaled_conjugate_gradient"])
 def test_a_network_with_nothing_to_learn_is_at_its_minimum(name) -> None:
     history = mlpx.Sequential(mlpx.Softmax()).fit(X, Y, optimizer=name, progress=False)
-    assert (history.epochs, history.stopped) == (0, "converged")
+    assert (history.epochs, history.steps, history.stopped) == (1, 0, "converged")
 
 
 def test_names_and_objects() -> None:

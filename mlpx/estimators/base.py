@@ -146,9 +146,10 @@ class BaseMLP(CallbackSupport, Exporting, Explained):
         """Prepare for the first of several calls of ``partial_fit``, where there is anything to prepare."""
 
     def _not_finite(self) -> ValueError:
+        smaller = "; else try a smaller learning_rate_init" if on_batches(self.solver) else ""
         return ValueError(
             "Solver produced non-finite parameter weights. The input data may contain large values and need to be "
-            "preprocessed, for example with StandardScaler; else try a smaller learning_rate_init."
+            f"preprocessed, for example with StandardScaler{smaller}."
         )
 
     def _say(self, message: str) -> None:

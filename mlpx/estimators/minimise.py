@@ -162,16 +162,27 @@ def fit_full_batch(
     weight = None if rows.weight is None else to_numpy(rows.weight)
     batch = Batch(rows.together(), rows.target, rows.mask, rows.weight)
     objective = Objective(net, batch, Context(True, mask=rows.mask, need_dx=False), optimizer.l2, e.n_threads)
-    with interrupt.held_back() as pressed:
+
+    def value(w: Array) -> float:
+        """Return scikit-learn's loss of the weights seen last."""
+        penalty = 0.5 * optimizer.l2 * float(np.sum(w[objective.decayed] ** 2))
+        return reported(net.loss, objective.loss, rows.target, weight) + penalty
+
+    with interrupt.held_back() as pressed, np.errstate(over="ignore", invalid="ignore"):
+        start = objective.weights()
+        objective(start)
+        e.loss_ = value(start)  # which it stays where no iteration leads anywhere
+        if not math.isfinite(e.loss_):
+            raise e._not_finite()
         iterations = Iterations(e, held_out, observers, pressed)
 
         def report(w: Array) -> bool:
             objective.leave(w)
-            penalty = 0.5 * optimizer.l2 * float(np.sum(w[objective.decayed] ** 2))
-            value = reported(net.loss, objective.loss, rows.target, weight) + penalty
-            return iterations.after(value) or e.n_iter_ >= e.max_iter
+            return iterations.after(value(w)) or e.n_iter_ >= e.max_iter
 
         objective.leave(optimizer.run(objective, e.max_iter, report))
+    if not math.isfinite(e.loss_):
+        raise e._not_finite()
     iterations.put_best_back()
     if e.n_iter_ >= e.max_iter and not iterations.ended:
         warnings.warn(
