@@ -35,9 +35,11 @@ def main(dtypes: tuple[str, ...]) -> int:
         for dtype, job in counted(jobs, "compiling"):
             job(dtype)
     from mlpx_kernels.cpu.compile import cache_directory
+    from mlpx_kernels.cpu.shuffle import orders
     from mlpx_kernels.cpu.threads import crew
 
     crew(1)
+    orders(np.random.RandomState(0), np.arange(3), 1)
     place = cache_directory() or "memory alone: no folder can be written to"
     print(f"compiled {', '.join(dtypes)} in {time.perf_counter() - began:.0f} s, kept in {place}")
     return 0
