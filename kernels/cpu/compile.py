@@ -12,6 +12,8 @@ from mlpx_kernels.cache import folder as cache_folder
 
 FASTMATH = {"contract", "reassoc", "nsz", "arcp"}
 """Sums may be reordered (that is what vectorises them) and a*b+c fused; NaN and infinities keep their meaning."""
+OPTIONS = {"error_model": "numpy", "fastmath": FASTMATH, "_nrt": False}
+"""Division by zero gives inf. No array is allocated and no reference counted: see memory.py."""
 
 
 @cache
@@ -31,13 +33,13 @@ def cache_directory() -> str | None:
 
 
 def kernel(function: Callable[..., Any]) -> Any:
-    """Compile a function when it is first called with given types: ``nogil``, cached, division by zero gives inf."""
+    """Compile a function when it is first called with given types: ``nogil``, cached."""
     folder = cache_directory()
     before = numba.config.CACHE_DIR
     numba.config.CACHE_DIR = folder or ""
     try:
         options = {"cache": folder is not None, "no_cfunc_wrapper": True}
-        return numba.njit(nogil=True, error_model="numpy", fastmath=FASTMATH, **options)(function)
+        return numba.njit(nogil=True, **OPTIONS, **options)(function)
     finally:
         numba.config.CACHE_DIR = before
 
@@ -52,7 +54,7 @@ class Inlined:
     def __init__(self, function: Callable[..., Any]) -> None:
         options = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
         self._function = function
-        self._dispatcher = numba.njit(nogil=True, error_model="numpy", fastmath=FASTMATH, **options)(function)
+        self._dispatcher = numba.njit(nogil=True, **OPTIONS, **options)(function)
 
     @property
     def _numba_type_(self) -> Any:
@@ -72,7 +74,7 @@ def merged(function: Callable[..., Any]) -> Any:
 
     That is sooner compiled; with several calls each of them would pay for it.
     """
-    return numba.njit(nogil=True, error_model="numpy", fastmath=FASTMATH, inline="always")(function)
+    return numba.njit(nogil=True, inline="always", **OPTIONS)(function)
 
 
 def cached_callback(signature: Any) -> Callable[[Callable[..., Any]], Any]:
@@ -82,9 +84,8 @@ def cached_callback(signature: Any) -> Callable[[Callable[..., Any]], Any]:
         folder = cache_directory()
         before = numba.config.CACHE_DIR
         numba.config.CACHE_DIR = folder or ""
-        options = {"cache": folder is not None, "error_model": "numpy", "fastmath": FASTMATH}
         try:
-            return numba.cfunc(signature, **options)(function)
+            return numba.cfunc(signature, cache=folder is not None, **OPTIONS)(function)
         finally:
             numba.config.CACHE_DIR = before
 

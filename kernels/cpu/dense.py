@@ -19,6 +19,7 @@ from mlpx_kernels.cpu.activation import (
 from mlpx_kernels.cpu.blas import NN, NT, TN
 from mlpx_kernels.cpu.compile import FASTMATH, kernel
 from mlpx_kernels.cpu.mathematics import JIT
+from mlpx_kernels.cpu.memory import leave, room
 from mlpx_kernels.cpu.product import (
     IN_TILES,
     LONG,
@@ -88,7 +89,7 @@ def gradient_loop(code):
     @kernel
     def run(dy, saved, dz, db, rows, width):
         step = max(1, BLOCK // max(width, 1))
-        part = np.empty(width, dz.dtype)
+        part = room(width, dz.dtype.type)
         for j in range(width):
             db[j] = 0.0
         for start in range(0, rows, step):
@@ -100,6 +101,7 @@ def gradient_loop(code):
             sum_rows(out, part, n, width)
             for j in range(width):
                 db[j] += part[j]
+        leave(part)
 
     return run
 

@@ -10,7 +10,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from mlpx_kernels.cpu.compile import merged
-from mlpx_kernels.cpu.job import size_of
+from mlpx_kernels.cpu.memory import size_of
 from mlpx_kernels.cpu.vectors import MANY_REGISTERS, VECTOR_BYTES, access, first_lanes, lane_sum, prefetch, vector
 
 

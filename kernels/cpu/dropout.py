@@ -6,6 +6,7 @@ import numpy as np
 
 from mlpx_kernels.cpu.activation import real_array
 from mlpx_kernels.cpu.compile import inlined, kernel
+from mlpx_kernels.cpu.memory import leave, room
 from mlpx_kernels.cpu.threads import share_rows
 
 BLOCK = 4096
@@ -17,12 +18,13 @@ LOW, SHIFT = np.uint64(0xFFFFFFFF), np.uint64(32)
 
 @inlined
 def philox_words(block, layer, step, seed, words):
-    """Write the words of counters ``block`` … ``block + LANES - 1`` to ``words`` (4, LANES).
+    """Write the words of counters ``block`` … ``block + LANES - 1`` to ``words`` (4 * LANES).
 
     Whole rounds in one body: LLVM takes a vector of counters through all ten in registers. 32-bit words are held in
     uint64, as the products need them.
     """
-    first, second, third, fourth = words[0], words[1], words[2], words[3]
+    first, second = words[:LANES], words[LANES : 2 * LANES]
+    third, fourth = words[2 * LANES : 3 * LANES], words[3 * LANES : 4 * LANES]
     for i in range(LANES):
         c0, c1 = np.uint64(block + i) & LOW, np.uint64(layer)
         c2, c3 = np.uint64(step) & LOW, np.uint64(step) >> SHIFT
@@ -35,12 +37,14 @@ def philox_words(block, layer, step, seed, words):
 
 
 @inlined
-def dropout_factors(factor, first, p, seed, step, layer, words):
+def dropout_factors(factor, first, p, seed, step, layer):
     """Write 0 (dropped) or 1 / (1 - p) to ``factor`` for the elements with flat index ``first``, ``first + 1``, …"""
     real = factor.dtype.type
     below = np.uint64(round(p * 4294967296.0))
     scale, zero = real(1.0 / (1.0 - p)), real(0.0)
-    done = 0
+    done, words = 0, room(4 * LANES, np.uint64)
+    w0, w1 = words[:LANES], words[LANES : 2 * LANES]
+    w2, w3 = words[2 * LANES : 3 * LANES], words[3 * LANES :]
     while done < factor.size:
         index = first + done
         block = index // 4
@@ -49,7 +53,6 @@ def dropout_factors(factor, first, p, seed, step, layer, words):
         n = min(4 * LANES - skip, factor.size - done)
         part = factor[done : done + n]
         if n == 4 * LANES:
-            w0, w1, w2, w3 = words[0], words[1], words[2], words[3]
             for i in range(LANES):
                 part[4 * i] = scale if w0[i] >= below else zero
                 part[4 * i + 1] = scale if w1[i] >= below else zero
@@ -58,8 +61,9 @@ def dropout_factors(factor, first, p, seed, step, layer, words):
         else:
             for i in range(n):
                 j = skip + i
-                part[i] = scale if words[j & 3, j >> 2] >= below else zero
+                part[i] = scale if words[(j & 3) * LANES + (j >> 2)] >= below else zero
         done += n
+    leave(words)
 
 
 @inlined
@@ -73,10 +77,10 @@ def multiply_kept(x, factor, y):
 @kernel
 def run_dropout(x, y, first, p, seed, step, layer):
     """Compiled entry point: dropout of a flat array that begins at index ``first``, factors in ``y`` first."""
-    words, zero = np.empty((4, LANES), np.uint64), x.dtype.type(0.0)
+    zero = x.dtype.type(0.0)
     for start in range(0, x.size, BLOCK):
         a, b = x[start : start + BLOCK], y[start : start + BLOCK]
-        dropout_factors(b, first + start, p, seed, step, layer, words)
+        dropout_factors(b, first + start, p, seed, step, layer)
         for i in range(a.size):
             b[i] = a[i] * b[i] if b[i] != zero else zero
 

@@ -17,16 +17,14 @@ a, b
     buffer (update) to work on.
 """
 
-import sys
-
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
 from numba.extending import intrinsic
 from numba.np import arrayobj
 
-from mlpx_kernels.cpu.compile import cached_callback, inlined
+from mlpx_kernels.cpu.compile import cached_callback
+from mlpx_kernels.cpu.memory import array_at
 from mlpx_kernels.updates import N_NUMBERS
 
 N_IN, N_OUT, W, B, X, Y, Z, D, DX, EXTRA, NUMBER, MEAN, VAR, DENSE, FORWARD, BACKWARD, WEIGHTS = range(17)
@@ -104,102 +102,26 @@ piece = cached_callback(types.float64(WHOLE, REALS, WHOLE, WHOLE, types.int64, t
 
 
 @intrinsic
-def size_of(typingctx, real):
-    """Return the bytes of one number of a dtype."""
-    bytes_ = real.instance_type.bitwidth // 8
+def work_of(typingctx, job, offset, width, a, b, real):
+    """Return rows ``a`` to ``b`` of a buffer (rows, width) that begins at ``offset`` of the work array, flat."""
+    kind, whole = types.Array(real.instance_type, 1, "C"), types.int64
 
     def codegen(context, builder, signature, args):
-        return context.get_constant(types.int64, bytes_)
+        job, offset, width, a, b, _ = args
+        work = builder.load(builder.gep(job, [context.get_constant(whole, WORK)]))
+        first = builder.add(offset, builder.mul(a, width))
+        bytes_ = builder.mul(first, context.get_constant(whole, kind.dtype.bitwidth // 8))
+        size = builder.mul(builder.sub(b, a), width)
+        return array_at(context, builder, kind, builder.add(work, bytes_), size)
 
-    return types.int64(real), codegen
-
-
-# Intrinsics, not functions: a function would be compiled anew for each combination of types and of literal numbers.
-
-
-@intrinsic
-def view(typingctx, address, offset, size, real):
-    """Return ``size`` numbers from element ``offset`` on of the buffer at an address, as an array."""
-    kind = types.Array(real.instance_type, 1, "C")
-
-    def codegen(context, builder, signature, args):
-        address, offset, size, _ = args
-        bytes_ = context.get_constant(types.intp, kind.dtype.bitwidth // 8)
-        first = builder.add(address, builder.mul(offset, bytes_))
-        array = arrayobj.make_array(kind)(context, builder)
-        arrayobj.populate_array(
-            array,
-            data=builder.inttoptr(first, context.get_data_type(kind.dtype).as_pointer()),
-            shape=cgutils.pack_array(builder, [size]),
-            strides=cgutils.pack_array(builder, [bytes_]),
-            itemsize=bytes_,
-            meminfo=None,
-        )
-        return array._getvalue()
-
-    return kind(types.int64, types.int64, types.int64, real), codegen
-
-
-NEAR = 2048 if sys.platform == "win32" else 1 << 15
-"""Bytes of scratch that lie on the stack; more come from the heap. Windows wants a stack's pages to be asked for."""
-
-
-@intrinsic
-def room(typingctx, bytes_):
-    """Return the address of scratch, on 64 bytes, which `leave` gives back: an array would have its references counted.
-
-    Near room is there once for each place that asks: a loop must leave it before it asks again.
-    """
-
-    def codegen(context, builder, signature, args):
-        i64, (bytes_,) = ir.IntType(64), args
-        size, line = ir.Constant(i64, NEAR), ir.Constant(i64, 64)
-        with builder.goto_entry_block():  # not by cgutils, which would write zeros to it in each call
-            near = builder.alloca(ir.ArrayType(ir.IntType(8), NEAR))
-        near.align = 64
-        place = cgutils.alloca_once_value(builder, builder.ptrtoint(near, i64))
-        with builder.if_then(builder.icmp_signed(">", bytes_, size), likely=False):
-            far = builder.ptrtoint(context.nrt.allocate(builder, builder.add(bytes_, line)), i64)
-            start = builder.and_(builder.add(far, line), ir.Constant(i64, -64))
-            # The heap's own address lies in front: its blocks are aligned to 16 bytes, so there is space for it.
-            builder.store(far, builder.inttoptr(builder.sub(start, ir.Constant(i64, 8)), i64.as_pointer()))
-            builder.store(start, place)
-        return builder.load(place)
-
-    return types.int64(types.int64), codegen
-
-
-@intrinsic
-def leave(typingctx, address, bytes_):
-    """Give back the room of so many bytes at an address."""
-
-    def codegen(context, builder, signature, args):
-        i64, (address, bytes_) = ir.IntType(64), args
-        with builder.if_then(builder.icmp_signed(">", bytes_, ir.Constant(i64, NEAR)), likely=False):
-            place = builder.inttoptr(builder.sub(address, ir.Constant(i64, 8)), i64.as_pointer())
-            context.nrt.free(builder, builder.inttoptr(builder.load(place), cgutils.voidptr_t))
-        return context.get_dummy_value()
-
-    return types.void(types.int64, types.int64), codegen
-
-
-@inlined
-def place(address, offset, real):
-    """Return the address of element ``offset`` of the buffer at an address."""
-    return address + offset * size_of(real)
-
-
-@inlined
-def work_of(job, offset, width, a, b, real):
-    """Return rows ``a`` to ``b`` of a buffer (rows, width) that begins at ``offset`` of the work array."""
-    return view(job[WORK], offset + a * width, (b - a) * width, real)
+    return kind(job, whole, whole, whole, whole, real), codegen
 
 
 @intrinsic
 def call_piece(typingctx, address, table, reals, layer, job, frame, a, b):
     """Call the piece at an address for a layer of the table; ``table``, ``reals``, ``job`` and ``frame`` are arrays.
 
-    The rows' addresses are computed: slicing would count references, a hundred atomic operations a step.
+    The rows' addresses are computed, which is less to compile than slices.
     """
 
     def codegen(context, builder, signature, args):

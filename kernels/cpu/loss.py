@@ -8,8 +8,8 @@ import numpy as np
 from mlpx_kernels.cpu.activation import real_array
 from mlpx_kernels.cpu.compile import inlined, kernel
 from mlpx_kernels.cpu.element_loss import ABSOLUTE, BINARY, HUBER, POISSON, QUANTILE, SQUARED, loss_loop
-from mlpx_kernels.cpu.job import leave, room, size_of, view
 from mlpx_kernels.cpu.mathematics import exp
+from mlpx_kernels.cpu.memory import leave, room
 from mlpx_kernels.cpu.narrow import COLUMNS, NARROW, SIDE, exponentials, scale, write_rows
 from mlpx_kernels.cpu.rows import row_max
 from mlpx_kernels.cpu.threads import fixed_parts, share_parts
@@ -72,9 +72,7 @@ def _plain_cross_entropy_rows(narrow):
         inverse_total = 1.0 / total if total > 0.0 else 1.0
         weighted = sample_weight.size > 0
         loss, product = 0.0, 1.0
-        needed = (COLUMNS if narrow else c) + 3 * step
-        near = room(needed * size_of(real))
-        scratch = view(near, 0, needed, real)
+        scratch = room((COLUMNS if narrow else c) + 3 * step, real)
         top, partition, factor = scratch[:step], scratch[step : 2 * step], scratch[2 * step : 3 * step]
         columns = scratch[3 * step :]
         for start in range(0, rows, step):
@@ -119,7 +117,7 @@ def _plain_cross_entropy_rows(narrow):
                     product = 1.0
             if narrow:
                 write_rows(columns, gradient, n, c)
-        leave(near, needed * size_of(real))
+        leave(scratch)
         return (loss + math.log(product)) * inverse_total
 
     return run

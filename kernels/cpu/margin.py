@@ -9,6 +9,7 @@ from mlpx_kernels.cpu.compile import inlined, kernel
 from mlpx_kernels.cpu.element_loss import BINARY_FOCAL, HINGE
 from mlpx_kernels.cpu.loss import NO_LABELS, NO_MASK, elementwise, flat, labels_outside, row_weight, run_total
 from mlpx_kernels.cpu.mathematics import exp
+from mlpx_kernels.cpu.memory import leave, room
 from mlpx_kernels.cpu.narrow import COLUMNS, NARROW, SIDE, exponentials, scale, write_rows
 from mlpx_kernels.cpu.rows import row_max
 from mlpx_kernels.cpu.threads import fixed_parts, share_parts
@@ -96,7 +97,7 @@ def run_narrow_focal(z, labels, sample_weight, focus, total, dz, rows, c):
     real = z.dtype.type
     inverse_total = 1.0 / total if total > 0.0 else 1.0
     loss = 0.0
-    scratch = np.empty(COLUMNS + 4 * SIDE, z.dtype)
+    scratch = room(COLUMNS + 4 * SIDE, real)
     top, partition, factor = scratch[:SIDE], scratch[SIDE : 2 * SIDE], scratch[2 * SIDE : 3 * SIDE]
     own, columns = scratch[3 * SIDE : 4 * SIDE], scratch[4 * SIDE :]
     for start in range(0, rows, SIDE):
@@ -120,6 +121,7 @@ def run_narrow_focal(z, labels, sample_weight, focus, total, dz, rows, c):
             if sample_weight.size and not sample_weight[start + r] > 0.0:
                 for j in range(c):
                     d[j] = 0.0
+    leave(scratch)
     return loss * inverse_total
 
 

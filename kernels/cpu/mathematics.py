@@ -10,7 +10,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic, overload
 
-JIT = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}, "forceinline": True}
+JIT = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}, "forceinline": True, "_nrt": False}
 """No reassociation here: it would undo the magic-number rounding, ``(t + magic) - magic``. Inlined by force: LLVM finds
 two long polynomials in one loop too much to inline, and a call keeps the loop scalar, ten times as slow."""
 

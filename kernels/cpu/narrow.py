@@ -4,8 +4,8 @@ Rows are turned into columns and back a square block at a time, by shuffles.
 """
 
 from mlpx_kernels.cpu.compile import inlined
-from mlpx_kernels.cpu.job import size_of
 from mlpx_kernels.cpu.mathematics import exp
+from mlpx_kernels.cpu.memory import size_of
 from mlpx_kernels.cpu.vectors import VECTOR_BYTES, transpose_from_rows, transpose_to_rows
 
 NARROW = 32

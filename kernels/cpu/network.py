@@ -18,7 +18,8 @@ import numpy as np
 
 from mlpx_kernels.cpu import job as p
 from mlpx_kernels.cpu.compile import inlined, kernel, merged
-from mlpx_kernels.cpu.job import call_piece, view
+from mlpx_kernels.cpu.job import call_piece
+from mlpx_kernels.cpu.memory import leave, room, view
 from mlpx_kernels.cpu.sharing import begin, claim, finish, idle, open_phase
 from mlpx_kernels.updates import DECAY, L1, L2, LR, RISE, ROOT, SCALE, C
 
@@ -188,8 +189,9 @@ def train(thread, job, table, reals, numbers, changing, losses, partial, shared,
     """
     n_threads, blocks, steps = job[p.THREADS], job[p.BLOCKS], changing.shape[1]
     row_blocks = 1 if job[p.TOGETHER] else blocks
-    frame = np.zeros(p.FRAME_SIZE, np.int64)
-    floats = numbers.copy()
+    frame, floats = room(p.FRAME_SIZE, np.int64), room(p.N_FLOATS, np.float64)  # on the stack: nothing to leave
+    for i in range(p.N_FLOATS):
+        floats[i] = numbers[i]
     frame[p.FLOATS] = floats.ctypes.data
     phases = 3 if floats[p.MAX_NORM] > 0.0 else 2
     alone, phase, prepared, looks = n_threads == 1, -1, -1, 0
@@ -256,11 +258,12 @@ def predict(plan, x, mask, y):
     mask : array (rows, n_out), bool
         For a masked softmax; else of any shape.
     """
-    job = plan.copy()
+    job, work = room(plan.size, np.int64), room(plan[p.WORK_SIZE], x.dtype.type)
+    for i in range(plan.size):
+        job[i] = plan[i]
     frame, layers = job[p.JOB_SIZE :], job[p.LAYERS]
     table = view(job[p.TABLE], 0, layers * p.N_COLUMNS, np.int64)
     reals = view(job[p.TABLE_OF_REALS], 0, layers * p.N_REALS, np.float64)
-    work = np.empty(job[p.WORK_SIZE], x.dtype)
     job[p.WORK], job[p.INPUT], job[p.OUTPUT] = work.ctypes.data, x.ctypes.data, y.ctypes.data
     job[p.MASK] = mask.ctypes.data
     rows, batch = x.shape[0], job[p.BATCH]
@@ -271,4 +274,5 @@ def predict(plan, x, mask, y):
         for layer in range(layers):
             call_piece(table[layer * p.N_COLUMNS + p.FORWARD], table, reals, layer, job, frame, 0, n)
         call_piece(job[p.LOSS], table, reals, layers - 1, job, frame, 0, n)
-    return work.size  # holds the buffer until here: addresses alone would not
+    leave(work)
+    leave(job)

@@ -8,7 +8,7 @@ from mlpx_kernels.activations import SAVES_INPUT
 from mlpx_kernels.cpu.activation import IDENTITY, apply, apply_grad
 from mlpx_kernels.cpu.blas import NN, NT, TN
 from mlpx_kernels.cpu.compile import merged
-from mlpx_kernels.cpu.dropout import LANES, dropout_factors, multiply_kept
+from mlpx_kernels.cpu.dropout import dropout_factors, multiply_kept
 from mlpx_kernels.cpu.job import (
     DX,
     EXTRA,
@@ -31,12 +31,10 @@ from mlpx_kernels.cpu.job import (
     Y,
     Z,
     piece,
-    place,
     real_of,
-    size_of,
-    view,
     work_of,
 )
+from mlpx_kernels.cpu.memory import place, size_of, view
 from mlpx_kernels.cpu.pieces_norms import (
     batch_norm_backward,
     batch_norm_forward,
@@ -167,9 +165,8 @@ def dropout_forward(kind, dtype):
     @piece
     def run(row, reals, job, frame, a, b):
         o = row[N_OUT]
-        words = np.empty((4, LANES), np.uint64)
         factor = work_of(job, row[EXTRA], o, a, b, real)
-        dropout_factors(factor, a * o, reals[REAL], np.uint64(job[SEED]), frame[STEP], row[NUMBER], words)
+        dropout_factors(factor, a * o, reals[REAL], np.uint64(job[SEED]), frame[STEP], row[NUMBER])
         multiply_kept(work_of(job, row[X], o, a, b, real), factor, work_of(job, row[Y], o, a, b, real))
         return 0.0
 

@@ -25,9 +25,9 @@ from mlpx_kernels.cpu.job import (
     Z,
     piece,
     real_of,
-    view,
     work_of,
 )
+from mlpx_kernels.cpu.memory import view
 
 
 @cache

@@ -44,9 +44,7 @@ from mlpx_kernels.cpu.job import (
     D,
     Y,
     piece,
-    place,
     real_of,
-    view,
     work_of,
 )
 from mlpx_kernels.cpu.loss import (
@@ -57,6 +55,7 @@ from mlpx_kernels.cpu.loss import (
     wide_cross_entropy_rows,
 )
 from mlpx_kernels.cpu.margin import FOCAL, focal_rows
+from mlpx_kernels.cpu.memory import place, view
 from mlpx_kernels.cpu.update import update
 from mlpx_kernels.cpu.vectors import copy_lanes
 from mlpx_kernels.updates import N_NUMBERS

@@ -19,7 +19,7 @@ from numba.extending import intrinsic
 from mlpx_kernels.cpu.blas import LIBRARY, NT, TN, blas_product
 from mlpx_kernels.cpu.compile import cached_callback, inlined, merged
 from mlpx_kernels.cpu.dots import dots, lone_row
-from mlpx_kernels.cpu.job import leave, room, size_of, view
+from mlpx_kernels.cpu.memory import leave, room, size_of, view
 from mlpx_kernels.cpu.vectors import (
     MANY_REGISTERS,
     VECTOR_BYTES,
@@ -242,8 +242,8 @@ def products(dtype):
         pack_b = form == NT or (form != PACKED and ldb * size > FAR and m >= OFTEN)
         pack_a = form == TN and lda * size > FAR and n >= OFTEN and m % ROWS == 0 and lanes % ROWS == 0
         stripe = wide * deep if pack_b else 0
-        bytes_ = (stripe + (padded(m, lanes) * deep if pack_a else 0)) * size
-        packed = room(bytes_)
+        scratch = room(stripe + (padded(m, lanes) * deep if pack_a else 0), real)
+        packed = scratch.ctypes.data
         if form == PACK or pack_a:  # one call for both: every further one is compiled again
             first = form == TN
             source, step, columns, width = (a, lda, m, lanes) if first else (b, ldb, n, wide)
@@ -253,7 +253,7 @@ def products(dtype):
         if form != PACK:
             step = wide if form == PACKED else ldb
             multiply(real, a, a_row, a_k, a_stripe, form, b, step, b_stripe, pack_b, packed, bias, c, ldc, m, n, k)
-        leave(packed, bytes_)
+        leave(scratch)
 
     return run
 

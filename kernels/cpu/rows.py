@@ -13,8 +13,8 @@ from numba.core import cgutils
 from numba.extending import intrinsic, overload
 
 from mlpx_kernels.cpu.compile import inlined
-from mlpx_kernels.cpu.job import size_of
 from mlpx_kernels.cpu.mathematics import JIT, bits_of, float_of
+from mlpx_kernels.cpu.memory import size_of
 from mlpx_kernels.cpu.vectors import VECTOR_BYTES, first_lanes, splat, vector
 
 SHORT = 32

@@ -13,7 +13,7 @@ from numba.extending import intrinsic
 
 from mlpx_kernels import Unsupported
 from mlpx_kernels.cpu.compile import kernel
-from mlpx_kernels.cpu.job import view
+from mlpx_kernels.cpu.memory import view
 
 STATE, _, NEXT_UINT32 = range(3)
 """Words of a ``bitgen_t``, which is NumPy's interface for C: an address that its functions take; functions."""

@@ -10,8 +10,8 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from mlpx_kernels.cpu.compile import inlined
-from mlpx_kernels.cpu.job import size_of
 from mlpx_kernels.cpu.mathematics import exp
+from mlpx_kernels.cpu.memory import size_of
 from mlpx_kernels.cpu.softmax_rows import WIDE
 from mlpx_kernels.cpu.vectors import VECTOR_BYTES, access, first_lanes, lane_sum, prefetch, splat, vector
 

@@ -9,8 +9,8 @@ import math
 import numpy as np
 
 from mlpx_kernels.cpu.compile import inlined
-from mlpx_kernels.cpu.job import size_of
 from mlpx_kernels.cpu.mathematics import exp, log
+from mlpx_kernels.cpu.memory import leave, room
 from mlpx_kernels.cpu.rows import SPARE, row_max, row_sums, row_tops, spread
 
 BLOCK = 2048
@@ -19,8 +19,6 @@ WIDE = 256
 """Rows from this width on are taken one by one."""
 GROUP = 16
 """A block's rows are a multiple of this, and so of every vector's lanes."""
-LINE = 64
-"""Bytes of a cache line: a vector across two of them is read twice."""
 
 
 @inlined
@@ -31,11 +29,10 @@ def rows_per_block(width):
 
 @inlined
 def scratch(x, n, c):
-    """Return two arrays for n * c numbers of x's dtype and `SPARE` more, and one for n, all on cache lines."""
+    """Return room, and in it two arrays for n * c numbers of x's dtype and `SPARE` more, and one for n."""
     size = n * c + SPARE
-    whole = np.empty(2 * size + n + LINE, x.dtype)
-    whole = whole[-whole.ctypes.data % LINE // size_of(x.dtype.type) :]
-    return whole[:size], whole[size : 2 * size], whole[2 * size : 2 * size + n]
+    whole = room(2 * size + n, x.dtype.type)
+    return whole, whole[:size], whole[size : 2 * size], whole[2 * size :]
 
 
 @inlined
@@ -71,7 +68,7 @@ def softmax_rows(x, y, rows, c):
             wide_softmax_row(x[r * c : (r + 1) * c], y[r * c : (r + 1) * c])
         return
     step = rows_per_block(c)
-    e, each, number = scratch(x, step, c)
+    whole, e, each, number = scratch(x, step, c)
     for start in range(0, rows, step):
         n = min(step, rows - start)
         xs = x[start * c : (start + n) * c]
@@ -80,6 +77,7 @@ def softmax_rows(x, y, rows, c):
         for i in range(n * c):
             e[i] = exp(xs[i] - each[i])
         finish(e, y[start * c : (start + n) * c], number, each, n, c)
+    leave(whole)
 
 
 @inlined
@@ -126,7 +124,7 @@ def masked_softmax_rows(x, mask, y, rows, c):
             wide_masked_softmax_row(x[here], mask[here], y[here])
         return
     step = rows_per_block(c)
-    e, each, number = scratch(x, step, c)
+    whole, e, each, number = scratch(x, step, c)
     for start in range(0, rows, step):
         n = min(step, rows - start)
         here = slice(start * c, (start + n) * c)
@@ -143,6 +141,7 @@ def masked_softmax_rows(x, mask, y, rows, c):
             if number[r] != number[r] and allows_nothing(ms[r * c : (r + 1) * c]):
                 for i in range(r * c, (r + 1) * c):
                     ys[i] = zero
+    leave(whole)
 
 
 @inlined
@@ -165,7 +164,7 @@ def log_softmax_rows(x, y, rows, c):
             wide_log_softmax_row(x[r * c : (r + 1) * c], y[r * c : (r + 1) * c])
         return
     step = rows_per_block(c)
-    e, each, number = scratch(x, step, c)
+    whole, e, each, number = scratch(x, step, c)
     for start in range(0, rows, step):
         n = min(step, rows - start)
         xs, ys = x[start * c : (start + n) * c], y[start * c : (start + n) * c]
@@ -181,3 +180,4 @@ def log_softmax_rows(x, y, rows, c):
         spread(number, each, n, c)
         for i in range(n * c):
             ys[i] -= each[i]
+    leave(whole)
