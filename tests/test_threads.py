@@ -11,7 +11,7 @@ import mlpx
 
 pytest.importorskip("numba", reason="Numba is not installed: there is nothing compiled")
 
-from mlpx_kernels.cpu import threads
+from mlpx_kernels.cpu import activation, threads
 
 
 def test_cgroup_quotas(tmp_path, monkeypatch) -> None:
@@ -51,6 +51,44 @@ def test_rows_are_shared_without_gap_or_overlap() -> None:
         assert sorted(seen)[-1][1] == 101
         assert sum(b - a for a, b in seen) == 101
         assert len(seen) >= n
+
+
+def test_each_thread_begins_with_rows_of_its_own() -> None:
+    met = threading.Barrier(2, timeout=10)
+    first: dict[int, int] = {}
+
+    def some(start: int, stop: int) -> None:
+        if threading.get_ident() not in first:
+            first[threading.get_ident()] = start
+            met.wait()
+
+    for work in (2 * threads.WORTH_A_THREAD, 100 * threads.WORTH_A_THREAD):
+        for _ in range(3):
+            first.clear()
+            with threads.using_threads(2):
+                threads.share_rows(some, 64, work)
+            assert first.pop(threading.get_ident()) == 0
+            assert list(first.values()) == [32]
+
+
+def test_little_work_comes_in_few_pieces() -> None:
+    counts = []
+    for work in (2, 4, 7, 8, 1000):
+        seen: list[int] = []
+        with threads.using_threads(2):
+            threads.share_rows(lambda a, b, seen=seen: seen.append(a), 1000, work * threads.WORTH_A_THREAD)
+        counts.append(len(seen))
+    assert counts == [4, 4, 6, 8, 8]
+
+
+def test_quick_loops_stay_on_one_thread_for_longer(monkeypatch) -> None:
+    shared = []
+    monkeypatch.setattr(activation, "share_rows", lambda function, rows, work: shared.append(work))
+    x = np.ones(2 * threads.WORTH_A_THREAD, np.float32)
+    for kind in ("relu", "gelu"):
+        mlpx.ops.activation(x, kind=kind)
+        mlpx.ops.activation_grad(x, x, kind=kind)
+    assert shared == [x.size, x.size]
 
 
 def test_errors_in_a_thread_come_out() -> None:

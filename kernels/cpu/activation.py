@@ -24,6 +24,11 @@ SQRT_HALF = math.sqrt(0.5)
 DENSITY = 1.0 / math.sqrt(2.0 * math.pi)
 TANH_GELU = math.sqrt(2.0 / math.pi)
 
+SLOW = {CODES[name] for name in ("gelu", "gelu_tanh", "silu", "softplus", "mish")}
+"""Activations whose gradient has exponentials."""
+QUICK = {CODES[name] for name in ("identity", "relu", "leaky_relu", "softsign", "hard_sigmoid")}
+"""Activations without exponentials."""
+
 # Each function of this table takes the dtype's constructor and returns (f, gradient): f(code, z) and
 # gradient(code, dy, saved). Constants go through the constructor, so that none lifts float32 to float64.
 
@@ -226,13 +231,14 @@ def real_array(x, *, name):
     return np.asarray(x, order="C")  # ascontiguousarray would give a scalar an axis
 
 
-def elementwise(loop, arrays):
-    """Call a compiled loop on flat arrays of one size, over the threads where that is worth it."""
+def elementwise(loop, arrays, quick):
+    """Call a compiled loop on flat arrays of one size, over the threads where that pays: later for a quick loop."""
     size = arrays[0].size
-    if size < 2 * WORTH_A_THREAD:
+    work = size // 2 if quick else size
+    if work < 2 * WORTH_A_THREAD:
         loop(*arrays)
     else:
-        share_rows(lambda a, b: loop(*(array[a:b] for array in arrays)), size, size)
+        share_rows(lambda a, b: loop(*(array[a:b] for array in arrays)), size, work)
 
 
 def activation(x, *, kind):
@@ -240,7 +246,7 @@ def activation(x, *, kind):
     code = CODES[kind]
     x = real_array(x, name="activation")
     y = np.empty(x.shape, x.dtype)
-    elementwise(activation_loop(code), (x.reshape(-1), y.reshape(-1)))
+    elementwise(activation_loop(code), (x.reshape(-1), y.reshape(-1)), code in QUICK)
     return y, (x if code in SAVES_INPUT else y)
 
 
@@ -248,5 +254,6 @@ def activation_grad(dy, saved, *, kind):
     """Two reads and one write of each element."""
     dy, saved = real_array(dy, name="activation_grad"), real_array(saved, name="activation_grad")
     dx = np.empty(dy.shape, dy.dtype)
-    elementwise(gradient_loop(CODES[kind]), (dy.reshape(-1), saved.reshape(-1), dx.reshape(-1)))
+    code = CODES[kind]
+    elementwise(gradient_loop(code), (dy.reshape(-1), saved.reshape(-1), dx.reshape(-1)), code not in SLOW)
     return dx

@@ -4,8 +4,7 @@ import math
 import os
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import cache
-from itertools import count
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,9 @@ WORTH_A_THREAD = 1 << 18
 """Elements of row work per thread below which one thread is faster: handing work over costs some 20 to 60 us."""
 
 PIECES = 4
-"""Pieces of work for each thread, claimed one by one."""
+"""Most pieces of work for each thread, claimed one by one."""
+FEWEST = 2
+"""Pieces for each thread where there is little work: each costs some microseconds, and may meet a taken GIL."""
 MOST_PARTS = 16
 """Parts whose sums are kept apart; the sums of more would take longer than they save."""
 
@@ -88,25 +89,26 @@ def share_rows(function, rows, work):
     """Call ``function(start, stop)`` over all rows, split over threads when the work (in elements) is worth it.
 
     Rows are computed alike wherever the cuts fall, so results do not depend on the number of threads. They are cut into
-    more pieces than there are threads, which each thread claims until none is left: the caller waits for a helper that
-    is late no longer than for the piece it has begun, and not at all for one that has not begun any.
+    more pieces than there are threads, which threads claim one by one until none is left: the caller waits for a helper
+    that is late no longer than for the piece it has begun, and not at all for one that has not begun any. Each thread
+    begins with pieces of its own, the same in every call, whose rows may still be in its core's caches.
     """
     threads = min(rows, work // WORTH_A_THREAD)
     threads = min(threads, n_threads()) if threads > 1 else 1
     if threads == 1:
         function(0, rows)
         return
-    pieces = min(rows, threads * PIECES)
-    numbers = count()
+    pieces = min(rows, threads * min(PIECES, max(FEWEST, work // (threads * WORTH_A_THREAD))))
+    unclaimed = dict.fromkeys(range(pieces), True)  # to take something out of a dictionary is one step for all threads
 
-    def take():
-        for i in numbers:
-            if i >= pieces:
-                return
-            function(rows * i // pieces, rows * (i + 1) // pieces)
+    def take(thread):
+        own = pieces * thread // threads
+        for i in (*range(own, pieces), *range(own)):
+            if unclaimed.pop(i, False):
+                function(rows * i // pieces, rows * (i + 1) // pieces)
 
-    with crew(threads - 1).helping([take] * (threads - 1)):
-        take()
+    with crew(threads - 1).helping([partial(take, thread) for thread in range(1, threads)]):
+        take(0)
 
 
 def fixed_parts(rows, work):
