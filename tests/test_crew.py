@@ -85,6 +85,25 @@ def test_what_a_helper_raises_comes_out_and_what_the_caller_raises_too() -> None
     assert not begun.is_set()
 
 
+def test_a_helper_is_done_for_its_caller_when_it_has_left_the_gil(monkeypatch) -> None:
+    """The sign is given by what runs without the GIL: a caller that went on before would fall asleep over it."""
+    one, seen, watch = crew.Crew(1), [], crew.watch
+    caller = threading.get_ident()
+
+    def recorded(bell, heard, looks, settle, free) -> None:
+        before = int(free[0])
+        watch(bell, heard, looks, settle, free)
+        if threading.get_ident() != caller and looks == crew.LINGER:
+            seen.append((before, int(free[0])))
+
+    monkeypatch.setattr(crew, "watch", recorded)
+    met = threading.Barrier(2, timeout=10)
+    with one.helping([met.wait]):
+        met.wait()
+    assert sleeping(one)
+    assert seen[0] == (0, 1)
+
+
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="threads cannot be kept to cores here")
 def test_caller_and_helper_stay_apart_and_the_caller_may_go_where_it_liked_afterwards() -> None:
     before = os.sched_getaffinity(0)

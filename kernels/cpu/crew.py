@@ -25,14 +25,15 @@ LINGER = 3000
 SETTLE = 300
 """Looks between a call for help and its answer: some 5 microseconds, after which the caller has left the GIL for its
 own share of the work. A helper that met a taken GIL would fall asleep over it."""
-LEAVE = 60
-"""Looks of a caller after its helper is done: some 2 microseconds, in which the helper leaves the GIL: a caller that
-met a taken GIL would fall asleep over it too."""
 
 
 @kernel
-def watch(bell, heard, looks, settle):
-    """Return once the bell's number is not ``heard``, and then ``settle`` looks later; or after so many looks."""
+def watch(bell, heard, looks, settle, free):
+    """Return once the bell's number is not ``heard``, and then ``settle`` looks later; or after so many looks.
+
+    ``free`` becomes 1 at once: a sign that the calling thread has left the GIL.
+    """
+    free[0] = 1
     for look in range(looks):
         if number_at(bell, 0) != heard:
             for k in range(settle):
@@ -53,12 +54,18 @@ _processor = _find_processor()
 
 
 class Job(Future):
-    """A function to call once, unless it is cancelled before somebody has begun it."""
+    """A function to call once, unless it is cancelled before somebody has begun it.
+
+    Attributes
+    ----------
+    free : array (1,)
+        Becomes 1 when the thread that called the function does without the GIL again.
+    """
 
     def __init__(self, function: Callable[[], object]) -> None:
         super().__init__()
         self.function = function
-        self.over = np.zeros(1, np.int64)
+        self.free = np.zeros(1, np.int64)
 
     def run(self) -> None:
         """Call the function, unless that is no longer wanted."""
@@ -68,11 +75,13 @@ class Job(Future):
             self.set_result(self.function())
         except BaseException as error:
             self.set_exception(error)
-        self.over[0] = 1
 
     def wait(self) -> None:
-        """Wait until it is done, awake at first, and raise what it raised."""
-        watch(self.over, 0, LINGER, LEAVE)
+        """Wait until it is done, awake at first, and raise what it raised.
+
+        A caller that met a taken GIL would fall asleep over it, so it waits until the helper has left it.
+        """
+        watch(self.free, 0, LINGER, 0, np.empty(1, np.int64))
         self.result()
 
 
@@ -85,7 +94,7 @@ class Crew:
         self.sleepers = ThreadPoolExecutor(size, "mlpx", initializer=self._join)
         self.lock, self.jobs, self.awake = Lock(), deque[Job](), 0
         self.bell = np.zeros(1, np.int64)
-        watch(self.bell, 1, 1, 0)  # compiled here, not while somebody waits
+        watch(self.bell, 1, 1, 0, np.empty(1, np.int64))  # compiled here, not while somebody waits
 
     @contextmanager
     def helping(self, functions: list[Callable[[], object]], *, wait: bool = True) -> Iterator[None]:
@@ -142,15 +151,18 @@ class Crew:
 
     def _serve(self) -> None:
         """Do what there is to do, and go when there has been nothing for a while."""
+        free = np.empty(1, np.int64)
         while True:
             with self.lock:
                 job = self.jobs.popleft() if self.jobs else None
                 heard = int(self.bell[0])
                 self.awake += job is None
             if job is not None:
+                free[0] = 1
                 job.run()
+                free = job.free
                 continue
-            watch(self.bell, heard, LINGER, SETTLE)
+            watch(self.bell, heard, LINGER, SETTLE, free)
             with self.lock:
                 self.awake -= 1
                 if not self.jobs:
