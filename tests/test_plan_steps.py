@@ -8,6 +8,7 @@ from scipy.special import expit, log_softmax, xlogy
 
 import mlpx
 from mlpx import optimizers
+from mlpx.op import using_fused
 from mlpx.plan_steps import PlanSteps
 
 N, N_IN, C, BATCH = 70, 6, 4, 20
@@ -96,3 +97,17 @@ def test_certain_rows_count_for_the_rounding_of_one() -> None:
     x, y = np.array([[500.0], [-500.0]]), np.array([0, 1])
     steps = steps_of(net, y, optimizers.SGD(), x=x, batch_size=2, ceiling=-math.log(EPS))
     assert steps.take(np.arange(2), 0, 0, np.zeros(1), nothing)[0, 0] == pytest.approx(EPS, rel=1e-9)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("rows", "width"), [(83, 100), (80, 100), (500, 40), (9, 3000), (1000, 257)])
+def test_biases_get_the_sums_over_all_rows(rows, width, dtype) -> None:
+    """Wide layers' columns are summed some rows at a time."""
+    x, t = RNG.standard_normal((rows, 3)), RNG.standard_normal((rows, width))
+    net = mlpx.Sequential(mlpx.layers.Dense(3, width), dtype=dtype, seed=1)
+    twin = net.copy()
+    still = optimizers.SGD()
+    steps_of(net, t, still, x=x, batch_size=rows).take(np.arange(rows), 0, 0, np.zeros(1), nothing)
+    with using_fused("off"):
+        twin.step(twin.batch(x, t), mlpx.layers.Context(True))
+    np.testing.assert_allclose(net.gradient, twin.gradient, rtol=1e-3 if dtype == "float32" else 1e-9, atol=1e-6)

@@ -118,7 +118,7 @@ def add_rows(typingctx, real, source, stride, rows, n, target):
         stride = builder.mul(stride, ir.Constant(i64, bytes_))
         mask = first_lanes(builder, kind.count, n)
         total = cgutils.alloca_once_value(builder, ir.Constant(kind, None))
-        builder.store(ir.Constant(kind, None), total)
+        builder.store(access(builder, kind, bytes_, target, mask), total)
 
         def add(first, count):
             places = (
