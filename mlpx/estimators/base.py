@@ -196,8 +196,12 @@ class BaseMLP(CallbackSupport, Exporting, Explained):
             raise ValueError(f"validation_data: expected a tuple {parts}, got {type(validation_data).__name__}.")
         X, y, weight, mask = [*validation_data, None, None][:4]
         check_all_readable("validation ", X=X, y=y, sample_weight=weight, mask=mask)
-        X, y = self._checked(X, y, reset=False)
-        return rows, self._rows(X, self._known(y), weight, mask, False)
+        try:
+            X, y = self._checked(X, y, reset=False)
+            return rows, self._rows(X, self._known(y), weight, mask, False)
+        except (TypeError, ValueError) as error:
+            kind = TypeError if isinstance(error, TypeError) else ValueError
+            raise kind(f"validation_data: {error}") from error
 
     def _publish(self) -> None:
         """Set scikit-learn's attributes, and those beside them, from what the fit remembers."""

@@ -75,7 +75,12 @@ class Explained(Predicting):
         steps = check_count("steps", steps)
         x, home = self._dense_rows(X)
         backend = self._network().backend
-        way = x - backend.xp.broadcast_to(backend.asarray(baseline, self._net.dtype), x.shape)
+        start = backend.asarray(baseline, self._net.dtype)
+        if tuple(start.shape) not in ((), (x.shape[1],), tuple(x.shape)):
+            raise ValueError(
+                f"baseline: has shape {tuple(start.shape)}; expected a number, or ({x.shape[1]},) one for each feature."
+            )
+        way = x - backend.xp.broadcast_to(start, x.shape)
         mean = sum(self._gradients(x - (1.0 - (step + 0.5) / steps) * way) for step in range(steps)) / steps
         return home.asarray(mean * (way[:, None, :] if mean.ndim == 3 else way))
 

@@ -30,6 +30,11 @@ def _plain(y: Any) -> bool:
     return type(y) is np.ndarray and y.ndim == 1 and y.dtype.kind in "iubU"
 
 
+def _indicates(y: Any) -> bool:
+    """Return whether labels are an indicator matrix, a row of which may have several."""
+    return not _plain(y) and type_of_target(y).startswith("multilabel")
+
+
 def _numbers(y: Array, classes: Array) -> Array:
     """Return the place of each label among the sorted classes, in a tenth of what scikit-learn's transform takes."""
     if y.dtype.kind == classes.dtype.kind == "i" and classes[0] == 0 and classes[-1] == classes.size - 1:
@@ -61,6 +66,8 @@ class Labelled(BaseMLP):
             self._label_binarizer = _binarizer(y)
             self.classes_ = self._label_binarizer.classes_
         else:
+            if _indicates(y) and not self._multilabel():
+                raise ValueError("y: is an indicator matrix of labels; earlier calls had classes, one for each row.")
             self._check_classes(_unique(y))
         self.n_outputs_ = 1 if self._label_binarizer.y_type_ == "binary" else len(self.classes_)
         return y
@@ -79,15 +86,21 @@ class Labelled(BaseMLP):
 
     def _first_call(self, y: Any, classes: Any) -> None:
         if _check_partial_fit_first_call(self, classes):
-            multilabel = type_of_target(y).startswith("multilabel")
-            self._label_binarizer = LabelBinarizer().fit(y if multilabel else classes)
+            self._label_binarizer = LabelBinarizer().fit(y if _indicates(y) else classes)
 
     def _known(self, y: Any) -> Any:
         """Return the labels of validation data, all of which training has seen."""
         y = _ravelled(y)
+        if _indicates(y) != self._multilabel():
+            one, many = "classes, one for each row", "an indicator matrix of labels"
+            raise ValueError(f"y: expected {many if self._multilabel() else one}, as in training.")
         if np.setdiff1d(_unique(y), self.classes_).size:
-            raise ValueError(f"validation_data: y has classes that training has not; it has {self.classes_}.")
+            raise ValueError(f"y has classes that training has not; it has {self.classes_}.")
         return y
+
+    def _multilabel(self) -> bool:
+        """Return whether a row may have several labels."""
+        return str(self._label_binarizer.y_type_).startswith("multilabel")
 
     def _targets(self, y: Any) -> Array:
         """Return targets for the network: class numbers, or a column of 0 and 1 for each output."""
@@ -107,11 +120,13 @@ class Labelled(BaseMLP):
         if incremental and self.class_weight == "balanced":
             raise ValueError("class_weight='balanced' needs all rows at once; pass partial_fit a dict.")
         by_class: Array = compute_sample_weight(self.class_weight, y)
+        if not (by_class >= 0).all():
+            raise ValueError(f"class_weight: expected numbers of at least 0, got {self.class_weight!r}.")
         return by_class if sample_weight is None else by_class * sample_weight
 
     def _checked_mask(self, mask: Any, n: int) -> Array:
         """Return a mask as bools (n, n_classes)."""
-        if self._label_binarizer.y_type_.startswith("multilabel"):
+        if self._multilabel():
             raise ValueError("mask: is for classes of which a row has one; these are independent labels.")
         if self.loss not in ("log_loss", "focal"):
             raise ValueError(f"mask: loss={self.loss!r} takes none; 'log_loss' and 'focal' do.")
@@ -151,6 +166,6 @@ class Labelled(BaseMLP):
         if rows.mask is not None and self.n_outputs_ == 1:
             output = self._forced(output, to_numpy(rows.mask))
         labels, weight = self._labels(output), on_host(rows.weight)
-        if self._label_binarizer.y_type_.startswith("multilabel"):
+        if self._multilabel():
             return float(accuracy_score(rows.y, labels, sample_weight=weight))
         return float(np.average(rows.y == labels, weights=weight))  # the same, without scikit-learn's millisecond

@@ -156,7 +156,10 @@ def fit_full_batch(
     """Minimise by an optimiser of `mlpx.fullbatch`; the penalty is ``alpha / 2`` times the squared norm by the rows."""
     e = estimator
     optimizer = fullbatch.find(solver) if isinstance(solver, str) else copy.copy(solver)
-    optimizer.check(net)
+    try:
+        optimizer.check(net)
+    except ValueError as error:
+        raise ValueError(str(error).replace("optimizer:", "solver:", 1)) from None
     total = float(rows.n if rows.weight is None else to_numpy(rows.weight).sum())
     optimizer.l2 += float(e.alpha) / total
     weight = None if rows.weight is None else to_numpy(rows.weight)

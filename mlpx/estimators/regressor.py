@@ -12,6 +12,7 @@ from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.metaestimators import available_if
 
 from mlpx.backend import to_numpy
+from mlpx.errors import check_number
 from mlpx.estimators.base import BaseMLP, _has_steps
 from mlpx.estimators.devices import check_all_readable, on_host
 from mlpx.estimators.losses import LossFunction, custom
@@ -108,15 +109,39 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
             return custom(self.loss)
         if self.loss == "huber":
             return Huber(float(self.delta))
-        return Quantile(tuple(self.quantiles)) if self.loss == "quantile" else find(self.loss)
+        return Quantile(self._levels()) if self.loss == "quantile" else find(self.loss)
+
+    def _levels(self) -> tuple[float, ...]:
+        """Return the quantiles to predict."""
+        if not len(self.quantiles):
+            raise ValueError("quantiles: is empty; expected at least one level in (0, 1).")
+        for level in self.quantiles:
+            check_number("quantiles", level, 0.0, 1.0, open_low=True, open_high=True)
+        return tuple(self.quantiles)
 
     def _learn_targets(self, y: Any, incremental: bool) -> Any:
-        """Learn the number of outputs; return the numbers as they came."""
-        y = self._known(y)
+        """Learn the number of outputs, or check that it is that of earlier calls; return the numbers as they came."""
+        y = self._numeric(y)
+        if hasattr(self, "coefs_") and (self.warm_start or incremental):
+            self._check_outputs(y)
         self.n_outputs_ = self._targets(y).shape[1]
         return y
 
     def _known(self, y: Any) -> Any:
+        """Return the numbers of validation data, as many to a row as in training."""
+        y = self._numeric(y)
+        self._check_outputs(y)
+        return y
+
+    def _check_outputs(self, y: Array) -> None:
+        """Raise ValueError unless the network has an output for each number, or quantile, of a row."""
+        if self._targets(y).shape[1] == self.n_outputs_:
+            return
+        if self.loss == "quantile":
+            raise ValueError(f"quantiles: {len(self.quantiles)} levels; the network was made for {self.n_outputs_}.")
+        raise ValueError(f"y: has shape {y.shape}; training had {self.n_outputs_} numbers in each row.")
+
+    def _numeric(self, y: Any) -> Any:
         """Return numbers (n,) where they came as one column; TypeError for what is no number."""
         if issparse(y) or y.dtype.kind not in "fiub":
             came = f"a sparse {type(y).__name__}" if issparse(y) else f"dtype {y.dtype}"
@@ -133,7 +158,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
         if self.loss == "quantile":
             if target.shape[1] > 1:
                 raise ValueError(f"y: has {target.shape[1]} columns; loss='quantile' takes one number per row.")
-            target = np.repeat(target, len(self.quantiles), axis=1)
+            target = np.repeat(target, len(self._levels()), axis=1)
         return np.asarray(target, np.float64)
 
     def _stratify_by(self, rows: Rows) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from sklearn.base import BaseEstimator
 
+from mlpx.arrays import kind_of
 from mlpx.backend import NUMPY, Backend, backend_name, dtype_name, to_numpy, using_backend
 from mlpx.errors import unknown
 from mlpx.estimators.devices import backend_for, copied
@@ -120,6 +121,7 @@ class Weights(BaseEstimator):  # type: ignore[misc]
         shown = vars(self).get("_shown")
         same = shown is not None and len(shown) == len(arrays) and all(map(lambda a, b: a is b, arrays, shown))
         if not same or self._built_for != self._options():
+            self._check_arrays()
             sizes = [self.coefs_[0].shape[0], *(w.shape[1] for w in self.coefs_)]
             dtype, backend = dtype_name(self.coefs_[0]), backend_for(self.device, self.coefs_[0])
             self._net = self._build(sizes, dtype, backend)
@@ -131,6 +133,28 @@ class Weights(BaseEstimator):  # type: ignore[misc]
             self._show()
         net: Sequential = self._net
         return net
+
+    def _check_arrays(self) -> None:
+        """Make ``coefs_`` and ``intercepts_`` arrays of floats, and raise ValueError where they fit no network."""
+        self.coefs_, self.intercepts_ = (
+            [x if _floats(x) else np.asarray(x, np.float64) for x in arrays]
+            for arrays in (self.coefs_, self.intercepts_)
+        )
+        if len(self.coefs_) != len(self.intercepts_):
+            raise ValueError(
+                f"coefs_: holds {len(self.coefs_)} arrays, and intercepts_ {len(self.intercepts_)}; expected one "
+                "each for every layer."
+            )
+        width = self.n_features_in_
+        for layer, (w, b) in enumerate(zip(self.coefs_, self.intercepts_, strict=True)):
+            if w.ndim != 2 or w.shape[0] != width or tuple(b.shape) != (w.shape[1],):
+                raise ValueError(
+                    f"coefs_[{layer}]: has shape {tuple(w.shape)}, and intercepts_[{layer}] {tuple(b.shape)}; expected "
+                    f"({width}, n_out) and (n_out,)."
+                )
+            width = w.shape[1]
+        if width != self.n_outputs_:
+            raise ValueError(f"coefs_[-1]: has {width} columns; expected {self.n_outputs_}, one for each output.")
 
     def _frozen(self) -> dict[str, Any]:
         """Return copies of the arrays that a network is made of, by the names of the attributes."""
@@ -149,6 +173,11 @@ class Weights(BaseEstimator):  # type: ignore[misc]
                 if name in state:
                     state[name] = _mapped(state[name], to_numpy)
         return state
+
+
+def _floats(x: Any) -> bool:
+    """Return whether ``x`` is an array of floats, of any backend."""
+    return backend_name(x) is not None and kind_of(x) == "f"
 
 
 def _mapped(value: Any, function: Callable[[Array], Array]) -> Any:

@@ -35,6 +35,10 @@ class CustomLoss(Loss):
                 f"loss: the gradient that your function returns has shape {tuple(getattr(dz, 'shape', ()))}; expected "
                 f"{tuple(z.shape)}, that of the prediction."
             )
+        if tuple(getattr(loss, "shape", ())) != ():
+            raise ValueError(
+                f"loss: your function returns a loss of shape {tuple(loss.shape)}; expected one number, a mean."
+            )
         return loss, dz
 
     def config(self) -> dict[str, Any]:
