@@ -15,12 +15,14 @@ from mlpx_kernels.cpu.crew import Crew
 WORTH_A_THREAD = 1 << 18
 """Elements of row work per thread below which one thread is faster: handing work over costs some 20 to 60 us."""
 
-PIECES = 4
-"""Most pieces of work for each thread, claimed one by one."""
-FEWEST = 2
-"""Pieces for each thread where there is little work: each costs some microseconds, and may meet a taken GIL."""
+FEWEST, MOST = 2, 16
+"""Pieces of work for each thread, claimed one by one: few where there is little work, since each costs some
+microseconds and may meet a taken GIL; many where one thread may be much slower, as with memory that it is the first to
+write."""
+PARTS = 4
+"""Parts whose sums are kept apart, for each thread that the work is worth."""
 MOST_PARTS = 16
-"""Parts whose sums are kept apart; the sums of more would take longer than they save."""
+"""Most of them; the sums of more would take longer than they save."""
 
 _limit: ContextVar[int | None] = ContextVar("mlpx_threads", default=None)
 
@@ -98,7 +100,7 @@ def share_rows(function, rows, work):
     if threads == 1:
         function(0, rows)
         return
-    pieces = min(rows, threads * min(PIECES, max(FEWEST, work // (threads * WORTH_A_THREAD))))
+    pieces = min(rows, threads * min(MOST, max(FEWEST, work // (threads * WORTH_A_THREAD))))
     unclaimed = dict.fromkeys(range(pieces), True)  # to take something out of a dictionary is one step for all threads
 
     def take(thread):
@@ -115,7 +117,7 @@ def fixed_parts(rows, work):
     """Return into how many parts rows are cut whose sums are kept apart: a power of two that the shape decides."""
     if min(rows, work // WORTH_A_THREAD) < 2:
         return 1
-    most = min(rows, work * PIECES // WORTH_A_THREAD, MOST_PARTS)
+    most = min(rows, work * PARTS // WORTH_A_THREAD, MOST_PARTS)
     return 1 << (most.bit_length() - 1)
 
 
@@ -126,7 +128,7 @@ def share_parts(function, rows, parts):
         for part in range(first, last):
             function(part, rows * part // parts, rows * (part + 1) // parts)
 
-    share_rows(some, parts, parts * WORTH_A_THREAD // PIECES)
+    share_rows(some, parts, parts * WORTH_A_THREAD // PARTS)
 
 
 @cache
