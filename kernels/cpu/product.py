@@ -24,6 +24,7 @@ from mlpx_kernels.cpu.vectors import (
     MANY_REGISTERS,
     VECTOR_BYTES,
     access,
+    add_rows,
     first_lanes,
     splat,
     transpose_from_rows,
@@ -198,12 +199,11 @@ def fits_tiles(form, m, n, k, lanes):
 @inlined
 def add_to_rows(real, bias, c, m, n, ldc):
     """Add the n numbers at the address ``bias``, if it is not 0, to the rows of ``c``."""
+    size = size_of(real)
     if bias:
-        b, size = view(bias, 0, n, real), size_of(real)
         for r in range(m):
-            row = view(c + r * ldc * size, 0, n, real)
-            for j in range(n):
-                row[j] += b[j]
+            for j in range(0, n, VECTOR_BYTES // size):
+                add_rows(real, bias + j * size, 0, 1, n - j, c + (r * ldc + j) * size)
 
 
 @inlined

@@ -117,14 +117,11 @@ def add_rows(typingctx, real, source, stride, rows, n, target):
         _, source, stride, rows, n, target = args
         stride = builder.mul(stride, ir.Constant(i64, bytes_))
         mask = first_lanes(builder, kind.count, n)
-        total = cgutils.alloca_once_value(builder, ir.Constant(kind, None))
-        builder.store(access(builder, kind, bytes_, target, mask), total)
+        total = cgutils.alloca_once_value(builder, access(builder, kind, bytes_, target, mask))
 
         def add(first, count):
-            places = (
-                builder.add(source, builder.mul(builder.add(first, ir.Constant(i64, i)), stride)) for i in range(count)
-            )
-            values = [access(builder, kind, bytes_, place, mask) for place in places]
+            rows = (builder.add(first, ir.Constant(i64, i)) for i in range(count))
+            values = [access(builder, kind, bytes_, builder.add(source, builder.mul(r, stride)), mask) for r in rows]
             while len(values) > 1:
                 values = [builder.fadd(a, b) for a, b in zip(values[::2], values[1::2], strict=True)]
             builder.store(builder.fadd(builder.load(total), values[0]), total)
