@@ -14,7 +14,7 @@ pytest.importorskip("numba", reason="Numba is not installed: there is nothing co
 import numba
 
 from mlpx_kernels import updates
-from mlpx_kernels.cpu import activation, dense, mathematics, product, softmax, update
+from mlpx_kernels.cpu import activation, dense, mathematics, softmax, tiles, update
 from mlpx_kernels.cpu.compile import FASTMATH, inlined, kernel
 
 SINGLE = np.float32
@@ -185,7 +185,7 @@ def test_python_runs_inlined_functions_as_python() -> None:
 
     assert doubled("ab") == "abab"
     assert run(2) == doubled(2) == 4
-    assert product.padded(9, 8) == 16
+    assert tiles.padded(9, 8) == 16
 
 
 def test_plan_and_kernels_can_be_switched_off() -> None:

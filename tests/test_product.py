@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("numba", reason="Numba is not installed: there is nothing compiled")
 
-from mlpx_kernels.cpu import blas, dense, product, threads
+from mlpx_kernels.cpu import blas, dense, product, threads, tiles
 
 LANES = {np.float32: product.VECTOR_BYTES // 4, np.float64: product.VECTOR_BYTES // 8}
 SHAPES = [
@@ -84,7 +84,7 @@ def test_nan_and_infinity_go_where_they_belong() -> None:
 
 def test_tiles_are_asked_where_vectors_are_filled() -> None:
     fits = product.fits_tiles.py_func
-    rows, lanes = product.ROWS, 16
+    rows, lanes = tiles.ROWS, 16
     assert fits(blas.NT, 32, 128, 64, lanes)
     assert fits(blas.TN, 128, 64, 32, lanes)
     assert not fits(blas.NT, 1, 128, 64, lanes)  # packing would not pay

@@ -25,15 +25,13 @@ from mlpx_kernels.cpu.product import (
     LONG,
     PACK,
     PACKED,
-    ROWS,
     SKINNY,
     TILES,
-    VECTORS,
     fits_tiles,
-    panel_size,
     register,
 )
 from mlpx_kernels.cpu.threads import share_rows
+from mlpx_kernels.cpu.tiles import ROWS, VECTORS, panel_size
 from mlpx_kernels.cpu.vectors import VECTOR_BYTES
 
 BLOCK = 4096

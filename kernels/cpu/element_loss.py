@@ -12,7 +12,7 @@ from mlpx_kernels.cpu.compile import FASTMATH, inlined, kernel
 from mlpx_kernels.cpu.mathematics import JIT, exp, sigmoid, softplus
 
 BINARY, SQUARED, ABSOLUTE, HUBER, QUANTILE, POISSON, GAMMA, HINGE, BINARY_FOCAL = range(1, 10)
-"""Codes of the losses; 0 is the cross-entropy, in loss.py, and 10 the focal loss, in margin.py."""
+"""Codes of the losses; 0 is the cross-entropy, in cross_entropy.py, and 10 the focal loss, in margin.py."""
 
 AT_ONCE = 256
 """Elements whose losses are summed in their own dtype, before float64 takes over."""

@@ -93,7 +93,7 @@ STEP, START, ROWS, FLOATS, FRAME_SIZE = range(5)
 
 ALL_WEIGHT, OPTION, MAX_NORM, CEILING = range(N_NUMBERS, N_NUMBERS + 4)
 """Places in the frame's reals, behind the numbers of the update: the normaliser of the loss; its option; clipping; the
-loss of a row that is certainly wrong (see loss.py)."""
+loss of a row that is certainly wrong (see cross_entropy.py)."""
 N_FLOATS = N_NUMBERS + 4
 
 WHOLE = types.CPointer(types.int64)

@@ -6,8 +6,9 @@ import numpy as np
 
 from mlpx_kernels.cpu.activation import real_array
 from mlpx_kernels.cpu.compile import inlined, kernel
+from mlpx_kernels.cpu.cross_entropy import row_weight, run_total
 from mlpx_kernels.cpu.element_loss import BINARY_FOCAL, HINGE
-from mlpx_kernels.cpu.loss import NO_LABELS, NO_MASK, elementwise, flat, labels_outside, row_weight, run_total
+from mlpx_kernels.cpu.loss import NO_LABELS, NO_MASK, elementwise, flat, labels_outside
 from mlpx_kernels.cpu.mathematics import exp
 from mlpx_kernels.cpu.memory import leave, room
 from mlpx_kernels.cpu.narrow import COLUMNS, NARROW, SIDE, exponentials, scale, write_rows
@@ -35,8 +36,8 @@ def focal_of(p, log_p, focus):
 def focal_rows(z, labels, dense, sample_weight, mask, focus, total, dz, rows, c):
     """Write the gradient of the softmax focal loss for a flat block of rows; return its share of the loss.
 
-    Arguments as those of `mlpx_kernels.cpu.loss.cross_entropy_rows`. The power is taken in float64, once for each
-    target that is not 0: once a row for class numbers.
+    Arguments as those of `cross_entropy_rows` (cross_entropy.py). The power is taken in float64, once for each target
+    that is not 0: once a row for class numbers.
     """
     real = z.dtype.type
     zero, lowest = real(0.0), real(-np.inf)

@@ -5,6 +5,13 @@ from functools import cache
 
 import numpy as np
 
+from mlpx_kernels.cpu.cross_entropy import (
+    CROSS_ENTROPY,
+    cross_entropy_rows,
+    narrow_cross_entropy_rows,
+    row_weight,
+    wide_cross_entropy_rows,
+)
 from mlpx_kernels.cpu.element_loss import BINARY, clipped_binary, elementwise_rows, farthest
 from mlpx_kernels.cpu.job import (
     ALL_WEIGHT,
@@ -46,13 +53,6 @@ from mlpx_kernels.cpu.job import (
     piece,
     real_of,
     work_of,
-)
-from mlpx_kernels.cpu.loss import (
-    CROSS_ENTROPY,
-    cross_entropy_rows,
-    narrow_cross_entropy_rows,
-    row_weight,
-    wide_cross_entropy_rows,
 )
 from mlpx_kernels.cpu.margin import FOCAL, focal_rows
 from mlpx_kernels.cpu.memory import place, view
