@@ -101,10 +101,10 @@ def with_blas(asked: str, code: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize(("asked", "tiles"), [("auto", product.IN_TILES), ("openblas", False)])
-def test_a_blas_that_is_asked_for_is_taken(asked: str, tiles: bool) -> None:
+@pytest.mark.parametrize(("asked", "in_tiles"), [("auto", product.IN_TILES), ("", product.IN_TILES), ("openblas", False)])
+def test_a_blas_that_is_asked_for_is_taken(asked: str, in_tiles: bool) -> None:
     done = with_blas(asked, "from mlpx_kernels.cpu import product; print(product.IN_TILES)")
-    assert done.stdout.strip() == str(tiles), done.stderr
+    assert done.stdout.strip() == str(in_tiles), done.stderr
 
 
 def test_an_empty_variable_asks_for_no_blas() -> None:

@@ -4,7 +4,6 @@ Nothing is packed but a ``b`` that comes transposed, and operands whose rows lie
 and chooses its way per call; at the sizes of a batch through a layer that costs it 10 to 40 %.
 """
 
-import os
 from functools import cache
 
 import llvmlite.binding
@@ -14,7 +13,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from mlpx_kernels.cpu.blas import LIBRARY, NT, TN, blas_product
+from mlpx_kernels.cpu.blas import ASKED, LIBRARY, NT, TN, blas_product
 from mlpx_kernels.cpu.compile import cached_callback, inlined, merged
 from mlpx_kernels.cpu.dots import dots, lone_row
 from mlpx_kernels.cpu.memory import leave, room, size_of, view
@@ -129,7 +128,7 @@ def blas_products(dtype):
     return run
 
 
-IN_TILES = VECTOR_BYTES >= 32 and LIBRARY == "openblas" and os.environ.get("MLPX_BLAS", "auto") == "auto"
+IN_TILES = VECTOR_BYTES >= 32 and LIBRARY == "openblas" and ASKED == "auto"
 """Whether tiles may be taken: where they were measured, and unless a BLAS was asked for."""
 
 
