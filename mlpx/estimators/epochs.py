@@ -16,7 +16,7 @@ from mlpx.estimators.steps import Steps
 from mlpx.estimators.stopping import next_rate
 from mlpx.estimators.validation import look
 from mlpx.optimizers import Rprop
-from mlpx.schedules import Schedule
+from mlpx.schedules import Constant, Schedule
 from mlpx.typing import Array
 
 
@@ -137,6 +137,8 @@ class Epochs:
         n_steps = -(-self.rows.n // self.batch_size)
         first, epoch = self.estimator._progress
         total = n_steps * self.estimator.max_iter
+        if isinstance(self.schedule, Constant):
+            return self.optimizer.rates(first, n_steps * count, total, epoch)
         rates = [self.optimizer.rates(first + n_steps * k, n_steps, total, epoch + k) for k in range(count)]
         return np.concatenate(rates)
 
