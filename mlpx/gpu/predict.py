@@ -50,15 +50,11 @@ class GpuPredictor:
         self.kernel.check([self.n_in, *(row.n_out for row in rows)], self.precision)
         self.table = self.kernel.table(table)
 
-    def takes(self, x: Any) -> bool:
-        """Return whether ``x`` can be used as it is: rows, C-contiguous, of the network's dtype."""
-        return (
-            type(x) is self.xp.ndarray
-            and x.dtype == self.dtype
-            and x.ndim == 2
-            and x.shape[1] == self.n_in
-            and x.flags.c_contiguous
-        )
+    def plain(self, x: Any) -> Array | None:
+        """Return y for an ``x`` that can be used as it is: rows, C-contiguous, of the network's dtype; else None."""
+        if type(x) is not self.xp.ndarray or x.dtype != self.dtype or not x.flags.c_contiguous:
+            return None
+        return self(x, None) if x.ndim == 2 and x.shape[1] == self.n_in else None
 
     def of_any_shape(self, x: Array, mask: Array | None) -> Array:
         """Return y (..., n_out) for any ``x`` (..., n_in) of the network's dtype; there is no mask."""
