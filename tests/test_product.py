@@ -101,7 +101,9 @@ def with_blas(asked: str, code: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize(("asked", "in_tiles"), [("auto", product.IN_TILES), ("", product.IN_TILES), ("openblas", False)])
+@pytest.mark.parametrize(
+    ("asked", "in_tiles"), [("auto", product.IN_TILES), ("", product.IN_TILES), ("openblas", False)]
+)
 def test_a_blas_that_is_asked_for_is_taken(asked: str, in_tiles: bool) -> None:
     done = with_blas(asked, "from mlpx_kernels.cpu import product; print(product.IN_TILES)")
     assert done.stdout.strip() == str(in_tiles), done.stderr
@@ -142,3 +144,21 @@ def test_products_shared_among_threads(m: int, n: int, k: int, dtype: type, monk
             assert np.all(np.abs(results[0] - exact) <= 4 * np.finfo(dtype).eps * size)
             assert all(np.array_equal(results[0], other) for other in results[1:])
     assert done
+
+
+@pytest.mark.skipif(not product.IN_TILES, reason="products go to a BLAS here")
+def test_products_that_two_threads_are_worth_are_shared(monkeypatch) -> None:
+    works = []
+
+    def recorded(function, rows: int, work: int) -> None:
+        works.append(work)
+        function(0, rows)
+
+    monkeypatch.setattr(dense, "share_rows", recorded)
+    half, whole = np.ones((128, 256), np.float32), np.ones((256, 256), np.float32)
+    for form in (blas.NT, blas.NN):
+        works.clear()
+        assert dense.shared_product(form, half, whole) is None
+        assert not works
+        assert dense.shared_product(form, whole, whole)[0, 0] == 256
+        assert works[-1] == 2 * threads.WORTH_A_THREAD

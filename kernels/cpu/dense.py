@@ -36,8 +36,10 @@ from mlpx_kernels.cpu.vectors import VECTOR_BYTES
 
 BLOCK = 4096
 """Elements of the epilogue's block: bias and activation run while it is in the first-level cache."""
-WORTH_SHARING = 1 << 26
-"""Multiplications from which on products in tiles, shared among threads, are sure to beat NumPy's BLAS with its own."""
+WORTH_SHARING = 1 << 24
+"""Multiplications from which on products in tiles, shared among threads, beat NumPy's BLAS with its own."""
+AN_ELEMENT = 32
+"""Multiplications that take as long as an element of other row work."""
 
 
 def epilogue(code, z, b, y, rows, width):
@@ -140,7 +142,7 @@ def shared_product(form, a, b, then=None):
         if then is not None:
             then(c, start, stop)
 
-    share_rows(some, groups, m * n * k // 16)
+    share_rows(some, groups, m * n * k // AN_ELEMENT)
     return c
 
 
