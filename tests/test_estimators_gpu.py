@@ -123,12 +123,20 @@ def test_rows_too_many_for_the_device_stream_through_it(monkeypatch: Any, device
     np.testing.assert_allclose(streamed.coefs_[0].get(), resident.coefs_[0].get(), rtol=1e-9, atol=1e-12)
 
 
-def test_call_by_call(device: Any) -> None:
-    host, there = (MLPClassifier((6,), random_state=0, device=where) for where in ("cpu", "cuda"))
-    for _ in range(3):
-        host.partial_fit(X, Y, classes=[0, 1, 2])
-        there.partial_fit(X, Y, classes=[0, 1, 2])
+def test_call_by_call(device: Any, monkeypatch: Any) -> None:
+    """Calls of one size share their graphs, whatever rows they bring."""
+    import cupy
+
+    captured, begin = [], GraphSteps.__init__
+    monkeypatch.setattr(GraphSteps, "__init__", lambda self, *a, **k: captured.append(a) or begin(self, *a, **k))
+    host, there = (MLPClassifier((6,), batch_size=20, random_state=0, device=where) for where in ("cpu", "cuda"))
+    for part in (slice(0, 50), slice(50, 100), slice(100, 150), slice(0, 150), slice(0, 150)):
+        rows = cupy.asarray(X[part])
+        host.partial_fit(X[part], Y[part], classes=[0, 1, 2])
+        there.partial_fit(rows, Y[part], classes=[0, 1, 2])
+        np.testing.assert_array_equal(rows.get(), X[part])
     assert not there._net.plan_declined
+    assert len(captured) == 2
     check_same(host, there)
 
 

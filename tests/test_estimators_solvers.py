@@ -210,7 +210,7 @@ def test_what_cannot_work(params, words) -> None:
 
 def rates(model_or_params, calls=1):
     """Return the learning rate of each step."""
-    from mlpx.estimators import epochs
+    from mlpx.estimators import epochs, kept
 
     seen = []
 
@@ -220,7 +220,8 @@ def rates(model_or_params, calls=1):
             return super().epochs(orders, lr, after)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(epochs, "Steps", Spying)
+        for module in (epochs, kept):
+            patch.setattr(module, "Steps", Spying)
         for _ in range(calls):
             model_or_params()
     return np.array(seen)

@@ -66,6 +66,8 @@ class BaseMLP(CallbackSupport, Exporting, Explained):
     ) -> None:
         widths = self.hidden_layer_sizes if np.iterable(self.hidden_layer_sizes) else [self.hidden_layer_sizes]
         sizes = [check_count("hidden_layer_sizes", width) for width in widths]
+        if not incremental:
+            self.__dict__.pop("_kept", None)  # steps of earlier calls, which hold on to a copy of rows
         fresh = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
         X, y = self._checked(X, y, reset=fresh)
         y = self._learn_targets(y, incremental)

@@ -8,6 +8,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from mlpx import interrupt
 from mlpx.errors import DivergenceError, TrainingInterrupted
+from mlpx.estimators.kept import steps_of_call
 from mlpx.estimators.observers import Observers
 from mlpx.estimators.randomness import shuffled
 from mlpx.estimators.rows import Rows
@@ -68,18 +69,11 @@ class Epochs:
         """Take the epochs."""
         e, rows = self.estimator, self.rows
         seed = int(e._random_state.randint(2**31 - 1)) if e.dropout else 0
-        steps = Steps(
-            self.net,
-            rows.x,
-            rows.target,
-            rows.weight,
-            self.batch_size,
-            self.optimizer,
-            float(e.alpha),
-            e.n_threads,
-            seed,
-            rows.mask,
-        )
+        if self.incremental:
+            steps = steps_of_call(e, self.net, rows, self.batch_size, self.optimizer, seed)
+        else:
+            given = self.batch_size, self.optimizer, float(e.alpha), e.n_threads, seed, rows.mask
+            steps = Steps(self.net, rows.x, rows.target, rows.weight, *given)
         with interrupt.held_back() as pressed:
             self._run(steps, pressed)
         if e.early_stopping and (e._watch.over or not self.incremental):

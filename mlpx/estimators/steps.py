@@ -13,6 +13,7 @@ from scipy.special import expit, xlogy
 from mlpx.backend import NUMPY, to_numpy
 from mlpx.batch import Batch
 from mlpx.estimators.losses import constant
+from mlpx.estimators.rows import Rows
 from mlpx.fused import fused_steps
 from mlpx.layers import Context, Dropout
 from mlpx.losses import BinaryCrossEntropy, CrossEntropy, SquaredError
@@ -76,8 +77,7 @@ class Steps:
         self.net, self.optimizer, self.alpha, self.batch_size = net, optimizer, alpha, batch_size
         self.all = Batch(x, target, mask, weight)
         self.unit = 1.0 / target.shape[1] if isinstance(net.loss, SquaredError) else 1.0
-        self.constant = constant(net.loss, target)
-        self.weight = None if weight is None else to_numpy(weight)
+        self._look_at_targets()
         self.rows, self.held = x.shape[0], self.all  # rows that are dense at once, and where they are
         if issparse(x):
             self.rows = max(1, DENSE_ELEMENTS // (x.shape[1] * batch_size)) * batch_size
@@ -91,6 +91,21 @@ class Steps:
         except Unsupported as reason:
             net.plan_declined = str(reason)
             self.taker = _LayerSteps(*given, **common, n_threads=n_threads)
+
+    def _look_at_targets(self) -> None:
+        """Keep what losses are reported with."""
+        weight = self.all.sample_weight
+        self.constant = constant(self.net.loss, self.all.target)
+        self.weight = None if weight is None else to_numpy(weight)
+
+    def refill(self, rows: Rows) -> None:
+        """Write other dense rows, of the same shapes and dtypes, over those that the steps were made with."""
+        parts = {"x": rows.x, "target": rows.target, "sample_weight": rows.weight, "mask": rows.mask}
+        for name, part in parts.items():
+            if part is not None:
+                getattr(self.all, name)[...] = part
+        self._look_at_targets()
+        self.taker.taken = 0  # so that nobody takes older weights for those before the last update
 
     def _buffers(self, n: int) -> Batch:
         """Return room for some dense rows."""

@@ -163,7 +163,7 @@ class Weights(BaseEstimator):  # type: ignore[misc]
     def __getstate__(self) -> dict[str, Any]:
         state = dict(super().__getstate__())
         net = state.get("_net")
-        for name in ("_net", "_shown", "_built_for"):
+        for name in ("_net", "_shown", "_built_for", "_kept"):
             state.pop(name, None)
         if "_optimizer" in state:
             state["_optimizer"] = copy.copy(state["_optimizer"])
