@@ -155,10 +155,11 @@ def test_products_that_two_threads_are_worth_are_shared(monkeypatch) -> None:
         function(0, rows)
 
     monkeypatch.setattr(dense, "share_rows", recorded)
-    half, whole = np.ones((128, 256), np.float32), np.ones((256, 256), np.float32)
+    half, whole = np.ones((256, 256), np.float32), np.ones((512, 256), np.float32)
+    square = np.ones((256, 256), np.float32)
     for form in (blas.NT, blas.NN):
         works.clear()
-        assert dense.shared_product(form, half, whole) is None
+        assert dense.shared_product(form, half, square) is None
         assert not works
-        assert dense.shared_product(form, whole, whole)[0, 0] == 256
-        assert works[-1] == 2 * threads.WORTH_A_THREAD
+        assert dense.shared_product(form, whole, square)[0, 0] == 256
+        assert works[-1] == 4 * threads.WORTH_A_THREAD

@@ -36,7 +36,7 @@ from mlpx_kernels.cpu.vectors import VECTOR_BYTES
 
 BLOCK = 4096
 """Elements of the epilogue's block: bias and activation run while it is in the first-level cache."""
-WORTH_SHARING = 1 << 24
+WORTH_SHARING = 1 << 25
 """Multiplications from which on products in tiles, shared among threads, beat NumPy's BLAS with its own."""
 AN_ELEMENT = 32
 """Multiplications that take as long as an element of other row work."""
