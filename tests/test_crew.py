@@ -12,8 +12,8 @@ from mlpx_kernels.cpu import crew, threads
 
 
 def sleeping(one: crew.Crew) -> bool:
-    """Return whether all helpers have gone to sleep, for which they get a second."""
-    end = time.monotonic() + 1
+    """Return whether all helpers have gone to sleep: in a millisecond, or one for each look where cores are busy."""
+    end = time.monotonic() + 30
     while one.awake and time.monotonic() < end:
         time.sleep(0.001)
     return not one.awake

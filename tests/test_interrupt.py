@@ -18,14 +18,6 @@ X = normal("x", N, N_IN)
 Y = (X @ normal("w", N_IN, C)).argmax(axis=1)
 
 
-@pytest.fixture(autouse=True)
-def heard():
-    """Let Ctrl-C be heard, which a shell that starts tests in the background switches off."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 def network(**options):
     return mlpx.MLP([N_IN, 7, C], "tanh", **({"seed": 1} | options))
 
