@@ -37,9 +37,8 @@ def corrections(kind, numbers, steps):
     """
     if kind != ADAM:
         return 1.0, 1.0
-    with np.errstate(divide="ignore"):  # log 0 is -inf, and expm1 of that -1
-        a, b = np.log(numbers[[A, B]])
-    # Powers, not exponentials, would be slow where they are denormal.
+    a, b = (math.log(decay) if decay > 0.0 else -math.inf for decay in (numbers[A], numbers[B]))
+    # Exponentials, since powers are slow where they are denormal.
     return -1.0 / np.expm1(a * steps), (-np.expm1(b * steps)) ** -0.5
 
 

@@ -24,7 +24,8 @@ OWN: dict[str, tuple[int, list[dict[str, Any]]]] = {
     "adadelta_inplace": (2, [{"rho": 0.95, "eps": 1e-6}]),
     "adam_inplace": (
         2,
-        [{"beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "step": step} for step in (1, 7, 100_000)],
+        [{"beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "step": step} for step in (1, 7, 100_000)]
+        + [{"beta1": 0.0, "beta2": 0.0, "eps": 1e-8, "step": 3}],
     ),
     "rprop_inplace": (2, [{"shrink": 0.5, "grow": 1.2, "smallest": 0.05, "largest": 0.5}]),
 }

@@ -13,7 +13,8 @@ from numba.extending import overload
 from mlpx_kernels import Unsupported
 from mlpx_kernels.activations import CODES, NAMES, SAVES_INPUT
 from mlpx_kernels.cpu.compile import inlined, kernel
-from mlpx_kernels.cpu.mathematics import JIT, erf, exp, expm1, sigmoid, softplus, tanh
+from mlpx_kernels.cpu.error_function import erf
+from mlpx_kernels.cpu.mathematics import JIT, exp, expm1, sigmoid, softplus, tanh
 from mlpx_kernels.cpu.threads import WORTH_A_THREAD, share_rows
 
 IDENTITY = CODES["identity"]

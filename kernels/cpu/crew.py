@@ -158,7 +158,7 @@ class Crew:
                 heard = int(self.bell[0])
                 self.awake += job is None
             if job is not None:
-                free[0] = 1
+                free[0] = 1  # there is more to do, so who waits for the job before must not wait for the GIL
                 job.run()
                 free = job.free
                 continue

@@ -48,6 +48,32 @@ def total_weight(rows, c, sample_weight, class_weight, mask, labels, dense):
     return total
 
 
+@inlined
+def copy_allowed(a, mask, r, d):
+    """Copy the logits of row ``r`` to ``d``, forbidden ones as -inf; return how many are allowed (no mask: all)."""
+    c, lowest = d.size, d.dtype.type(-np.inf)
+    if mask.size == 0:
+        for j in range(c):
+            d[j] = a[j]
+        return c
+    allowed, m = 0, mask[r * c : (r + 1) * c]
+    for j in range(c):
+        v = a[j]  # read first, then chosen: a load behind a condition would keep the loop scalar
+        d[j] = v if m[j] else lowest
+        allowed += 1 if m[j] else 0
+    return allowed
+
+
+@inlined
+def clear_forbidden(mask, r, d):
+    """Write 0 to the forbidden places of row ``r``."""
+    if mask.size:
+        m = mask[r * d.size : (r + 1) * d.size]
+        for j in range(d.size):
+            v = d[j]
+            d[j] = v if m[j] else d.dtype.type(0.0)
+
+
 def _plain_cross_entropy_rows(narrow):
     """Return ``run(z, labels, sample_weight, total, dz, rows, c, ceiling)``, for rows up to `NARROW` or for wider ones.
 
@@ -131,7 +157,7 @@ def cross_entropy_rows(z, labels, dense, sample_weight, class_weight, mask, smoo
     given, have size 0. ``total`` is the normaliser over all rows of the batch.
     """
     real = z.dtype.type
-    zero, lowest = real(0.0), real(-np.inf)
+    zero = real(0.0)
     inverse_total = 1.0 / total if total > 0.0 else 1.0
     loss = 0.0
     for r in range(rows):
@@ -141,15 +167,7 @@ def cross_entropy_rows(z, labels, dense, sample_weight, class_weight, mask, smoo
             for j in range(c):
                 d[j] = zero
             continue
-        allowed = c
-        for j in range(c):
-            d[j] = a[j]
-        if mask.size:
-            m = mask[r * c : (r + 1) * c]
-            allowed = 0
-            for j in range(c):
-                d[j] = a[j] if m[j] else lowest
-                allowed += 1 if m[j] else 0
+        allowed = copy_allowed(a, mask, r, d)
         top = row_max(d)
         q_sum, surprise = 0.0, 0.0
         for j in range(c):
@@ -166,10 +184,7 @@ def cross_entropy_rows(z, labels, dense, sample_weight, class_weight, mask, smoo
         for j in range(c):
             q = target_of(r, j, c, labels, dense, class_weight, mask, smoothing, allowed)
             d[j] = real(share * (np.float64(d[j]) * wide - q))
-        if mask.size:
-            m = mask[r * c : (r + 1) * c]
-            for j in range(c):
-                d[j] = d[j] if m[j] else zero
+        clear_forbidden(mask, r, d)
     return loss * inverse_total
 
 

@@ -4,8 +4,6 @@ import math
 from functools import cache
 
 import numpy as np
-from numba import types
-from numba.extending import overload
 
 from mlpx_kernels.activations import CODES, SAVES_INPUT
 from mlpx_kernels.cpu.activation import (
@@ -17,8 +15,7 @@ from mlpx_kernels.cpu.activation import (
     sum_rows,
 )
 from mlpx_kernels.cpu.blas import NN, NT, TN
-from mlpx_kernels.cpu.compile import FASTMATH, kernel
-from mlpx_kernels.cpu.mathematics import JIT
+from mlpx_kernels.cpu.compile import kernel
 from mlpx_kernels.cpu.memory import leave, room
 from mlpx_kernels.cpu.product import (
     IN_TILES,
@@ -42,42 +39,28 @@ AN_ELEMENT = 32
 """Multiplications that take as long as an element of other row work."""
 
 
-def epilogue(code, z, b, y, rows, width):
-    """Add the bias (if any) to ``z`` (rows * width) in place and write the activation to ``y``, block by block."""
-
-
-@overload(epilogue, prefer_literal=True, jit_options={**JIT, "fastmath": FASTMATH}, strict=False)
-def _epilogue(code, z, b, y, rows, width):
-    if not isinstance(code, types.IntegerLiteral):
-        return None
-    kind = code.literal_value
-
-    def implementation(code, z, b, y, rows, width):
-        step = max(1, BLOCK // max(width, 1))
-        for start in range(0, rows, step):
-            n = min(step, rows - start)
-            zs, ys = z[start * width : (start + n) * width], y[start * width : (start + n) * width]
-            if b.size:
-                add_bias(zs, b, n, width)
-            if kind != IDENTITY:
-                for i in range(zs.size):
-                    ys[i] = apply(kind, zs[i])
-
-    return implementation
-
-
 @cache
 def epilogue_loop(code):
-    """Return the compiled ``run(z, b, y, rows, width)`` of one activation's epilogue."""
+    """Return the compiled ``run(z, b, y, rows, width)`` of one activation.
 
+    It adds the bias (if any) to ``z`` (rows * width) in place and writes the activation to ``y``, block by block; to
+    ``z`` itself where the gradient does not need that.
+    """
     separate = code in SAVES_INPUT
 
     @kernel
     def run(z, b, y, rows, width):
-        if separate:
-            epilogue(code, z, b, y, rows, width)
-        else:
-            epilogue(code, z, b, z, rows, width)  # one array, as LLVM can see: else it would not vectorise
+        step = max(1, BLOCK // max(width, 1))
+        for start in range(0, rows, step):
+            n = min(step, rows - start)
+            zs = z[start * width : (start + n) * width]
+            if b.size:
+                add_bias(zs, b, n, width)
+            if code != IDENTITY:
+                # One array where it is one, as LLVM can see: else it would not vectorise.
+                ys = y[start * width : (start + n) * width] if separate else zs
+                for i in range(zs.size):
+                    ys[i] = apply(code, zs[i])
 
     return run
 

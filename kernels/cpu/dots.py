@@ -11,7 +11,7 @@ from numba.extending import intrinsic
 
 from mlpx_kernels.cpu.compile import merged
 from mlpx_kernels.cpu.memory import size_of
-from mlpx_kernels.cpu.vectors import MANY_REGISTERS, VECTOR_BYTES, access, first_lanes, lane_sum, prefetch, vector
+from mlpx_kernels.cpu.vectors import MANY_REGISTERS, access, in_vectors, lane_sum, prefetch, vector
 
 
 def _dot_tile(rows, outputs):
@@ -26,7 +26,7 @@ def _dot_tile(rows, outputs):
         def codegen(context, builder, signature, args):
             kind = vector(context, dtype)
             a, lda, last_a, b, ldb, last_b, c, step_a, step_b, k, ahead = args[1:]
-            size, lanes = ir.Constant(i64, bytes_), ir.Constant(i64, kind.count)
+            size = ir.Constant(i64, bytes_)
 
             def places(base, stride, last, count):
                 numbers = [ir.Constant(i64, i) for i in range(count)]
@@ -37,27 +37,21 @@ def _dot_tile(rows, outputs):
             numbers_b, rows_b = places(b, ldb, last_b, outputs)
             zero = ir.Constant(kind, None)
             sums = [[cgutils.alloca_once_value(builder, zero) for _ in rows_b] for _ in rows_a]
-            for place in (place for row in sums for place in row):
-                builder.store(zero, place)
 
-            def add(at, mask):
+            def add(first, mask):
+                at = builder.mul(first, size)
                 if mask is None:
                     for row in rows_a:
                         prefetch(builder, builder.add(builder.add(row, at), ahead))
-                xs = [access(builder, kind, bytes_, builder.add(row, at), mask) for row in rows_a]
+                xs = [access(builder, kind, builder.add(row, at), mask) for row in rows_a]
                 for j, row in enumerate(rows_b):
-                    y = access(builder, kind, bytes_, builder.add(row, at), mask)
+                    y = access(builder, kind, builder.add(row, at), mask)
                     for i, x in enumerate(xs):
                         product = builder.fmul(x, y, flags=("contract",))
                         total = builder.fadd(builder.load(sums[i][j]), product, flags=("contract",))
                         builder.store(total, sums[i][j])
 
-            whole = builder.sdiv(k, lanes)
-            with cgutils.for_range(builder, whole) as loop:
-                add(builder.mul(loop.index, ir.Constant(i64, VECTOR_BYTES)), None)
-            done = builder.mul(whole, lanes)
-            with builder.if_then(builder.icmp_signed("<", done, k)):
-                add(builder.mul(done, size), first_lanes(builder, kind.count, builder.sub(k, done)))
+            in_vectors(builder, kind.count, k, add)
             for i, row in enumerate(sums):
                 for j, place in enumerate(row):
                     at = builder.add(builder.mul(numbers_a[i], step_a), builder.mul(numbers_b[j], step_b))

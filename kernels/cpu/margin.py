@@ -6,7 +6,7 @@ import numpy as np
 
 from mlpx_kernels.cpu.activation import real_array
 from mlpx_kernels.cpu.compile import inlined, kernel
-from mlpx_kernels.cpu.cross_entropy import row_weight, run_total
+from mlpx_kernels.cpu.cross_entropy import clear_forbidden, copy_allowed, row_weight, run_total
 from mlpx_kernels.cpu.element_loss import BINARY_FOCAL, HINGE
 from mlpx_kernels.cpu.loss import NO_LABELS, NO_MASK, elementwise, flat, labels_outside
 from mlpx_kernels.cpu.mathematics import exp
@@ -40,7 +40,7 @@ def focal_rows(z, labels, dense, sample_weight, mask, focus, total, dz, rows, c)
     that is not 0: once a row for class numbers.
     """
     real = z.dtype.type
-    zero, lowest = real(0.0), real(-np.inf)
+    zero = real(0.0)
     inverse_total = 1.0 / total if total > 0.0 else 1.0
     none = sample_weight[:0]
     loss = 0.0
@@ -51,12 +51,7 @@ def focal_rows(z, labels, dense, sample_weight, mask, focus, total, dz, rows, c)
             for j in range(c):
                 d[j] = zero
             continue
-        for j in range(c):
-            d[j] = a[j]
-        if mask.size:
-            m = mask[r * c : (r + 1) * c]
-            for j in range(c):
-                d[j] = a[j] if m[j] else lowest
+        copy_allowed(a, mask, r, d)
         top, partition = row_max(d), zero
         for j in range(c):
             d[j] = exp(d[j] - top)
@@ -85,10 +80,7 @@ def focal_rows(z, labels, dense, sample_weight, mask, focus, total, dz, rows, c)
                     log_p = np.float64(a[j]) - shift if allowed else -np.inf
                     slope = focal_of(math.exp(log_p), log_p, focus)[1]
                 d[j] += real(share * t * slope)
-        if mask.size:
-            m = mask[r * c : (r + 1) * c]
-            for j in range(c):
-                d[j] = d[j] if m[j] else zero
+        clear_forbidden(mask, r, d)
     return loss * inverse_total
 
 

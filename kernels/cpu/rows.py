@@ -15,7 +15,7 @@ from numba.extending import intrinsic, overload
 from mlpx_kernels.cpu.compile import inlined
 from mlpx_kernels.cpu.mathematics import JIT, bits_of, float_of
 from mlpx_kernels.cpu.memory import size_of
-from mlpx_kernels.cpu.vectors import VECTOR_BYTES, first_lanes, splat, vector
+from mlpx_kernels.cpu.vectors import VECTOR_BYTES, access, in_vectors, splat, vector
 
 SHORT = 32
 """Rows up to this width have their maximum found by comparisons of numbers."""
@@ -71,18 +71,6 @@ def _added(builder, a, b):
     return builder.fadd(a, b)
 
 
-def _load(builder, kind, place, mask, other):
-    """Load a vector; with a mask its lanes alone, and those of ``other`` elsewhere."""
-    pointer, bytes_ = builder.inttoptr(place, kind.as_pointer()), VECTOR_BYTES // kind.count
-    if mask is None:
-        return builder.load(pointer, align=bytes_)
-    args = [pointer, ir.Constant(ir.IntType(32), bytes_), mask, other]
-    name = f"llvm.masked.load.v{kind.count}f{8 * bytes_}.p0"
-    return builder.call(
-        cgutils.get_or_insert_function(builder.module, ir.FunctionType(kind, [x.type for x in args]), name), args
-    )
-
-
 def _folded(builder, combine, rows):
     """Return the vector whose lane i combines all lanes of row i: two rows share a vector, then four, then all."""
     lanes = len(rows)
@@ -111,28 +99,22 @@ def _reduction(combine, neutral):
         def codegen(context, builder, signature, args):
             kind = vector(context, real.instance_type)
             source, c, last, target = args[1:]
-            lanes, size = ir.Constant(i64, kind.count), ir.Constant(i64, VECTOR_BYTES // kind.count)
+            size = ir.Constant(i64, VECTOR_BYTES // kind.count)
             nothing = ir.Constant(kind, [neutral] * kind.count)
             numbers = [ir.Constant(i64, i) for i in range(kind.count)]
             numbers = [builder.select(builder.icmp_signed("<", i, last), i, last) for i in numbers]
             rows = [builder.add(source, builder.mul(builder.mul(i, c), size)) for i in numbers]
             parts = [cgutils.alloca_once_value(builder, nothing) for _ in rows]
-            for part in parts:
-                builder.store(nothing, part)
 
-            def take(at, mask):
+            def take(first, mask):
+                at = builder.mul(first, size)
                 for row, part in zip(rows, parts, strict=True):
-                    value = _load(builder, kind, builder.add(row, at), mask, nothing)
+                    value = access(builder, kind, builder.add(row, at), mask, other=nothing)
                     builder.store(combine(builder, builder.load(part), value), part)
 
-            whole = builder.sdiv(c, lanes)
-            with cgutils.for_range(builder, whole) as loop:
-                take(builder.mul(loop.index, ir.Constant(i64, VECTOR_BYTES)), None)
-            done = builder.mul(whole, lanes)
-            with builder.if_then(builder.icmp_signed("<", done, c)):
-                take(builder.mul(done, size), first_lanes(builder, kind.count, builder.sub(c, done)))
+            in_vectors(builder, kind.count, c, take)
             result = _folded(builder, combine, [builder.load(part) for part in parts])
-            builder.store(result, builder.inttoptr(target, kind.as_pointer()), align=VECTOR_BYTES // kind.count)
+            access(builder, kind, target, None, result)
             return context.get_dummy_value()
 
         return types.void(real, *(types.int64,) * 4), codegen
@@ -173,7 +155,7 @@ def _fill(typingctx, real, value, target, n):
         value = splat(builder, kind, value)
         with cgutils.for_range(builder, n) as loop:
             at = builder.add(target, builder.mul(loop.index, ir.Constant(ir.IntType(64), VECTOR_BYTES)))
-            builder.store(value, builder.inttoptr(at, kind.as_pointer()), align=VECTOR_BYTES // kind.count)
+            access(builder, kind, at, None, value)
         return context.get_dummy_value()
 
     return types.void(real, real.instance_type, types.int64, types.int64), codegen

@@ -13,22 +13,10 @@ from mlpx_kernels.cpu.compile import inlined
 from mlpx_kernels.cpu.mathematics import exp
 from mlpx_kernels.cpu.memory import size_of
 from mlpx_kernels.cpu.softmax_rows import WIDE
-from mlpx_kernels.cpu.vectors import VECTOR_BYTES, access, first_lanes, lane_sum, prefetch, splat, vector
+from mlpx_kernels.cpu.vectors import VECTOR_BYTES, access, in_vectors, lane_sum, prefetch, splat, vector
 
 AHEAD = 4096
 """Bytes from what is read to what is asked for."""
-
-
-def _flags(builder, lanes, place, mask):
-    """Load as many bools as a vector has lanes, or those under the mask; return which are true."""
-    kind = ir.VectorType(ir.IntType(8), lanes)
-    pointer, nothing = builder.inttoptr(place, kind.as_pointer()), ir.Constant(kind, None)
-    if mask is None:
-        return builder.icmp_unsigned("!=", builder.load(pointer, align=1), nothing)
-    args = [pointer, ir.Constant(ir.IntType(32), 1), mask, nothing]
-    function = ir.FunctionType(kind, [x.type for x in args])
-    load = cgutils.get_or_insert_function(builder.module, function, f"llvm.masked.load.v{lanes}i8.p0")
-    return builder.icmp_unsigned("!=", builder.call(load, args), nothing)
 
 
 def _row_gradient(masked):
@@ -41,29 +29,19 @@ def _row_gradient(masked):
         def codegen(context, builder, signature, args):
             kind = vector(context, real.instance_type)
             d, p, allowed, out, c = args[1:]
-            lanes, bytes_ = ir.Constant(i64, kind.count), VECTOR_BYTES // kind.count
-            zero = ir.Constant(kind, None)
+            zero, flags = ir.Constant(kind, None), ir.VectorType(ir.IntType(8), kind.count)
             total = cgutils.alloca_once_value(builder, zero)
-            builder.store(zero, total)
-            whole = builder.sdiv(c, lanes)
-            done = builder.mul(whole, lanes)
-            end = first_lanes(builder, kind.count, builder.sub(c, done))
-
-            def each(take):
-                with cgutils.for_range(builder, whole) as loop:
-                    take(builder.mul(loop.index, lanes), None)
-                with builder.if_then(builder.icmp_signed("<", done, c)):
-                    take(done, end)
 
             def read(j, mask):
-                at = builder.mul(j, ir.Constant(i64, bytes_))
+                at = builder.mul(j, ir.Constant(i64, VECTOR_BYTES // kind.count))
                 places = builder.add(d, at), builder.add(p, at)
-                return at, places, [access(builder, kind, bytes_, place, mask) for place in places]
+                return at, places, [access(builder, kind, place, mask) for place in places]
 
             def chosen(value, j, mask):
                 if not masked:
                     return value
-                return builder.select(_flags(builder, kind.count, builder.add(allowed, j), mask), value, zero)
+                flag = access(builder, flags, builder.add(allowed, j), mask)
+                return builder.select(builder.icmp_unsigned("!=", flag, ir.Constant(flags, None)), value, zero)
 
             def add(j, mask):
                 _, places, (dy, y) = read(j, mask)
@@ -72,15 +50,15 @@ def _row_gradient(masked):
                 term = chosen(builder.fmul(dy, y, flags=("contract",)), j, mask)
                 builder.store(builder.fadd(builder.load(total), term, flags=("contract",)), total)
 
-            each(add)
+            in_vectors(builder, kind.count, c, add)
             sum_ = splat(builder, kind, lane_sum(builder, builder.load(total)))
 
             def write(j, mask):
                 at, _, (dy, y) = read(j, mask)
                 dx = chosen(builder.fmul(y, builder.fsub(dy, sum_)), j, mask)
-                access(builder, kind, bytes_, builder.add(out, at), mask, dx)
+                access(builder, kind, builder.add(out, at), mask, dx)
 
-            each(write)
+            in_vectors(builder, kind.count, c, write)
             return context.get_dummy_value()
 
         return types.void(real, *(types.int64,) * 5), codegen

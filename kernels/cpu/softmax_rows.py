@@ -49,10 +49,22 @@ def wide_softmax_row(a, b):
 
 
 @inlined
-def finish(e, y, number, each, n, c):
-    """Write the exponentials ``e`` of n rows, divided by their sums, to ``y``; ``number`` keeps each row's 1 / sum."""
-    one = y.dtype.type(1.0)
+def exponentials(x, e, each, number, n, c):
+    """Write ``exp(x - row maximum)`` of n rows to ``e`` and their sums to ``number``.
+
+    ``each`` keeps the maximum of its row for each element. No array may be another: LLVM would take the scalar loop.
+    """
+    row_tops(x, number, n, c)
+    spread(number, each, n, c)
+    for i in range(n * c):
+        e[i] = exp(x[i] - each[i])
     row_sums(e, number, n, c)
+
+
+@inlined
+def finish(e, y, number, each, n, c):
+    """Write the exponentials ``e`` of n rows, divided by their sums, to ``y``; ``number`` goes from sums to 1 / sum."""
+    one = y.dtype.type(1.0)
     for r in range(n):
         number[r] = one / number[r]
     spread(number, each, n, c)
@@ -71,11 +83,7 @@ def softmax_rows(x, y, rows, c):
     whole, e, each, number = scratch(x, step, c)
     for start in range(0, rows, step):
         n = min(step, rows - start)
-        xs = x[start * c : (start + n) * c]
-        row_tops(xs, number, n, c)
-        spread(number, each, n, c)
-        for i in range(n * c):
-            e[i] = exp(xs[i] - each[i])
+        exponentials(x[start * c : (start + n) * c], e, each, number, n, c)
         finish(e, y[start * c : (start + n) * c], number, each, n, c)
     leave(whole)
 
@@ -131,11 +139,8 @@ def masked_softmax_rows(x, mask, y, rows, c):
         xs, ys, ms = x[here], y[here], mask[here]
         for i in range(n * c):
             v = xs[i]
-            e[i] = v if ms[i] else lowest
-        row_tops(e, number, n, c)
-        spread(number, each, n, c)
-        for i in range(n * c):
-            e[i] = exp(e[i] - each[i])
+            ys[i] = v if ms[i] else lowest
+        exponentials(ys, e, each, number, n, c)
         finish(e, ys, number, each, n, c)
         for r in range(n):
             if number[r] != number[r] and allows_nothing(ms[r * c : (r + 1) * c]):
@@ -168,16 +173,10 @@ def log_softmax_rows(x, y, rows, c):
     for start in range(0, rows, step):
         n = min(step, rows - start)
         xs, ys = x[start * c : (start + n) * c], y[start * c : (start + n) * c]
-        row_tops(xs, number, n, c)
-        spread(number, each, n, c)
-        for i in range(n * c):
-            ys[i] = xs[i] - each[i]
-        for i in range(n * c):
-            e[i] = exp(ys[i])
-        row_sums(e, number, n, c)
+        exponentials(xs, e, each, number, n, c)
         for r in range(n):
             number[r] = log(number[r])
-        spread(number, each, n, c)
+        spread(number, e, n, c)
         for i in range(n * c):
-            ys[i] -= each[i]
+            ys[i] = (xs[i] - each[i]) - e[i]
     leave(whole)

@@ -49,15 +49,12 @@ def _tile(rows, vectors, masked):
             starts = [builder.add(a, builder.mul(a_row, ir.Constant(i64, r))) for r in range(rows)]
             biased = builder.icmp_signed("!=", bias, ir.Constant(i64, 0))
             bias = builder.select(biased, bias, c)  # a load without effect must be from a place that exists: else slow
-            first = (access(builder, kind, bytes_, builder.add(bias, v), mask) for v in across)
+            first = (access(builder, kind, builder.add(bias, v), mask) for v in across)
             first = [builder.select(biased, value, zero) for value in first]
-            sums = [[cgutils.alloca_once_value(builder, zero) for _ in across] for _ in range(rows)]
-            for row in sums:
-                for place, value in zip(row, first, strict=True):
-                    builder.store(value, place)
+            sums = [[cgutils.alloca_once_value(builder, value) for value in first] for _ in range(rows)]
             with cgutils.for_range(builder, k) as loop:
                 here = builder.add(b, builder.mul(loop.index, ldb))
-                factors = [access(builder, kind, bytes_, builder.add(here, v), mask) for v in across]
+                factors = [access(builder, kind, builder.add(here, v), mask) for v in across]
                 along = builder.mul(loop.index, a_k)
                 for r in range(rows):
                     scalar = builder.inttoptr(builder.add(starts[r], along), kind.element.as_pointer())
@@ -68,7 +65,7 @@ def _tile(rows, vectors, masked):
             for r in range(rows):
                 out = builder.add(c, builder.mul(ldc, ir.Constant(i64, r)))
                 for place, v in zip(sums[r], across, strict=True):
-                    access(builder, kind, bytes_, builder.add(out, v), mask, builder.load(place))
+                    access(builder, kind, builder.add(out, v), mask, builder.load(place))
             return context.get_dummy_value()
 
         return types.void(real, *(types.int64,) * 10), codegen
@@ -85,10 +82,10 @@ def _copy(typingctx, real, source, n, target):
     dtype = real.instance_type
 
     def codegen(context, builder, signature, args):
-        kind, bytes_ = vector(context, dtype), dtype.bitwidth // 8
+        kind = vector(context, dtype)
         source, n, target = args[1:]
-        value = access(builder, kind, bytes_, source, first_lanes(builder, kind.count, n))
-        access(builder, kind, bytes_, target, None, value)
+        value = access(builder, kind, source, first_lanes(builder, kind.count, n))
+        access(builder, kind, target, None, value)
         return context.get_dummy_value()
 
     return types.void(real, *(types.int64,) * 3), codegen

@@ -34,20 +34,43 @@ def first_lanes(builder, lanes, n):
     )
 
 
-def access(builder, kind, bytes_, place, mask, value=None):
-    """Load a vector from a place, or store ``value`` there; with a mask only its lanes (others load as 0)."""
-    pointer = builder.inttoptr(place, kind.as_pointer())
+_NUMBERS = {"i8": 1, "float": 4, "double": 8}
+"""LLVM's names of a vector's numbers, and their bytes."""
+
+
+def access(builder, kind, place, mask, value=None, other=None):
+    """Load a vector from a place, or store ``value`` there; with a mask only its lanes.
+
+    Other lanes load as those of ``other``, which are 0 unless given.
+    """
+    pointer, bytes_ = builder.inttoptr(place, kind.as_pointer()), _NUMBERS[str(kind.element)]
     if mask is None:
         return builder.load(pointer, align=bytes_) if value is None else builder.store(value, pointer, align=bytes_)
-    align, suffix = ir.Constant(ir.IntType(32), bytes_), f"v{kind.count}f{8 * bytes_}.p0"
+    letter = "i" if isinstance(kind.element, ir.IntType) else "f"
+    align, suffix = ir.Constant(ir.IntType(32), bytes_), f"v{kind.count}{letter}{8 * bytes_}.p0"
     if value is None:
-        args, result, what = [pointer, align, mask, ir.Constant(kind, None)], kind, "load"
+        args, result, what = [pointer, align, mask, other or ir.Constant(kind, None)], kind, "load"
     else:
         args, result, what = [value, pointer, align, mask], ir.VoidType(), "store"
     function = cgutils.get_or_insert_function(
         builder.module, ir.FunctionType(result, [x.type for x in args]), f"llvm.masked.{what}.{suffix}"
     )
     return builder.call(function, args)
+
+
+def in_vectors(builder, lanes, n, take):
+    """Call ``take(first, mask)`` for every ``lanes`` of ``n`` elements, and with a mask for those that are left.
+
+    ``first`` is the number of the first element, an int64; the mask is None for whole vectors.
+    """
+    count = ir.Constant(n.type, lanes)
+    whole = builder.sdiv(n, count)
+    with cgutils.for_range(builder, whole) as loop:
+        take(builder.mul(loop.index, count), None)
+    done = builder.mul(whole, count)
+    left = builder.sub(n, done)
+    with builder.if_then(builder.icmp_signed(">", left, ir.Constant(n.type, 0))):
+        take(done, first_lanes(builder, lanes, left))
 
 
 def lane_sum(builder, value):
@@ -83,16 +106,10 @@ def copy_lanes(typingctx, real, source, n, target):
 
         def copy(first, mask):
             at = builder.mul(first, ir.Constant(i64, bytes_))
-            value = access(builder, kind, bytes_, builder.add(source, at), mask)
-            access(builder, kind, bytes_, builder.add(target, at), mask, value)
+            value = access(builder, kind, builder.add(source, at), mask)
+            access(builder, kind, builder.add(target, at), mask, value)
 
-        lanes = ir.Constant(i64, kind.count)
-        whole = builder.sdiv(n, lanes)
-        with cgutils.for_range(builder, whole) as loop:
-            copy(builder.mul(loop.index, lanes), None)
-        done = builder.mul(whole, lanes)
-        with builder.if_then(builder.icmp_signed("<", done, n)):
-            copy(done, first_lanes(builder, kind.count, builder.sub(n, done)))
+        in_vectors(builder, kind.count, n, copy)
         return context.get_dummy_value()
 
     return types.void(real, *(types.int64,) * 3), codegen
@@ -117,11 +134,11 @@ def add_rows(typingctx, real, source, stride, rows, n, target):
         _, source, stride, rows, n, target = args
         stride = builder.mul(stride, ir.Constant(i64, bytes_))
         mask = first_lanes(builder, kind.count, n)
-        total = cgutils.alloca_once_value(builder, access(builder, kind, bytes_, target, mask))
+        total = cgutils.alloca_once_value(builder, access(builder, kind, target, mask))
 
         def add(first, count):
             rows = (builder.add(first, ir.Constant(i64, i)) for i in range(count))
-            values = [access(builder, kind, bytes_, builder.add(source, builder.mul(r, stride)), mask) for r in rows]
+            values = [access(builder, kind, builder.add(source, builder.mul(r, stride)), mask) for r in rows]
             while len(values) > 1:
                 values = [builder.fadd(a, b) for a, b in zip(values[::2], values[1::2], strict=True)]
             builder.store(builder.fadd(builder.load(total), values[0]), total)
@@ -133,7 +150,7 @@ def add_rows(typingctx, real, source, stride, rows, n, target):
         done = builder.mul(whole, several)
         with cgutils.for_range(builder, builder.sub(rows, done)) as loop:
             add(builder.add(done, loop.index), 1)
-        access(builder, kind, bytes_, target, mask, builder.load(total))
+        access(builder, kind, target, mask, builder.load(total))
         return context.get_dummy_value()
 
     return types.void(real, *(types.int64,) * 5), codegen
@@ -179,11 +196,11 @@ def _transposition(to_rows):
             every = [ir.Constant(i64, i) for i in range(kind.count)]
             there = [builder.select(builder.icmp_signed("<", i, last), i, last) for i in every]
             given, masked = (every, None) if to_rows else (there, mask)
-            rows = [access(builder, kind, bytes_, place(source, stride, i), masked) for i in given]
+            rows = [access(builder, kind, place(source, stride, i), masked) for i in given]
             columns = _shuffled(builder, rows)
             given, masked = (there, mask) if to_rows else (every, None)
             for i, column in reversed(list(zip(given, columns, strict=True))):  # the last row's own comes last
-                access(builder, kind, bytes_, place(target, target_stride, i), masked, column)
+                access(builder, kind, place(target, target_stride, i), masked, column)
             return context.get_dummy_value()
 
         return types.void(real, *(types.int64,) * 6), codegen

@@ -1,6 +1,7 @@
 """The steps of a call of ``partial_fit``, kept for the next: a network is laid out, or captured as graphs, once."""
 
-from typing import Any
+import operator
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,52 +18,33 @@ ELEMENTS = 1 << 20
 """Elements of a call's rows up to which its steps are kept: so is a copy of the rows."""
 
 
-class Kept:
-    """Steps over arrays of their own, into which other rows of the same shapes can go.
+class Kept(NamedTuple):
+    """Steps over arrays of their own, into which other rows of the same shapes can go."""
 
-    Parameters
-    ----------
-    net : Network
-    rows : Rows
-        Dense.
-    batch_size : int
-    optimizer : Optimizer
-        Started.
-    alpha, n_threads
-        As in `Steps`.
-    """
-
-    def __init__(
-        self, net: Network, rows: Rows, batch_size: int, optimizer: Optimizer, alpha: float, n_threads: int | None
-    ) -> None:
-        self.objects = _objects(net, optimizer)
-        self.shapes = _shapes(rows, batch_size, alpha, n_threads)
-        x, target = _own(rows.x), _own(rows.target)
-        weight, mask = (None if part is None else _own(part) for part in (rows.weight, rows.mask))
-        self.steps = Steps(net, x, target, weight, batch_size, optimizer, alpha, n_threads, mask=mask)
-
-    def fits(
-        self, net: Network, rows: Rows, batch_size: int, optimizer: Optimizer, alpha: float, n_threads: int | None
-    ) -> bool:
-        """Return whether the steps are those that `Kept` would make, but for the numbers in the rows."""
-        objects = _objects(net, optimizer)
-        same = len(objects) == len(self.objects) and all(a is b for a, b in zip(objects, self.objects, strict=True))
-        return same and self.shapes == _shapes(rows, batch_size, alpha, n_threads)
+    objects: list[Any]
+    """What the steps hold on to, each to be the same object."""
+    shapes: tuple[Any, ...]
+    """What they were made for."""
+    steps: Steps
 
 
 def steps_of_call(estimator: Any, net: Network, rows: Rows, batch_size: int, optimizer: Optimizer, seed: int) -> Steps:
     """Return steps for a call of ``partial_fit``; those kept with the estimator, where they fit."""
-    e, alpha = estimator, float(estimator.alpha)
+    e, options = estimator, (batch_size, optimizer, float(estimator.alpha), estimator.n_threads, seed)
     if seed or not _small(rows.x):  # what dropout drops is part of the steps
-        return Steps(net, rows.x, rows.target, rows.weight, batch_size, optimizer, alpha, e.n_threads, seed, rows.mask)
-    given = net, rows, batch_size, optimizer, alpha, e.n_threads
-    kept = vars(e).get("_kept")
-    if kept is not None and kept.fits(*given):
+        return Steps(net, rows.x, rows.target, rows.weight, *options, rows.mask)
+    parts = rows.x, rows.target, rows.weight, rows.mask
+    objects = [net, net.parameters, net.buffers.statistics, optimizer, *optimizer.state]
+    arrays = [None if part is None else (tuple(part.shape), dtype_name(part)) for part in parts]
+    shapes = (*arrays, batch_size, float(e.alpha), e.n_threads, fused_mode())
+    kept: Kept | None = vars(e).get("_kept")
+    same = kept is not None and len(kept.objects) == len(objects) and all(map(operator.is_, kept.objects, objects))
+    if kept is not None and same and kept.shapes == shapes:
         kept.steps.refill(rows)
-    else:
-        kept = Kept(*given)
-        e._kept = None if net.plan_declined else kept
-    steps: Steps = kept.steps
+        return kept.steps
+    x, target, weight, mask = (None if part is None else _own(part) for part in parts)
+    steps = Steps(net, x, target, weight, *options, mask)
+    e._kept = None if net.plan_declined else Kept(objects, shapes, steps)
     return steps
 
 
@@ -74,15 +56,3 @@ def _small(x: Any) -> bool:
 def _own(x: Array) -> Array:
     """Return a copy, C-contiguous, so that nobody copies it again."""
     return backend_of(x).xp.ascontiguousarray(copied(x))
-
-
-def _objects(net: Network, optimizer: Optimizer) -> list[Any]:
-    """Return what steps hold on to."""
-    return [net, net.parameters, net.buffers.statistics, optimizer, *optimizer.state]
-
-
-def _shapes(rows: Rows, batch_size: int, alpha: float, n_threads: int | None) -> tuple[Any, ...]:
-    """Return what steps are made for."""
-    parts = rows.x, rows.target, rows.weight, rows.mask
-    arrays = [None if part is None else (tuple(part.shape), dtype_name(part)) for part in parts]
-    return *arrays, batch_size, alpha, n_threads, fused_mode()
