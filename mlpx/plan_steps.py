@@ -8,15 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from mlpx import plan, plan_numbers
-from mlpx.backend import NUMPY
+from mlpx import plan
 from mlpx.batch import Batch
 from mlpx.choice import Choice
 from mlpx.divergence import trace
 from mlpx.errors import DivergenceError
-from mlpx.layers.base import PlanRow
 from mlpx.network import Network
 from mlpx.optimizers import Optimizer
+from mlpx.plan_job import StepsJob
 from mlpx.steps import AfterSteps, FitSteps
 from mlpx.typing import Array
 from mlpx_kernels import Unsupported, updates
@@ -77,7 +76,6 @@ class PlanSteps(FitSteps):
             raise Unsupported(f"the plan of the CPU cannot run on {net.backend.name}")
         if train.x.ndim != 2 or train.valid is not None:
             raise Unsupported("sequences run layer by layer")
-        self.loss = plan_numbers.of_loss(net)
         rows = plan.describe(net.body(), train.x.shape[1], training=True)
         self.run = plan.kernels("network").train
         self.threads_module, self.sharing = plan.kernels("threads"), plan.kernels("sharing")
@@ -93,77 +91,7 @@ class PlanSteps(FitSteps):
         largest = max((batch_size * row.n_in * row.n_out for row in rows if row.op == "dense"), default=0)
         self.hold_blas = self.threads_module.single_threaded_blas if largest > SMALL_PRODUCT else nullcontext
         self.seconds_per_step = (flops + 50.0 * batch_size * sum(row.n_out for row in rows) + 1e4) / 5e10
-        self._lay_out(rows, ceiling)
-
-    def _lay_out(self, rows: list[PlanRow], ceiling: float) -> None:
-        """Make the table, the job and every array whose address it carries."""
-        net, train, n, optimizer = self.net, self.train, self.batch_size, self.optimizer
-        k, pieces = plan.kernels("job"), plan.kernels("pieces_step")
-        dtype, c, n_in = net.dtype, rows[-1].n_out, rows[0].n_in
-        labelled = train.target.dtype.kind == "i"
-        width = 0 if labelled else c
-        targets_at = plan.padded(n * n_in)
-        weight_at = targets_at + plan.padded(n * width)
-        self.table = table = plan.Table(rows, n, weight_at + n, dtype, training=True)
-        loss, column, option = self.loss
-        mask = net.loss_mask(train)
-        kind, numbers = plan_numbers.of_update(optimizer)
-        self.kind = kind
-        self.numbers = np.concatenate([numbers, [0.0, option, optimizer.clip_norm or 0.0, ceiling]])
-        self.own_eps = float(numbers[updates.C])
-        weighted = train.sample_weight is not None or mask is not None or (loss == 0 and column.size > 0)
-        narrow = c <= plan.kernels("narrow").NARROW
-        plain = loss == 0 and labelled and mask is None and column.size == 0 and option == 0.0
-        buffers = net.buffers
-        self.backup = buffers.parameters.copy()
-        self.statistics = buffers.statistics.copy()
-        held = {
-            k.WORK: NUMPY.zeros(table.size, dtype),
-            k.PARAMS: buffers.parameters,
-            k.GRADS: buffers.gradient,
-            k.BACKUP: self.backup,
-            k.STATS: buffers.statistics,
-            k.INPUT: np.ascontiguousarray(train.x),
-            k.LABELS if labelled else k.TARGETS: np.ascontiguousarray(train.target),
-            k.COLUMN: column,
-            k.BATCH_LABELS: np.zeros(n, np.int64),
-            k.BATCH_MASK: np.zeros(0 if mask is None else n * c, np.bool_),
-        }
-        held |= dict(zip((k.S1, k.S2), optimizer.state, strict=False))
-        if train.sample_weight is not None:
-            held[k.SAMPLE_WEIGHT] = np.ascontiguousarray(train.sample_weight)
-        if mask is not None:
-            held[k.MASK] = np.ascontiguousarray(mask)
-        self.held = held
-        job = np.zeros(k.JOB_SIZE, np.int64)
-        for place, array in held.items():
-            job[place] = array.ctypes.data
-        for place, piece in {
-            k.GATHER: pieces.gather(dtype),
-            k.TOTAL: pieces.total(loss, dtype) if weighted else None,
-            k.LOSS: pieces.plain_cross_entropy(dtype, narrow) if plain else pieces.loss_rows(loss, dtype),
-            k.UPDATE: pieces.update_span(kind, dtype),
-            k.SQUARES: pieces.squares(dtype) if optimizer.clip_norm else None,
-        }.items():
-            job[place] = 0 if piece is None else piece.address
-        for place, value in {
-            k.BATCH: n,
-            k.N_CLASSES: c,
-            k.N_FEATURES: n_in,
-            k.N_COLUMN: column.size,
-            k.N_STATES: len(optimizer.state),
-            k.LABELLED: labelled,
-            k.WEIGHTED: train.sample_weight is not None,
-            k.MASKED: mask is not None,
-            k.TOGETHER: any(row.op == "batch_norm" for row in rows),
-            k.BLOCKS: self.blocks,
-            k.SEED: np.array(self.seed % 2**64, np.uint64).astype(np.int64),
-            k.TARGETS_AT: targets_at,
-            k.WEIGHT_AT: weight_at,
-            k.TRAINING: 1,
-        }.items():
-            job[place] = value
-        self.job, self.places = job, [k.ORDER, k.N_ROWS, k.FIRST_STEP, k.THREADS]
+        self.job = StepsJob(net, train, rows, batch_size, optimizer, blocks=self.blocks, seed=seed, ceiling=ceiling)
 
     def together(self, most: int) -> int:
         """Return how many epochs fit in the next call."""
@@ -212,9 +140,9 @@ class PlanSteps(FitSteps):
         changing = np.empty((5, steps))
         changing[0] = rates
         changing[1] = self.optimizer.l2 if l2 is None else l2
-        changing[2] = self.own_eps if eps is None else eps
+        changing[2] = self.job.numbers[updates.C] if eps is None else eps
         count = self.optimizer.steps + np.arange(1.0, steps + 1)
-        changing[3], changing[4] = updates.corrections(self.kind, self.numbers, count)
+        changing[3], changing[4] = updates.corrections(self.job.kind, self.job.numbers, count)
         order = np.ascontiguousarray(order, np.int64)
         t = self.threads_module
         crew = t.crew(self.threads - 1) if self.threads > 1 else None
@@ -242,20 +170,20 @@ class PlanSteps(FitSteps):
 
     def _call(self, crew: Any, threads: int, first: int, rows: Array, changing: Array) -> tuple[int, Array]:
         """Take steps over ``rows`` on some threads; return how many were taken, and their losses and penalties."""
-        job, losses = self.job.copy(), np.zeros((2, changing.shape[1]))
+        job, values, losses = self.job, self.job.values.copy(), np.zeros((2, changing.shape[1]))
         sharing = self.sharing.new_shared(self.blocks)
-        job[self.places] = rows.ctypes.data, min(rows.size, self.n_rows), first, threads
+        values[job.per_call] = rows.ctypes.data, min(rows.size, self.n_rows), first, threads
         shared = (
-            job,
-            self.table.whole,
-            self.table.reals,
-            self.numbers,
+            values,
+            job.table.whole,
+            job.table.reals,
+            job.numbers,
             changing,
             losses,
             np.zeros((self.blocks, 16)),
             sharing,
             self.net.buffers.statistics.view(np.uint8),
-            self.statistics.view(np.uint8),
+            job.statistics.view(np.uint8),
         )
         helping = [partial(self.run, thread, *shared) for thread in range(1, threads)]
         try:
@@ -264,6 +192,8 @@ class PlanSteps(FitSteps):
         except BaseException:
             self.sharing.abandon(sharing)
             raise
+        if job.gradients is not self.net.gradient:
+            self.net.gradient[...] = job.gradients[0]
         return int(taken), losses
 
     def _finite(self) -> bool:
@@ -276,7 +206,7 @@ class PlanSteps(FitSteps):
         buffers, each = self.net.buffers, self.steps_per_epoch
         at = max(0, place - (not self._finite()))  # an update to infinity is its own step's failure
         bad = buffers.parameters.copy(), buffers.statistics.copy()
-        good = (self.backup, self.statistics) if self.taken + place > 0 else bad
+        good = (self.job.parameters, self.job.statistics) if self.taken + place > 0 else bad
         before = self._batch(order, place - 1, step - 1) if place > 0 else None
         now = self._batch(order, min(place, self.losses.shape[1] - 1), step)
         return trace(self.net, good, bad, before, now, epoch + at // each)

@@ -152,7 +152,7 @@ def test_float32_stays_float32() -> None:
             args = (x, y[:64], z, 10, 64) if loop is dense.epilogue_loop(code) else (x, y, z, x[:64].copy(), 10, 64)
             fresh(*args)
             assert vectors_of_double(fresh) == [], activation.NAMES[code]
-    for kind in range(len(update.LOOPS)):
+    for kind in range(len(update.RULES)):
         fresh = compiled_here(update.update_loop(kind).py_func)
         fresh(x, y, z, z.copy(), np.ones(updates.N_NUMBERS))
         assert vectors_of_double(fresh) == []

@@ -33,8 +33,8 @@ FLOORS = [
         "mlpx.progress", "mlpx.gradcheck", "mlpx.persistence",
     ],
     [
-        "mlpx.steps", "mlpx.choice", "mlpx.plan_numbers", "mlpx.plan_steps", "mlpx.gpu", "mlpx.fused", "mlpx.objective",
-        "mlpx.fullbatch",
+        "mlpx.steps", "mlpx.choice", "mlpx.plan_numbers", "mlpx.plan_job", "mlpx.plan_steps", "mlpx.gpu", "mlpx.fused",
+        "mlpx.objective", "mlpx.fullbatch",
     ],
     ["mlpx.training_data", "mlpx.training", "mlpx.fitting"],
     ["mlpx.model", "mlpx.mlp"],

@@ -7,8 +7,10 @@ import pytest
 from scipy.special import expit, log_softmax, xlogy
 
 import mlpx
-from mlpx import optimizers
+from mlpx import optimizers, plan_job, plan_steps
+from mlpx.choice import Choice
 from mlpx.op import using_fused
+from mlpx.plan import describe
 from mlpx.plan_steps import PlanSteps
 
 N, N_IN, C, BATCH = 70, 6, 4, 20
@@ -111,3 +113,44 @@ def test_biases_get_the_sums_over_all_rows(rows, width, dtype) -> None:
     with using_fused("off"):
         twin.step(twin.batch(x, t), mlpx.layers.Context(True))
     np.testing.assert_allclose(net.gradient, twin.gradient, rtol=1e-3 if dtype == "float32" else 1e-9, atol=1e-6)
+
+
+@pytest.mark.parametrize("clip_norm", [None, 0.1])
+@pytest.mark.parametrize("rows", [N, 10, 3])
+@pytest.mark.parametrize("apart", [True, False])
+def test_gradients_of_blocks_of_rows_add_up(monkeypatch, apart, rows, clip_norm) -> None:
+    """Ten rows leave nothing for the second of three blocks."""
+    monkeypatch.setattr(plan_steps, "WORTH_THREADS", 0.0)
+    monkeypatch.setattr(
+        plan_job, "summed_apart", lambda rows, *_, **__: [apart and row.weight is not None for row in rows]
+    )
+    found = []
+    for n_threads in (1, 3):
+        first, frozen = mlpx.layers.Dense(N_IN, 20, "tanh"), mlpx.layers.Dense(20, 9, lr_factor=0.0)
+        layers = first, mlpx.layers.LayerNorm(20), frozen, mlpx.layers.Dense(9, C), mlpx.layers.Softmax()
+        net = mlpx.Sequential(*layers, dtype="float64", seed=1)
+        twin, by_hand = net.copy(), optimizers.Adam(clip_norm=clip_norm)
+        steps = steps_of(net, LABELS, optimizers.Adam(clip_norm=clip_norm), batch_size=rows, n_threads=3)
+        steps.choice = Choice(n_threads)
+        steps.take(ROWS[:rows], 0, 0, np.full(1, 0.1), nothing)
+        by_hand.start(twin)
+        with using_fused("off"):
+            twin.step(twin.batch(X[ROWS[:rows]], LABELS[ROWS[:rows]]), mlpx.layers.Context(True))
+            by_hand.update(twin, 0.1)
+        trained = slice(frozen.parameters["w"].offset if clip_norm is None else None)  # the norm needs all
+        np.testing.assert_allclose(net.gradient[trained], twin.gradient[trained], rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(net.parameters, twin.parameters, rtol=1e-9, atol=1e-12)
+        found.append(net.parameters)
+    np.testing.assert_array_equal(*found)
+
+
+def test_few_weights_for_many_rows_are_summed_by_blocks_of_rows() -> None:
+    def apart(sizes, batch_size, *, blocks=2, clipped=False, **options):
+        rows = describe(mlpx.MLP(sizes, **options).body(), sizes[0], training=True)
+        return plan_job.summed_apart(rows, batch_size, blocks, clipped=clipped)
+
+    assert apart([64, 100, C], 400) == [True, True]
+    assert apart([64, 100, C], 400, blocks=1) == [False, False]
+    assert apart([784, 512, C], 128) == [False, True]
+    assert apart([64, 100, C], 400, norm="layer") == [True, True, False, True]
+    assert not any(apart([64, 100, C], 400, norm="batch"))

@@ -27,11 +27,12 @@ from mlpx_kernels.cpu.compile import cached_callback
 from mlpx_kernels.cpu.memory import array_at
 from mlpx_kernels.updates import N_NUMBERS
 
-N_IN, N_OUT, W, B, X, Y, Z, D, DX, EXTRA, NUMBER, MEAN, VAR, DENSE, FORWARD, BACKWARD, WEIGHTS = range(17)
+N_IN, N_OUT, W, B, X, Y, Z, D, DX, EXTRA, NUMBER, MEAN, VAR, DENSE, FORWARD, BACKWARD, WEIGHTS, APART = range(18)
 """Columns of the table: widths; offsets of the weight and bias (or gain and shift; -1: none) in the parameters; of
 input, output, what the gradient needs, gradients for output and input (-1: not wanted), and scratch in the work
-buffer; the layer's number; its running statistics' offsets; 1 for a dense layer; its pieces' addresses (0: none)."""
-N_COLUMNS = 17
+buffer; the layer's number; its running statistics' offsets; 1 for a dense layer; its pieces' addresses (0: none); 1
+where each block of rows has gradients of its own."""
+N_COLUMNS = 18
 
 REAL, FACTOR, BIAS_FACTOR, MOMENTUM = range(4)
 N_REALS = 4
@@ -42,6 +43,7 @@ statistics."""
     WORK,
     PARAMS,
     GRADS,
+    GRADS_APART,
     S1,
     S2,
     BACKUP,
@@ -60,6 +62,7 @@ statistics."""
     LOSS,
     UPDATE,
     SQUARES,
+    ADD,
     N_ROWS,
     BATCH,
     N_CLASSES,
@@ -83,13 +86,14 @@ statistics."""
     TABLE_OF_REALS,
     LAYERS,
     JOB_SIZE,
-) = range(44)
+) = range(46)
 """Places in the job. Addresses: of the buffers, the data, and of the pieces that gather rows, sum their weights,
-compute the loss, update a span and sum squares. Then sizes and flags; TARGETS_AT and WEIGHT_AT are offsets in the work
-buffer. The tables are there for predictions alone."""
+compute the loss, update a span, sum squares and add up blocks' gradients, which lie GRADS_APART bytes apart. Then sizes
+and flags; TARGETS_AT and WEIGHT_AT are offsets in the work buffer. The tables are there for predictions alone."""
 
-STEP, START, ROWS, FLOATS, FRAME_SIZE = range(5)
-"""Places in a frame: the step's number; where its rows begin in the order; how many; the address of reals."""
+STEP, START, ROWS, FLOATS, FROM, TO, SUMS, FRAME_SIZE = range(8)
+"""Places in a frame: the step's number; where its rows begin in the order; how many; the address of reals; the rows
+whose gradients are summed, and the address that the sums go to."""
 
 ALL_WEIGHT, OPTION, MAX_NORM, CEILING = range(N_NUMBERS, N_NUMBERS + 4)
 """Places in the frame's reals, behind the numbers of the update: the normaliser of the loss; its option; clipping; the

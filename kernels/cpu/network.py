@@ -6,7 +6,8 @@ share each step's blocks (sharing.py), in two phases:
 
 1. a block of batch *rows* goes through gather, forward, loss and the chain of input gradients;
 2. a block of *output rows* of every weight gets its gradient over the whole batch, and is updated at once, while it is
-   in cache. No gradient buffers are summed.
+   in cache. Of a layer with few weights for its rows, each block of rows has summed gradients of its own in phase 1,
+   and they are added up here: a core then waits for less that another has written.
 
 With clipping, the update is a third phase. The cuts depend on the number of blocks alone, so results do not depend on
 how many threads share the blocks, or on which of them runs which.
@@ -75,15 +76,18 @@ def update_layer(table, reals, layer, job, frame, floats, first, last):
     return square if table[layer, p.DENSE] else 0.0
 
 
-@merged
-def squared_norm(table, reals, layer, job, frame, first, last):
-    """Return the sum of squares of the gradients of output rows ``first`` to ``last`` of a layer."""
+@inlined
+def spans(piece, table, reals, layer, job, frame, first, last):
+    """Call a piece for the spans of output rows ``first`` to ``last`` of a layer: of its weights, and of its biases.
+
+    Returns the sum of what it returns.
+    """
     width = table[layer, p.N_IN] if table[layer, p.DENSE] else 1
     w, b = table[layer, p.W], table[layer, p.B]
-    square = call_piece(job[p.SQUARES], table, reals, layer, job, frame, w + first * width, w + last * width)
+    result = call_piece(piece, table, reals, layer, job, frame, w + first * width, w + last * width)
     if b >= 0:
-        square += call_piece(job[p.SQUARES], table, reals, layer, job, frame, b + first, b + last)
-    return square
+        result += call_piece(piece, table, reals, layer, job, frame, b + first, b + last)
+    return result
 
 
 @inlined
@@ -116,16 +120,22 @@ def prepare(s, job, table, reals, changing, frame, floats):
 
 @merged
 def through(block, blocks, job, table, reals, frame):
-    """Take a block of the step's rows through all layers and back; return its share of the loss."""
+    """Take a block of the step's rows through all layers and back; return its share of the loss.
+
+    Gradients that blocks sum by themselves are summed while what they are made of is in this core's caches.
+    """
     last_layer = table.shape[0] - 1
     a, b = cut(frame[p.ROWS], block, blocks), cut(frame[p.ROWS], block + 1, blocks)
     call_piece(job[p.GATHER], table, reals, 0, job, frame, a, b)
     for layer in range(table.shape[0]):
         call_piece(table[layer, p.FORWARD], table, reals, layer, job, frame, a, b)
     loss = call_piece(job[p.LOSS], table, reals, last_layer, job, frame, a, b)
+    frame[p.FROM], frame[p.TO], frame[p.SUMS] = a, b, job[p.GRADS] + block * job[p.GRADS_APART]
     for layer in range(last_layer, -1, -1):
         if table[layer, p.BACKWARD]:
             call_piece(table[layer, p.BACKWARD], table, reals, layer, job, frame, a, b)
+        if table[layer, p.APART]:
+            call_piece(table[layer, p.WEIGHTS], table, reals, layer, job, frame, 0, table[layer, p.N_OUT])
     return loss
 
 
@@ -136,14 +146,17 @@ def learn(block, blocks, job, table, reals, frame, floats):
     Returns the sum of squares of the gradients (with clipping) and that of the weights that were updated.
     """
     clipped, square, weights = floats[p.MAX_NORM] > 0.0, 0.0, 0.0
+    frame[p.FROM], frame[p.TO], frame[p.SUMS] = 0, frame[p.ROWS], job[p.GRADS]
     for layer in range(table.shape[0] - 1, -1, -1):
         first, last = output_rows(table, layer, block, blocks)
         if table[layer, p.W] < 0 or first >= last or (frozen(reals, layer) and not clipped):
             continue
-        if table[layer, p.WEIGHTS]:
+        if table[layer, p.APART]:
+            spans(job[p.ADD], table, reals, layer, job, frame, first, last)
+        elif table[layer, p.WEIGHTS]:
             call_piece(table[layer, p.WEIGHTS], table, reals, layer, job, frame, first, last)
         if clipped:
-            square += squared_norm(table, reals, layer, job, frame, first, last)
+            square += spans(job[p.SQUARES], table, reals, layer, job, frame, first, last)
         else:
             weights += update_layer(table, reals, layer, job, frame, floats, first, last)
     return square, weights

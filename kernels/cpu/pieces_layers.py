@@ -12,17 +12,18 @@ from mlpx_kernels.cpu.dropout import dropout_factors, multiply_kept
 from mlpx_kernels.cpu.job import (
     DX,
     EXTRA,
-    GRADS,
+    FROM,
     MASK,
     N_IN,
     N_OUT,
     NUMBER,
     PARAMS,
     REAL,
-    ROWS,
     SEED,
     START,
     STEP,
+    SUMS,
+    TO,
     WORK,
     B,
     D,
@@ -92,17 +93,18 @@ def dense_backward(kind, dtype):
 
 @cache
 def dense_weights(dtype):
-    """The gradients of output rows a to b, over the whole batch."""
+    """The gradients of output rows a to b, over the batch's rows FROM to TO."""
     register(dtype)
     real = real_of(dtype)
 
     @piece
     def run(row, reals, job, frame, a, b):
-        n, i, o = frame[ROWS], row[N_IN], row[N_OUT]
-        d, x = view(job[WORK], row[D] + a, n * o - a, real), view(job[WORK], row[X], n * i, real)
-        product(TN, d, x, 0, view(job[GRADS], row[W] + a * i, (b - a) * i, real), b - a, i, n, o, i, i)
+        first, n, i, o = frame[FROM], frame[TO] - frame[FROM], row[N_IN], row[N_OUT]
+        d = view(job[WORK], row[D] + first * o + a, n * o - a, real)
+        x = work_of(job, row[X], i, first, frame[TO], real)
+        product(TN, d, x, 0, view(frame[SUMS], row[W] + a * i, (b - a) * i, real), b - a, i, n, o, i, i)
         if row[B] >= 0:
-            column_sums(real, job[WORK], row[D], n, o, a, b, job[GRADS], row[B])
+            column_sums(real, job[WORK], row[D] + first * o, n, o, a, b, frame[SUMS], row[B])
         return 0.0
 
     return run

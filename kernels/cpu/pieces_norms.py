@@ -6,14 +6,16 @@ from mlpx_kernels.cpu import batch_norm, layer_norm
 from mlpx_kernels.cpu.job import (
     DX,
     EXTRA,
+    FROM,
     GRADS,
     MEAN,
     MOMENTUM,
     N_OUT,
     PARAMS,
     REAL,
-    ROWS,
     STATS,
+    SUMS,
+    TO,
     TRAINING,
     VAR,
     WORK,
@@ -66,16 +68,16 @@ def layer_norm_backward(kind, dtype):
 
 @cache
 def layer_norm_weights(dtype):
-    """The gradients of gain and shift over the whole batch."""
+    """The gradients of gain and shift over the batch's rows FROM to TO."""
     real = real_of(dtype)
 
     @piece
     def run(row, reals, job, frame, a, b):
-        n, o = frame[ROWS], row[N_OUT]
-        mean, var = view(job[WORK], row[EXTRA], n, real), view(job[WORK], row[Z], n, real)
-        d, x = view(job[WORK], row[D], n * o, real), view(job[WORK], row[X], n * o, real)
-        dgamma, dbeta = view(job[GRADS], row[W], o, real), view(job[GRADS], row[B], o, real)
-        layer_norm.layer_norm_gain_grad(d, x, mean, var, reals[REAL], dgamma, dbeta, n, o)
+        first, last, o = frame[FROM], frame[TO], row[N_OUT]
+        mean, var = work_of(job, row[EXTRA], 1, first, last, real), work_of(job, row[Z], 1, first, last, real)
+        d, x = work_of(job, row[D], o, first, last, real), work_of(job, row[X], o, first, last, real)
+        dgamma, dbeta = view(frame[SUMS], row[W], o, real), view(frame[SUMS], row[B], o, real)
+        layer_norm.layer_norm_gain_grad(d, x, mean, var, reals[REAL], dgamma, dbeta, last - first, o)
         return 0.0
 
     return run

@@ -18,10 +18,12 @@ from mlpx_kernels.cpu.job import (
     BACKUP,
     BATCH_LABELS,
     BATCH_MASK,
+    BLOCKS,
     CEILING,
     COLUMN,
     FLOATS,
     GRADS,
+    GRADS_APART,
     INPUT,
     LABELLED,
     LABELS,
@@ -170,9 +172,9 @@ def loss_rows(loss, dtype):
 
 @cache
 def update_span(kind, dtype):
-    """Keep elements a to b of the weights in the backup and update them, in pieces that fit in the nearest cache.
+    """Keep elements a to b of the weights in the backup and update them.
 
-    Returns the sum of squares of the weights as they were.
+    Returns the sum of squares of the weights as they were; those of so many at a time are summed in their dtype.
     """
     real = real_of(dtype)
 
@@ -185,13 +187,25 @@ def update_span(kind, dtype):
             w, keep = view(job[PARAMS], first, n, real), view(job[BACKUP], first, n, real)
             s1 = view(job[S1] if job[N_STATES] > 0 else job[PARAMS], first, n, real)
             s2 = view(job[S2] if job[N_STATES] > 1 else job[PARAMS], first, n, real)
-            square = real(0.0)
-            for k in range(n):
-                square += w[k] * w[k]
-                keep[k] = w[k]
-            total += np.float64(square)
-            update(kind, w, view(job[GRADS], first, n, real), s1, s2, numbers)
+            total += np.float64(update(kind, w, view(job[GRADS], first, n, real), s1, s2, keep, numbers))
         return total
+
+    return run
+
+
+@cache
+def add_up(dtype):
+    """Add to elements a to b of the first block's gradient those of the others, in their order."""
+    real = real_of(dtype)
+
+    @piece
+    def run(row, reals, job, frame, a, b):
+        g = view(job[GRADS], a, b - a, real)
+        for block in range(1, job[BLOCKS]):
+            other = view(job[GRADS] + block * job[GRADS_APART], a, b - a, real)
+            for k in range(g.size):
+                g[k] += other[k]
+        return 0.0
 
     return run
 

@@ -24,124 +24,123 @@ def effective(w, g, scale, clip, l1, l2):
     return e + l1 if w > 0 else (e - l1 if w < 0 else e)
 
 
-# One loop for each kind, all with the same arguments: flat ``w`` (k,), its gradient ``g``, two states (unused ones may
-# be any array) and the numbers.
-
-
 @inlined
-def shared(numbers, real):
-    """Return lr, scale, clip, l1, l2 and 1 - lr * decay in the weights' dtype."""
+def constants(numbers, real):
+    """Return lr, A, 1 - A, B, 1 - B, C, D, lr with Adam's correction, and its other one, in the weights' dtype."""
     return (
         real(numbers[LR]),
-        real(numbers[SCALE]),
-        real(numbers[CLIP]),
-        real(numbers[L1]),
-        real(numbers[L2]),
-        real(1.0 - numbers[LR] * numbers[DECAY]),
+        real(numbers[A]),
+        real(1.0 - numbers[A]),
+        real(numbers[B]),
+        real(1.0 - numbers[B]),
+        real(numbers[C]),
+        real(numbers[D]),
+        real(numbers[LR] * numbers[RISE]),
+        real(numbers[ROOT]),
     )
 
 
-def _sgd(kind, w, g, s1, s2, numbers):
-    lr, scale, clip, l1, l2, keep = shared(numbers, w.dtype.type)
-    for i in range(w.size):
-        w[i] = w[i] * keep - lr * effective(w[i], g[i], scale, clip, l1, l2)
+# A rule for each kind: from a gradient, its two states (unused ones may be anything) and the constants it makes what is
+# to be taken from the weight, and the new states.
 
 
-def _momentum(kind, w, g, s1, s2, numbers):
-    lr, scale, clip, l1, l2, keep = shared(numbers, w.dtype.type)
-    momentum = w.dtype.type(numbers[A])
-    for i in range(w.size):
-        v = momentum * s1[i] - lr * effective(w[i], g[i], scale, clip, l1, l2)
-        s1[i] = v
-        w[i] = w[i] * keep + v
+def _sgd(kind, real, e, s1, s2, constants):
+    return constants[0] * e, s1, s2
 
 
-def _nesterov(kind, w, g, s1, s2, numbers):
-    lr, scale, clip, l1, l2, keep = shared(numbers, w.dtype.type)
-    momentum = w.dtype.type(numbers[A])
-    for i in range(w.size):
-        e = lr * effective(w[i], g[i], scale, clip, l1, l2)
-        v = momentum * s1[i] - e
-        s1[i] = v
-        w[i] = w[i] * keep + (momentum * v - e)
+def _momentum(kind, real, e, s1, s2, constants):
+    lr, momentum = constants[:2]
+    v = momentum * s1 - lr * e
+    return -v, v, s2
 
 
-def _adagrad(kind, w, g, s1, s2, numbers):
-    lr, scale, clip, l1, l2, keep = shared(numbers, w.dtype.type)
-    eps = w.dtype.type(numbers[B])
-    for i in range(w.size):
-        e = effective(w[i], g[i], scale, clip, l1, l2)
-        s = s1[i] + e * e
-        s1[i] = s
-        w[i] = w[i] * keep - lr * e / (math.sqrt(s) + eps)
+def _nesterov(kind, real, e, s1, s2, constants):
+    lr, momentum = constants[:2]
+    v = momentum * s1 - lr * e
+    return lr * e - momentum * v, v, s2
 
 
-def _rmsprop(kind, w, g, s1, s2, numbers):
-    real = w.dtype.type
-    lr, scale, clip, l1, l2, keep = shared(numbers, real)
-    rho, rest, eps = real(numbers[A]), real(1.0 - numbers[A]), real(numbers[B])
-    for i in range(w.size):
-        e = effective(w[i], g[i], scale, clip, l1, l2)
-        s = rho * s1[i] + rest * e * e
-        s1[i] = s
-        w[i] = w[i] * keep - lr * e / (math.sqrt(s) + eps)
+def _adagrad(kind, real, e, s1, s2, constants):
+    s, eps = s1 + e * e, constants[3]
+    return constants[0] * e / (math.sqrt(s) + eps), s, s2
 
 
-def _adadelta(kind, w, g, s1, s2, numbers):
-    real = w.dtype.type
-    lr, scale, clip, l1, l2, keep = shared(numbers, real)
-    rho, rest, eps = real(numbers[A]), real(1.0 - numbers[A]), real(numbers[B])
-    for i in range(w.size):
-        e = effective(w[i], g[i], scale, clip, l1, l2)
-        s = rho * s1[i] + rest * e * e
-        s1[i] = s
-        u = math.sqrt(s2[i] + eps) / math.sqrt(s + eps) * e
-        s2[i] = rho * s2[i] + rest * u * u
-        w[i] = w[i] * keep - lr * u
+def _rmsprop(kind, real, e, s1, s2, constants):
+    lr, rho, rest, eps = constants[:4]
+    s = rho * s1 + rest * e * e
+    return lr * e / (math.sqrt(s) + eps), s, s2
 
 
-def _adam(kind, w, g, s1, s2, numbers):
-    real = w.dtype.type
-    _, scale, clip, l1, l2, keep = shared(numbers, real)
-    beta1, rest1 = real(numbers[A]), real(1.0 - numbers[A])
-    beta2, rest2 = real(numbers[B]), real(1.0 - numbers[B])
-    eps, size, root = real(numbers[C]), real(numbers[LR] * numbers[RISE]), real(numbers[ROOT])
-    for i in range(w.size):
-        e = effective(w[i], g[i], scale, clip, l1, l2)
-        m = beta1 * s1[i] + rest1 * e
-        v = beta2 * s2[i] + rest2 * e * e
-        s1[i] = m
-        s2[i] = v
-        w[i] = w[i] * keep - size * m / (math.sqrt(v) * root + eps)
+def _adadelta(kind, real, e, s1, s2, constants):
+    lr, rho, rest, eps = constants[:4]
+    s = rho * s1 + rest * e * e
+    u = math.sqrt(s2 + eps) / math.sqrt(s + eps) * e
+    return lr * u, s, rho * s2 + rest * u * u
 
 
-def _rprop(kind, w, g, s1, s2, numbers):
-    real = w.dtype.type
-    _, scale, clip, l1, l2, keep = shared(numbers, real)
-    shrink, grow, smallest, largest = real(numbers[A]), real(numbers[B]), real(numbers[C]), real(numbers[D])
-    zero, one = real(0.0), real(1.0)
-    for i in range(w.size):
-        e = effective(w[i], g[i], scale, clip, l1, l2)
-        agree = e * s1[i]
-        size = s2[i] * (grow if agree > zero else (shrink if agree < zero else one))
-        size = smallest if size < smallest else size
-        size = largest if size > largest else size
-        e = zero if agree < zero else e
-        s2[i] = size
-        s1[i] = e
-        w[i] = w[i] * keep - (size if e > zero else (-size if e < zero else e))
+def _adam(kind, real, e, s1, s2, constants):
+    _, beta1, rest1, beta2, rest2, eps, _, size, root = constants
+    m = beta1 * s1 + rest1 * e
+    v = beta2 * s2 + rest2 * e * e
+    return size * m / (math.sqrt(v) * root + eps), m, v
 
 
-LOOPS = (_sgd, _momentum, _nesterov, _adagrad, _rmsprop, _adadelta, _adam, _rprop)
+def _rprop(kind, real, e, s1, s2, constants):
+    _, shrink, _, grow, _, smallest, largest, _, _ = constants
+    zero = real(0.0)
+    agree = e * s1
+    size = s2 * (grow if agree > zero else (shrink if agree < zero else real(1.0)))
+    size = smallest if size < smallest else size
+    size = largest if size > largest else size
+    e = zero if agree < zero else e
+    return (size if e > zero else (-size if e < zero else e)), e, size
 
 
-def update(kind, w, g, s1, s2, numbers):
-    """Take one step by the kind of that code, which must be known at compile time."""
+RULES = (_sgd, _momentum, _nesterov, _adagrad, _rmsprop, _adadelta, _adam, _rprop)
+STATES = (0, 1, 1, 1, 1, 2, 2, 2)
+"""For each kind, in the order of their codes."""
+
+
+def rule(kind, real, e, s1, s2, constants):
+    """Return what is taken from a weight, and its new states, by the rule of that kind."""
+
+
+@overload(rule, prefer_literal=True, jit_options={**JIT, "fastmath": FASTMATH}, strict=False)
+def _rule(kind, real, e, s1, s2, constants):
+    return RULES[kind.literal_value] if isinstance(kind, types.IntegerLiteral) else None
+
+
+def update(kind, w, g, s1, s2, kept, numbers):
+    """Take one step by the kind of that code, which must be known at compile time, in one pass.
+
+    Flat ``w`` (k,), its gradient ``g``, two states (unused ones may be any array) and the numbers. Unless it is None,
+    ``kept`` (k,) gets the weights as they were, and the sum of their squares is returned.
+    """
 
 
 @overload(update, prefer_literal=True, jit_options={**JIT, "fastmath": FASTMATH}, strict=False)
-def _update(kind, w, g, s1, s2, numbers):
-    return LOOPS[kind.literal_value] if isinstance(kind, types.IntegerLiteral) else None
+def _update(kind, w, g, s1, s2, kept, numbers):
+    if not isinstance(kind, types.IntegerLiteral):
+        return None
+    states = STATES[kind.literal_value]
+
+    def run(kind, w, g, s1, s2, kept, numbers):
+        real = w.dtype.type
+        scale, clip, l1, l2 = real(numbers[SCALE]), real(numbers[CLIP]), real(numbers[L1]), real(numbers[L2])
+        keep, fixed, square = real(1.0 - numbers[LR] * numbers[DECAY]), constants(numbers, real), real(0.0)
+        for i in range(w.size):
+            if kept is not None:
+                square += w[i] * w[i]
+                kept[i] = w[i]
+            step, first, second = rule(kind, real, effective(w[i], g[i], scale, clip, l1, l2), s1[i], s2[i], fixed)
+            if states > 0:
+                s1[i] = first
+            if states > 1:
+                s2[i] = second
+            w[i] = w[i] * keep - step
+        return square
+
+    return run
 
 
 @cache
@@ -150,7 +149,7 @@ def update_loop(kind):
 
     @kernel
     def run(w, g, s1, s2, numbers):
-        update(kind, w, g, s1, s2, numbers)
+        update(kind, w, g, s1, s2, None, numbers)
 
     return run
 

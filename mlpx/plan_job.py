@@ -1,0 +1,134 @@
+"""What the steps of a plan work on: the job with its table, and every array whose address it carries."""
+
+from typing import Any
+
+import numpy as np
+
+from mlpx import plan, plan_numbers
+from mlpx.backend import NUMPY
+from mlpx.batch import Batch
+from mlpx.layers.base import PlanRow
+from mlpx.network import Network
+from mlpx.optimizers import Optimizer
+from mlpx.typing import Array
+
+
+def summed_apart(rows: list[PlanRow], batch_size: int, blocks: int, *, clipped: bool) -> list[bool]:
+    """Return for each layer whether each block of rows sums gradients of its own, which are then added up.
+
+    Else a block of outputs sums those of all rows, and needs their inputs and gradients. Cores that wait for each
+    other's memory are what threads lose most by, so it is whichever moves less of it: every block's gradients, or the
+    inputs and half of the outputs' gradients of every row, twice.
+    """
+    if blocks == 1 or any(row.op == "batch_norm" for row in rows):
+        return [False] * len(rows)
+
+    def apart(row: PlanRow) -> bool:
+        if not (clipped or any(row.lr_factors)):
+            return False
+        fewer = blocks * row.n_in * row.n_out < batch_size * (2 * row.n_in + row.n_out)
+        return row.op == "layer_norm" or (row.op == "dense" and fewer)
+
+    return [apart(row) for row in rows]
+
+
+class StepsJob:
+    """The job of training steps, but for what differs from call to call.
+
+    Attributes
+    ----------
+    values : array (JOB_SIZE,), int64
+        See job.py of the kernels; rows, their order, the first step and the threads are still 0.
+    per_call : list of int
+        The places of these four.
+    table : Table
+    kind : int
+        Code of the update.
+    numbers : array (N_FLOATS,), float64
+        The update's numbers and the loss's.
+    parameters, statistics : array
+        Copies: as they were before the last step.
+    gradients : array (blocks, n) or (n,)
+        The network's own; or one for each block of rows, the first of which becomes the sum.
+    held : dict
+        Place in the job to array; holding them keeps their addresses valid.
+    """
+
+    def __init__(
+        self,
+        net: Network,
+        train: Batch,
+        rows: list[PlanRow],
+        batch_size: int,
+        optimizer: Optimizer,
+        *,
+        blocks: int,
+        seed: int,
+        ceiling: float,
+    ) -> None:
+        k, pieces = plan.kernels("job"), plan.kernels("pieces_step")
+        dtype, buffers, n, c, n_in = net.dtype, net.buffers, batch_size, rows[-1].n_out, rows[0].n_in
+        loss, column, option = plan_numbers.of_loss(net)
+        self.kind, numbers = plan_numbers.of_update(optimizer)
+        self.numbers = np.concatenate([numbers, [0.0, option, optimizer.clip_norm or 0.0, ceiling]])
+        labelled, mask = train.target.dtype.kind == "i", net.loss_mask(train)
+        targets_at = plan.padded(n * n_in)
+        weight_at = targets_at + plan.padded(0 if labelled else n * c)
+        self.table = plan.Table(rows, n, weight_at + n, dtype, training=True)
+        apart = summed_apart(rows, n, blocks, clipped=optimizer.clip_norm is not None)
+        self.table.whole[:, k.APART] = apart
+        self.gradients = NUMPY.zeros((blocks, buffers.gradient.size), dtype) if any(apart) else buffers.gradient
+        self.parameters = NUMPY.zeros(buffers.parameters.shape, dtype)
+        self.parameters[...] = buffers.parameters
+        self.statistics = buffers.statistics.copy()
+        self.held: dict[int, Array] = {
+            k.WORK: NUMPY.zeros(self.table.size, dtype),
+            k.PARAMS: buffers.parameters,
+            k.GRADS: self.gradients,
+            k.BACKUP: self.parameters,
+            k.STATS: buffers.statistics,
+            k.INPUT: np.ascontiguousarray(train.x),
+            k.LABELS if labelled else k.TARGETS: np.ascontiguousarray(train.target),
+            k.COLUMN: column,
+            k.BATCH_LABELS: np.zeros(n, np.int64),
+            k.BATCH_MASK: np.zeros(0 if mask is None else n * c, np.bool_),
+        }
+        self.held |= dict(zip((k.S1, k.S2), optimizer.state, strict=False))
+        if train.sample_weight is not None:
+            self.held[k.SAMPLE_WEIGHT] = np.ascontiguousarray(train.sample_weight)
+        if mask is not None:
+            self.held[k.MASK] = np.ascontiguousarray(mask)
+        weighted = train.sample_weight is not None or mask is not None or (loss == 0 and column.size > 0)
+        plain = loss == 0 and labelled and mask is None and column.size == 0 and option == 0.0
+        narrow = c <= plan.kernels("narrow").NARROW
+        called: dict[int, Any] = {
+            k.GATHER: pieces.gather(dtype),
+            k.TOTAL: pieces.total(loss, dtype) if weighted else None,
+            k.LOSS: pieces.plain_cross_entropy(dtype, narrow) if plain else pieces.loss_rows(loss, dtype),
+            k.UPDATE: pieces.update_span(self.kind, dtype),
+            k.SQUARES: pieces.squares(dtype) if optimizer.clip_norm else None,
+            k.ADD: pieces.add_up(dtype) if any(apart) else None,
+        }
+        sizes = {
+            k.BATCH: n,
+            k.N_CLASSES: c,
+            k.N_FEATURES: n_in,
+            k.N_COLUMN: column.size,
+            k.N_STATES: len(optimizer.state),
+            k.LABELLED: labelled,
+            k.WEIGHTED: train.sample_weight is not None,
+            k.MASKED: mask is not None,
+            k.TOGETHER: any(row.op == "batch_norm" for row in rows),
+            k.BLOCKS: blocks,
+            k.GRADS_APART: buffers.gradient.nbytes,
+            k.SEED: np.array(seed % 2**64, np.uint64).astype(np.int64),
+            k.TARGETS_AT: targets_at,
+            k.WEIGHT_AT: weight_at,
+            k.TRAINING: 1,
+        }
+        self.values = np.zeros(k.JOB_SIZE, np.int64)
+        self.per_call = [k.ORDER, k.N_ROWS, k.FIRST_STEP, k.THREADS]
+        addresses = {place: array.ctypes.data for place, array in self.held.items()}
+        addresses |= {place: piece.address for place, piece in called.items() if piece is not None}
+        for place, value in (addresses | sizes).items():
+            self.values[place] = value
