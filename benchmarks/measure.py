@@ -27,12 +27,17 @@ class Effort:
     pause : float
         Seconds before each sample. Thread pools go on spinning after their work (OpenBLAS's for some 80 milliseconds);
         the next implementation should not have to share the cores with them.
+    touched : int
+        Bytes of new memory that are written to before each sample of long calls, and freed. A virtual machine may give
+        free memory back to its host after seconds, and it comes again page by page: 2 MB take 5 ms, twenty times as
+        long as a softmax of as much. So what is free is there for whoever is timed next.
     """
 
     rounds: int
     seconds: float
     sample: float
     pause: float
+    touched: int
 
 
 def quick() -> bool:
@@ -45,16 +50,17 @@ def quick() -> bool:
 
 def effort() -> Effort:
     """Return how long to measure in this run."""
-    return Effort(2, 0.0, 0.0, 0.0) if quick() else Effort(11, 12.0, 0.004, 0.12)
+    return Effort(2, 0.0, 0.0, 0.0, 0) if quick() else Effort(11, 12.0, 0.004, 0.12, 1 << 28)
 
 
-def repeats(call: Call, sample: float) -> int:
-    """Return how many calls fill a sample, after a first call that may compile and is not counted."""
+LONG = 1e-3
+"""Seconds of a call from which on it may need more memory than a process keeps for itself."""
+
+
+def once(call: Call) -> float:
+    """Return the seconds of a call, after a first one that may compile and is not counted."""
     call()
-    began = time.perf_counter()
-    call()
-    taken = time.perf_counter() - began
-    return max(1, min(10_000, round(sample / max(taken, 1e-7))))
+    return timed(call, 1)
 
 
 def timed(call: Call, times: int) -> float:
@@ -70,10 +76,11 @@ def interleave(calls: Mapping[str, Call], rounds: int | None = None) -> dict[str
 
     Without ``rounds`` this run's `effort` says how many, and how long at most. A round times every implementation
     once, each round in another order, so that a machine that slows down or warms up does so for all of them. An
-    untimed call goes before each sample: caches and thread pools belong to whoever is being timed.
+    untimed call goes before each sample of several: caches and thread pools belong to whoever is being timed.
     """
     how = effort()
-    times = {name: repeats(call, how.sample) for name, call in calls.items()}
+    lengths = {name: once(call) for name, call in calls.items()}
+    times = {name: max(1, min(10_000, round(how.sample / max(taken, 1e-7)))) for name, taken in lengths.items()}
     samples: dict[str, list[float]] = {name: [] for name in calls}
     names = list(calls)
     wanted = rounds or how.rounds
@@ -82,6 +89,8 @@ def interleave(calls: Mapping[str, Call], rounds: int | None = None) -> dict[str
         turn = number % len(names)
         for name in names[turn:] + names[:turn]:
             time.sleep(how.pause)
+            if lengths[name] > LONG:
+                np.empty(how.touched, np.uint8)[::4096] = 1
             if times[name] > 1:
                 calls[name]()
             samples[name].append(timed(calls[name], times[name]))
