@@ -122,6 +122,8 @@ class Table:
                 k.FORWARD: self._address(pieces.FORWARDS[row.op](kind, dtype)),
                 k.BACKWARD: 0,
                 k.WEIGHTS: 0,
+                k.APART: 0,
+                k.STRIDE: row.n_out,
             }
             # Below the first dense layer nobody wants a gradient, but a dense layer's own is always needed.
             if training and (source_gradient >= 0 or row.op in ("dense", "batch_norm")):
@@ -132,6 +134,19 @@ class Table:
                 self.whole[line, column] = value
             self.reals[line] = row.real, *row.lr_factors, row.momentum
             source, source_gradient = output, gradient
+
+    def split_first(self, blocks: int, apart: int) -> None:
+        """Append the first layer as each block of its outputs sees it; their inputs lie ``apart`` elements apart."""
+        k, cut = kernels("job"), kernels("network").cut
+        first, lines = self.whole[0], np.tile(self.whole[0], (blocks, 1))
+        for block, line in enumerate(lines):
+            begin, end = (cut(first[k.N_OUT], number, blocks) for number in (block, block + 1))
+            line[k.N_OUT] = end - begin
+            line[k.X] += block * apart
+            line[k.W] += begin * first[k.N_IN]
+            line[[k.B, k.Y, k.Z, k.D]] += np.where(first[[k.B, k.Y, k.Z, k.D]] < 0, 0, begin)
+        self.whole = np.concatenate([self.whole, lines])
+        self.reals = np.concatenate([self.reals, np.tile(self.reals[0], (blocks, 1))])
 
     def _place(self, elements: int) -> int:
         start = self.size
@@ -172,7 +187,7 @@ class Predictor:
         job[k.LAYERS] = len(rows)
         job[k.PARAMS] = self.buffers.parameters.ctypes.data
         job[k.STATS] = self.buffers.statistics.ctypes.data
-        job[k.GATHER] = table._address(pieces.copy_in(dtype))
+        job[k.GATHER_INPUTS] = table._address(pieces.copy_in(dtype))
         job[k.LOSS] = table._address(pieces.copy_out(dtype))
         job[k.N_FEATURES], job[k.BATCH], job[k.WORK_SIZE] = self.n_in, n, table.size
         self.tables.append(table)

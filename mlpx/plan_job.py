@@ -32,6 +32,15 @@ def summed_apart(rows: list[PlanRow], batch_size: int, blocks: int, *, clipped: 
     return [apart(row) for row in rows]
 
 
+def first_split(rows: list[PlanRow], apart: list[bool]) -> bool:
+    """Return whether the first layer is computed by blocks of its outputs, for all rows, before anything else.
+
+    Its weights then stay with the core that updates them. What moves in their place are its outputs: always less, where
+    blocks of rows do not sum its gradients. Each block needs the inputs of all rows.
+    """
+    return rows[0].op == "dense" and not apart[0]
+
+
 class StepsJob:
     """The job of training steps, but for what differs from call to call.
 
@@ -63,6 +72,7 @@ class StepsJob:
         optimizer: Optimizer,
         *,
         blocks: int,
+        deterministic: bool,
         seed: int,
         ceiling: float,
     ) -> None:
@@ -72,11 +82,15 @@ class StepsJob:
         self.kind, numbers = plan_numbers.of_update(optimizer)
         self.numbers = np.concatenate([numbers, [0.0, option, optimizer.clip_norm or 0.0, ceiling]])
         labelled, mask = train.target.dtype.kind == "i", net.loss_mask(train)
-        targets_at = plan.padded(n * n_in)
+        apart = summed_apart(rows, n, blocks, clipped=optimizer.clip_norm is not None)
+        # A deterministic fit may have more blocks than threads, and each would gather the inputs of all rows.
+        split = blocks > 1 and not deterministic and first_split(rows, apart)
+        targets_at = plan.padded(n * n_in) * (blocks if split else 1)
         weight_at = targets_at + plan.padded(0 if labelled else n * c)
         self.table = plan.Table(rows, n, weight_at + n, dtype, training=True)
-        apart = summed_apart(rows, n, blocks, clipped=optimizer.clip_norm is not None)
         self.table.whole[:, k.APART] = apart
+        if split:
+            self.table.split_first(blocks, plan.padded(n * n_in))
         self.gradients = NUMPY.zeros((blocks, buffers.gradient.size), dtype) if any(apart) else buffers.gradient
         self.parameters = NUMPY.zeros(buffers.parameters.shape, dtype)
         self.parameters[...] = buffers.parameters
@@ -102,6 +116,7 @@ class StepsJob:
         plain = loss == 0 and labelled and mask is None and column.size == 0 and option == 0.0
         narrow = c <= plan.kernels("narrow").NARROW
         called: dict[int, Any] = {
+            k.GATHER_INPUTS: pieces.gather_inputs(dtype),
             k.GATHER: pieces.gather(dtype),
             k.TOTAL: pieces.total(loss, dtype) if weighted else None,
             k.LOSS: pieces.plain_cross_entropy(dtype, narrow) if plain else pieces.loss_rows(loss, dtype),
@@ -120,6 +135,8 @@ class StepsJob:
             k.MASKED: mask is not None,
             k.TOGETHER: any(row.op == "batch_norm" for row in rows),
             k.BLOCKS: blocks,
+            k.SPLIT: split,
+            k.LAYERS: len(rows),
             k.GRADS_APART: buffers.gradient.nbytes,
             k.SEED: np.array(seed % 2**64, np.uint64).astype(np.int64),
             k.TARGETS_AT: targets_at,

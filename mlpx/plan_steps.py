@@ -91,7 +91,17 @@ class PlanSteps(FitSteps):
         largest = max((batch_size * row.n_in * row.n_out for row in rows if row.op == "dense"), default=0)
         self.hold_blas = self.threads_module.single_threaded_blas if largest > SMALL_PRODUCT else nullcontext
         self.seconds_per_step = (flops + 50.0 * batch_size * sum(row.n_out for row in rows) + 1e4) / 5e10
-        self.job = StepsJob(net, train, rows, batch_size, optimizer, blocks=self.blocks, seed=seed, ceiling=ceiling)
+        self.job = StepsJob(
+            net,
+            train,
+            rows,
+            batch_size,
+            optimizer,
+            blocks=self.blocks,
+            deterministic=deterministic,
+            seed=seed,
+            ceiling=ceiling,
+        )
 
     def together(self, most: int) -> int:
         """Return how many epochs fit in the next call."""

@@ -10,7 +10,7 @@ import mlpx
 from mlpx import optimizers, plan_job, plan_steps
 from mlpx.choice import Choice
 from mlpx.op import using_fused
-from mlpx.plan import describe
+from mlpx.plan import describe, kernels
 from mlpx.plan_steps import PlanSteps
 
 N, N_IN, C, BATCH = 70, 6, 4, 20
@@ -118,16 +118,23 @@ def test_biases_get_the_sums_over_all_rows(rows, width, dtype) -> None:
 @pytest.mark.parametrize("clip_norm", [None, 0.1])
 @pytest.mark.parametrize("rows", [N, 10, 3])
 @pytest.mark.parametrize("apart", [True, False])
-def test_gradients_of_blocks_of_rows_add_up(monkeypatch, apart, rows, clip_norm) -> None:
-    """Ten rows leave nothing for the second of three blocks."""
+@pytest.mark.parametrize(("activation", "factors"), [("tanh", (1.0, 0.0)), ("gelu", (0.0, 1.0)), ("gelu", (1.0, 1.0))])
+def test_what_blocks_of_rows_and_of_outputs_compute_adds_up(
+    monkeypatch, activation, factors, apart, rows, clip_norm
+) -> None:
+    """Gradients are summed by blocks of rows; or else by those of outputs, which take the first layer by themselves.
+
+    Ten rows leave nothing for the second of three blocks, and so do outputs.
+    """
     monkeypatch.setattr(plan_steps, "WORTH_THREADS", 0.0)
     monkeypatch.setattr(
         plan_job, "summed_apart", lambda rows, *_, **__: [apart and row.weight is not None for row in rows]
     )
     found = []
     for n_threads in (1, 3):
-        first, frozen = mlpx.layers.Dense(N_IN, 20, "tanh"), mlpx.layers.Dense(20, 9, lr_factor=0.0)
-        layers = first, mlpx.layers.LayerNorm(20), frozen, mlpx.layers.Dense(9, C), mlpx.layers.Softmax()
+        first = mlpx.layers.Dense(N_IN, 20, activation, lr_factor=factors[0])
+        second = mlpx.layers.Dense(20, 9, lr_factor=factors[1])
+        layers = first, mlpx.layers.LayerNorm(20), second, mlpx.layers.Dense(9, C), mlpx.layers.Softmax()
         net = mlpx.Sequential(*layers, dtype="float64", seed=1)
         twin, by_hand = net.copy(), optimizers.Adam(clip_norm=clip_norm)
         steps = steps_of(net, LABELS, optimizers.Adam(clip_norm=clip_norm), batch_size=rows, n_threads=3)
@@ -137,8 +144,8 @@ def test_gradients_of_blocks_of_rows_add_up(monkeypatch, apart, rows, clip_norm)
         with using_fused("off"):
             twin.step(twin.batch(X[ROWS[:rows]], LABELS[ROWS[:rows]]), mlpx.layers.Context(True))
             by_hand.update(twin, 0.1)
-        trained = slice(frozen.parameters["w"].offset if clip_norm is None else None)  # the norm needs all
-        np.testing.assert_allclose(net.gradient[trained], twin.gradient[trained], rtol=1e-9, atol=1e-12)
+        if clip_norm is not None or all(factors):  # else nobody needs the gradients of frozen layers
+            np.testing.assert_allclose(net.gradient, twin.gradient, rtol=1e-9, atol=1e-12)
         np.testing.assert_allclose(net.parameters, twin.parameters, rtol=1e-9, atol=1e-12)
         found.append(net.parameters)
     np.testing.assert_array_equal(*found)
@@ -154,3 +161,20 @@ def test_few_weights_for_many_rows_are_summed_by_blocks_of_rows() -> None:
     assert apart([784, 512, C], 128) == [False, True]
     assert apart([64, 100, C], 400, norm="layer") == [True, True, False, True]
     assert not any(apart([64, 100, C], 400, norm="batch"))
+
+
+def test_a_first_layer_of_many_weights_is_split_by_outputs() -> None:
+    """But not for a deterministic fit, whose blocks may be more than there are threads."""
+
+    def job(sizes, batch_size, **options):
+        net = mlpx.MLP(sizes)
+        optimizer = optimizers.Adam()
+        optimizer.start(net)
+        batch = net.batch(np.zeros((batch_size, sizes[0]), np.float32), np.arange(batch_size) % C)
+        steps = PlanSteps(net, batch, batch_size, optimizer, seed=0, n_steps=1, n_threads=2, **options)
+        return steps.job.values[kernels("job").SPLIT], len(steps.job.table.whole)
+
+    assert job([784, 512, C], 128, deterministic=False) == (1, 4)
+    assert job([784, 512, C], 128, deterministic=True) == (0, 2)
+    assert job([64, 100, C], 400, deterministic=False) == (0, 2)
+    assert job([64, C], 32, deterministic=False) == (0, 1)  # on one thread

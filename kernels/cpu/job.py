@@ -27,12 +27,17 @@ from mlpx_kernels.cpu.compile import cached_callback
 from mlpx_kernels.cpu.memory import array_at
 from mlpx_kernels.updates import N_NUMBERS
 
-N_IN, N_OUT, W, B, X, Y, Z, D, DX, EXTRA, NUMBER, MEAN, VAR, DENSE, FORWARD, BACKWARD, WEIGHTS, APART = range(18)
-"""Columns of the table: widths; offsets of the weight and bias (or gain and shift; -1: none) in the parameters; of
-input, output, what the gradient needs, gradients for output and input (-1: not wanted), and scratch in the work
-buffer; the layer's number; its running statistics' offsets; 1 for a dense layer; its pieces' addresses (0: none); 1
-where each block of rows has gradients of its own."""
-N_COLUMNS = 18
+N_IN, N_OUT, STRIDE, W, B, X, Y, Z, D, DX, EXTRA, NUMBER, MEAN, VAR, DENSE, APART, FORWARD, BACKWARD, WEIGHTS = range(
+    19
+)
+"""Columns of the table: widths, and the elements between rows of outputs and their gradients; offsets of the weight and
+bias (or gain and shift; -1: none) in the parameters; of input, output, what the gradient needs, gradients for output
+and input (-1: not wanted), and scratch in the work buffer; the layer's number; its running statistics' offsets; 1 for a
+dense layer; 1 where each block of rows has gradients of its own; its pieces' addresses (0: none).
+
+With SPLIT, there is a row more for each block: the first layer as that block sees it, with some of the outputs, and
+with inputs in a place of its own."""
+N_COLUMNS = 19
 
 REAL, FACTOR, BIAS_FACTOR, MOMENTUM = range(4)
 N_REALS = 4
@@ -57,6 +62,7 @@ statistics."""
     BATCH_LABELS,
     BATCH_MASK,
     ORDER,
+    GATHER_INPUTS,
     GATHER,
     TOTAL,
     LOSS,
@@ -73,6 +79,7 @@ statistics."""
     WEIGHTED,
     MASKED,
     TOGETHER,
+    SPLIT,
     BLOCKS,
     THREADS,
     FIRST_STEP,
@@ -86,10 +93,11 @@ statistics."""
     TABLE_OF_REALS,
     LAYERS,
     JOB_SIZE,
-) = range(46)
-"""Places in the job. Addresses: of the buffers, the data, and of the pieces that gather rows, sum their weights,
-compute the loss, update a span, sum squares and add up blocks' gradients, which lie GRADS_APART bytes apart. Then sizes
-and flags; TARGETS_AT and WEIGHT_AT are offsets in the work buffer. The tables are there for predictions alone."""
+) = range(48)
+"""Places in the job. Addresses: of the buffers, the data, and of the pieces that gather rows (inputs; what else belongs
+to them), sum their weights, compute the loss, update a span, sum squares and add up blocks' gradients, which lie
+GRADS_APART bytes apart. Then sizes and flags; TARGETS_AT and WEIGHT_AT are offsets in the work buffer. The tables are
+there for predictions alone."""
 
 STEP, START, ROWS, FLOATS, FROM, TO, SUMS, FRAME_SIZE = range(8)
 """Places in a frame: the step's number; where its rows begin in the order; how many; the address of reals; the rows

@@ -9,8 +9,11 @@ share each step's blocks (sharing.py), in two phases:
    in cache. Of a layer with few weights for its rows, each block of rows has summed gradients of its own in phase 1,
    and they are added up here: a core then waits for less that another has written.
 
-With clipping, the update is a third phase. The cuts depend on the number of blocks alone, so results do not depend on
-how many threads share the blocks, or on which of them runs which.
+With clipping, the update is another phase. Where the first layer has many weights, there is one ahead of all: a block
+of its *outputs* is computed for the whole batch, by the core that has updated their weights and will do so again.
+
+The cuts depend on the number of blocks alone, so results do not depend on how many threads share the blocks, or on
+which of them runs which.
 """
 
 import math
@@ -32,17 +35,21 @@ def cut(size, block, blocks):
 
 
 @inlined
-def output_rows(table, layer, block, blocks):
-    """Return the output rows (first, last) of a layer that belong to a block; norms go whole to one block.
+def output_rows(job, table, layer, block):
+    """Return a row of the table and its output rows (row, first, last) that belong to a block of a layer.
 
-    Every second layer is cut from its end: what rounding gives the first blocks of one, it takes from them in the next.
+    Norms go whole to one block. Every second layer is cut from its end: what rounding gives the first blocks of one, it
+    takes from them in the next.
     """
-    n_out = table[layer, p.N_OUT]
+    n_out, blocks = table[layer, p.N_OUT], job[p.BLOCKS]
+    if layer == 0 and job[p.SPLIT]:
+        own = job[p.LAYERS] + block
+        return own, 0, table[own, p.N_OUT]
     if table[layer, p.DENSE]:
         if layer % 2:
-            return n_out - cut(n_out, blocks - block, blocks), n_out - cut(n_out, blocks - block - 1, blocks)
-        return cut(n_out, block, blocks), cut(n_out, block + 1, blocks)
-    return 0, n_out if block == table[layer, p.NUMBER] % blocks else 0
+            return layer, n_out - cut(n_out, blocks - block, blocks), n_out - cut(n_out, blocks - block - 1, blocks)
+        return layer, cut(n_out, block, blocks), cut(n_out, block + 1, blocks)
+    return layer, 0, n_out if block == table[layer, p.NUMBER] % blocks else 0
 
 
 @inlined
@@ -119,15 +126,25 @@ def prepare(s, job, table, reals, changing, frame, floats):
 
 
 @merged
+def ahead(block, job, table, reals, frame):
+    """Take all rows of the step to a block's outputs of the first layer."""
+    own = job[p.LAYERS] + block
+    call_piece(job[p.GATHER_INPUTS], table, reals, own, job, frame, 0, frame[p.ROWS])
+    call_piece(table[own, p.FORWARD], table, reals, own, job, frame, 0, frame[p.ROWS])
+
+
+@merged
 def through(block, blocks, job, table, reals, frame):
-    """Take a block of the step's rows through all layers and back; return its share of the loss.
+    """Take a block of the step's rows through all layers (after a split one) and back; return its share of the loss.
 
     Gradients that blocks sum by themselves are summed while what they are made of is in this core's caches.
     """
-    last_layer = table.shape[0] - 1
+    last_layer, split = job[p.LAYERS] - 1, job[p.SPLIT]
     a, b = cut(frame[p.ROWS], block, blocks), cut(frame[p.ROWS], block + 1, blocks)
     call_piece(job[p.GATHER], table, reals, 0, job, frame, a, b)
-    for layer in range(table.shape[0]):
+    if not split:
+        call_piece(job[p.GATHER_INPUTS], table, reals, 0, job, frame, a, b)
+    for layer in range(split, last_layer + 1):
         call_piece(table[layer, p.FORWARD], table, reals, layer, job, frame, a, b)
     loss = call_piece(job[p.LOSS], table, reals, last_layer, job, frame, a, b)
     frame[p.FROM], frame[p.TO], frame[p.SUMS] = a, b, job[p.GRADS] + block * job[p.GRADS_APART]
@@ -140,15 +157,15 @@ def through(block, blocks, job, table, reals, frame):
 
 
 @merged
-def learn(block, blocks, job, table, reals, frame, floats):
+def learn(block, job, table, reals, frame, floats):
     """Compute the gradients of a block's weights, and without clipping update them.
 
     Returns the sum of squares of the gradients (with clipping) and that of the weights that were updated.
     """
     clipped, square, weights = floats[p.MAX_NORM] > 0.0, 0.0, 0.0
     frame[p.FROM], frame[p.TO], frame[p.SUMS] = 0, frame[p.ROWS], job[p.GRADS]
-    for layer in range(table.shape[0] - 1, -1, -1):
-        first, last = output_rows(table, layer, block, blocks)
+    for number in range(job[p.LAYERS] - 1, -1, -1):
+        layer, first, last = output_rows(job, table, number, block)
         if table[layer, p.W] < 0 or first >= last or (frozen(reals, layer) and not clipped):
             continue
         if table[layer, p.APART]:
@@ -163,12 +180,12 @@ def learn(block, blocks, job, table, reals, frame, floats):
 
 
 @merged
-def update_clipped(block, blocks, job, table, reals, frame, floats, square):
+def update_clipped(block, job, table, reals, frame, floats, square):
     """Update a block's weights with gradients of that squared norm; return the sum of the weights' squares."""
     norm, weights = math.sqrt(square), 0.0
     floats[SCALE] = min(1.0, floats[p.MAX_NORM] / norm) if norm > 0.0 else 1.0
-    for layer in range(table.shape[0]):
-        first, last = output_rows(table, layer, block, blocks)
+    for number in range(job[p.LAYERS]):
+        layer, first, last = output_rows(job, table, number, block)
         if table[layer, p.W] >= 0 and first < last and not frozen(reals, layer):
             weights += update_layer(table, reals, layer, job, frame, floats, first, last)
     return weights
@@ -206,8 +223,8 @@ def train(thread, job, table, reals, numbers, changing, losses, partial, shared,
     for i in range(p.N_FLOATS):
         floats[i] = numbers[i]
     frame[p.FLOATS] = floats.ctypes.data
-    phases = 3 if floats[p.MAX_NORM] > 0.0 else 2
-    alone, phase, prepared, looks = n_threads == 1, -1, -1, 0
+    phases = job[p.SPLIT] + (3 if floats[p.MAX_NORM] > 0.0 else 2)
+    alone, phase, prepared, looks, split = n_threads == 1, -1, -1, 0, job[p.SPLIT]
     if thread == 0:
         begin(shared, blocks, n_threads)
     while True:
@@ -220,7 +237,7 @@ def train(thread, job, table, reals, numbers, changing, losses, partial, shared,
             break
         phase, looks = now, 0
         s = phase // phases
-        part = phase - s * phases
+        part = phase - s * phases - split
         loss = total(partial, row_blocks, 0) if part == 1 else 0.0
         # What was read is this step's only if it is still this phase.
         if part == 1 and not math.isfinite(loss) and (alone or open_phase(shared, blocks) == phase):
@@ -233,7 +250,9 @@ def train(thread, job, table, reals, numbers, changing, losses, partial, shared,
                     if prepared != s:
                         prepare(s, job, table, reals, changing, frame, floats)
                         prepared = s
-                    if part == 0:
+                    if part < 0:
+                        ahead(block, job, table, reals, frame)
+                    elif part == 0:
                         if block == 0:
                             if s > 0:
                                 losses[1, s - 1] = 0.5 * changing[1, s - 1] * total(partial, blocks, 2)
@@ -244,10 +263,10 @@ def train(thread, job, table, reals, numbers, changing, losses, partial, shared,
                     elif part == 1:
                         if block == 0:
                             losses[0, s] = loss
-                        partial[block, 1], partial[block, 2] = learn(block, blocks, job, table, reals, frame, floats)
+                        partial[block, 1], partial[block, 2] = learn(block, job, table, reals, frame, floats)
                     else:
                         square = total(partial, blocks, 1)
-                        partial[block, 2] = update_clipped(block, blocks, job, table, reals, frame, floats, square)
+                        partial[block, 2] = update_clipped(block, job, table, reals, frame, floats, square)
                     if not alone:
                         finish(shared)
                 block += n_threads
@@ -283,7 +302,7 @@ def predict(plan, x, mask, y):
     for start in range(0, rows, batch):
         n = min(batch, rows - start)
         frame[p.START], frame[p.ROWS] = start, n
-        call_piece(job[p.GATHER], table, reals, 0, job, frame, 0, n)
+        call_piece(job[p.GATHER_INPUTS], table, reals, 0, job, frame, 0, n)
         for layer in range(layers):
             call_piece(table[layer * p.N_COLUMNS + p.FORWARD], table, reals, layer, job, frame, 0, n)
         call_piece(job[p.LOSS], table, reals, layers - 1, job, frame, 0, n)

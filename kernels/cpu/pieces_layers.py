@@ -22,6 +22,7 @@ from mlpx_kernels.cpu.job import (
     SEED,
     START,
     STEP,
+    STRIDE,
     SUMS,
     TO,
     WORK,
@@ -57,14 +58,18 @@ def dense_forward(kind, dtype):
 
     @piece
     def run(row, reals, job, frame, a, b):
-        n, i, o = b - a, row[N_IN], row[N_OUT]
+        n, i, o, step = b - a, row[N_IN], row[N_OUT], row[STRIDE]
         x, w = work_of(job, row[X], i, a, b, real), view(job[PARAMS], row[W], o * i, real)
-        z = work_of(job, row[Z], o, a, b, real)
-        product(NT, x, w, place(job[PARAMS], row[B], real) if row[B] >= 0 else 0, z, n, o, i, i, i, o)
+        z = work_of(job, row[Z], step, a, b, real)
+        product(NT, x, w, place(job[PARAMS], row[B], real) if row[B] >= 0 else 0, z, n, o, i, i, i, step)
         if kind != IDENTITY:
-            y = work_of(job, row[Y], o, a, b, real) if separate else z  # one array, as LLVM can see: else no vectors
-            for k in range(z.size):
-                y[k] = apply(kind, z[k])
+            lines, each = (1, n * o) if step == o else (n, o)
+            for line in range(lines):
+                z = view(job[WORK], row[Z] + (a + line) * step, each, real)
+                # One array where they are one, as LLVM can see: else no vectors.
+                y = view(job[WORK], row[Y] + (a + line) * step, each, real) if separate else z
+                for k in range(z.size):
+                    y[k] = apply(kind, z[k])
         return 0.0
 
     return run
@@ -99,12 +104,12 @@ def dense_weights(dtype):
 
     @piece
     def run(row, reals, job, frame, a, b):
-        first, n, i, o = frame[FROM], frame[TO] - frame[FROM], row[N_IN], row[N_OUT]
-        d = view(job[WORK], row[D] + first * o + a, n * o - a, real)
+        first, n, i, step = frame[FROM], frame[TO] - frame[FROM], row[N_IN], row[STRIDE]
+        d = view(job[WORK], row[D] + first * step + a, n * step - a, real)
         x = work_of(job, row[X], i, first, frame[TO], real)
-        product(TN, d, x, 0, view(frame[SUMS], row[W] + a * i, (b - a) * i, real), b - a, i, n, o, i, i)
+        product(TN, d, x, 0, view(frame[SUMS], row[W] + a * i, (b - a) * i, real), b - a, i, n, step, i, i)
         if row[B] >= 0:
-            column_sums(real, job[WORK], row[D] + first * o, n, o, a, b, frame[SUMS], row[B])
+            column_sums(real, job[WORK], row[D] + first * step, n, step, a, b, frame[SUMS], row[B])
         return 0.0
 
     return run

@@ -51,6 +51,7 @@ from mlpx_kernels.cpu.job import (
     WEIGHTED,
     WORK,
     D,
+    X,
     Y,
     piece,
     real_of,
@@ -64,16 +65,28 @@ from mlpx_kernels.updates import N_NUMBERS
 
 
 @cache
-def gather(dtype):
-    """Copy rows a to b of the step from the data to the work buffer: inputs, targets, weights, masks."""
+def gather_inputs(dtype):
+    """Copy the inputs of rows a to b of the step from the data to the work buffer, to where the layer has them."""
     real = real_of(dtype)
 
     @piece
     def run(row, reals, job, frame, a, b):
-        order = view(job[ORDER], frame[START], frame[ROWS], np.int64)
-        i, c = job[N_FEATURES], job[N_CLASSES]
+        order, i = view(job[ORDER], frame[START], frame[ROWS], np.int64), job[N_FEATURES]
         for r in range(a, b):
-            copy_lanes(real, place(job[INPUT], order[r] * i, real), i, place(job[WORK], r * i, real))
+            copy_lanes(real, place(job[INPUT], order[r] * i, real), i, place(job[WORK], row[X] + r * i, real))
+        return 0.0
+
+    return run
+
+
+@cache
+def gather(dtype):
+    """Copy what else belongs to rows a to b of the step: targets, weights, masks."""
+    real = real_of(dtype)
+
+    @piece
+    def run(row, reals, job, frame, a, b):
+        order, c = view(job[ORDER], frame[START], frame[ROWS], np.int64), job[N_CLASSES]
         if job[LABELLED]:
             labels, chosen = view(job[LABELS], 0, job[N_ROWS], np.int64), view(job[BATCH_LABELS], 0, b, np.int64)
             for r in range(a, b):
