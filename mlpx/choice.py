@@ -23,9 +23,10 @@ class Choice:
 
     def next(self) -> tuple[int, float]:
         """Return the number of threads for the next call, and what share of a call's usual time it should take."""
-        if self.calls < self.SETTLED:  # what a step takes is not known yet
+        alone = len(self.candidates) == 1
+        if self.calls < (1 if alone else self.SETTLED):  # what a step takes is not known yet
             return self.candidates[0], self.TRIAL
-        if len(self.candidates) == 1:
+        if alone:
             return self.candidates[0], 1.0
         best = min(self.seconds, key=self.seconds.__getitem__)
         other = next(n for n in self.candidates if n != best)

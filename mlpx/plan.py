@@ -187,7 +187,7 @@ class Predictor:
         job[k.LAYERS] = len(rows)
         job[k.PARAMS] = self.buffers.parameters.ctypes.data
         job[k.STATS] = self.buffers.statistics.ctypes.data
-        job[k.GATHER_INPUTS] = table._address(pieces.copy_in(dtype))
+        job[k.GATHER] = table._address(pieces.copy_in(dtype))
         job[k.LOSS] = table._address(pieces.copy_out(dtype))
         job[k.N_FEATURES], job[k.BATCH], job[k.WORK_SIZE] = self.n_in, n, table.size
         self.tables.append(table)

@@ -32,13 +32,18 @@ def summed_apart(rows: list[PlanRow], batch_size: int, blocks: int, *, clipped: 
     return [apart(row) for row in rows]
 
 
-def first_split(rows: list[PlanRow], apart: list[bool]) -> bool:
+INPUTS = 1 << 19
+"""Bytes of a batch's inputs that a core's second-level cache has room for."""
+
+
+def first_split(rows: list[PlanRow], batch_size: int, itemsize: int, apart: list[bool]) -> bool:
     """Return whether the first layer is computed by blocks of its outputs, for all rows, before anything else.
 
     Its weights then stay with the core that updates them. What moves in their place are its outputs: always less, where
-    blocks of rows do not sum its gradients. Each block needs the inputs of all rows.
+    blocks of rows do not sum its gradients. Each core gathers and reads the inputs of all rows, so they must be near.
     """
-    return rows[0].op == "dense" and not apart[0]
+    near = batch_size * rows[0].n_in * itemsize <= INPUTS
+    return rows[0].op == "dense" and near and not apart[0]
 
 
 class StepsJob:
@@ -84,7 +89,7 @@ class StepsJob:
         labelled, mask = train.target.dtype.kind == "i", net.loss_mask(train)
         apart = summed_apart(rows, n, blocks, clipped=optimizer.clip_norm is not None)
         # A deterministic fit may have more blocks than threads, and each would gather the inputs of all rows.
-        split = blocks > 1 and not deterministic and first_split(rows, apart)
+        split = blocks > 1 and not deterministic and first_split(rows, n, np.dtype(dtype).itemsize, apart)
         targets_at = plan.padded(n * n_in) * (blocks if split else 1)
         weight_at = targets_at + plan.padded(0 if labelled else n * c)
         self.table = plan.Table(rows, n, weight_at + n, dtype, training=True)
@@ -116,8 +121,8 @@ class StepsJob:
         plain = loss == 0 and labelled and mask is None and column.size == 0 and option == 0.0
         narrow = c <= plan.kernels("narrow").NARROW
         called: dict[int, Any] = {
-            k.GATHER_INPUTS: pieces.gather_inputs(dtype),
             k.GATHER: pieces.gather(dtype),
+            k.GATHER_INPUTS: pieces.gather_inputs(dtype) if split else None,
             k.TOTAL: pieces.total(loss, dtype) if weighted else None,
             k.LOSS: pieces.plain_cross_entropy(dtype, narrow) if plain else pieces.loss_rows(loss, dtype),
             k.UPDATE: pieces.update_span(self.kind, dtype),

@@ -176,5 +176,6 @@ def test_a_first_layer_of_many_weights_is_split_by_outputs() -> None:
 
     assert job([784, 512, C], 128, deterministic=False) == (1, 4)
     assert job([784, 512, C], 128, deterministic=True) == (0, 2)
+    assert job([784, 4096, C], 256, deterministic=False) == (0, 2)  # inputs of 800 KB
     assert job([64, 100, C], 400, deterministic=False) == (0, 2)
     assert job([64, C], 32, deterministic=False) == (0, 1)  # on one thread

@@ -94,8 +94,8 @@ statistics."""
     LAYERS,
     JOB_SIZE,
 ) = range(48)
-"""Places in the job. Addresses: of the buffers, the data, and of the pieces that gather rows (inputs; what else belongs
-to them), sum their weights, compute the loss, update a span, sum squares and add up blocks' gradients, which lie
+"""Places in the job. Addresses: of the buffers, the data, and of the pieces that gather rows (for a split layer their
+inputs alone), sum their weights, compute the loss, update a span, sum squares and add up blocks' gradients, which lie
 GRADS_APART bytes apart. Then sizes and flags; TARGETS_AT and WEIGHT_AT are offsets in the work buffer. The tables are
 there for predictions alone."""
 

@@ -139,12 +139,10 @@ def through(block, blocks, job, table, reals, frame):
 
     Gradients that blocks sum by themselves are summed while what they are made of is in this core's caches.
     """
-    last_layer, split = job[p.LAYERS] - 1, job[p.SPLIT]
+    last_layer = job[p.LAYERS] - 1
     a, b = cut(frame[p.ROWS], block, blocks), cut(frame[p.ROWS], block + 1, blocks)
     call_piece(job[p.GATHER], table, reals, 0, job, frame, a, b)
-    if not split:
-        call_piece(job[p.GATHER_INPUTS], table, reals, 0, job, frame, a, b)
-    for layer in range(split, last_layer + 1):
+    for layer in range(job[p.SPLIT], last_layer + 1):
         call_piece(table[layer, p.FORWARD], table, reals, layer, job, frame, a, b)
     loss = call_piece(job[p.LOSS], table, reals, last_layer, job, frame, a, b)
     frame[p.FROM], frame[p.TO], frame[p.SUMS] = a, b, job[p.GRADS] + block * job[p.GRADS_APART]
@@ -302,7 +300,7 @@ def predict(plan, x, mask, y):
     for start in range(0, rows, batch):
         n = min(batch, rows - start)
         frame[p.START], frame[p.ROWS] = start, n
-        call_piece(job[p.GATHER_INPUTS], table, reals, 0, job, frame, 0, n)
+        call_piece(job[p.GATHER], table, reals, 0, job, frame, 0, n)
         for layer in range(layers):
             call_piece(table[layer * p.N_COLUMNS + p.FORWARD], table, reals, layer, job, frame, 0, n)
         call_piece(job[p.LOSS], table, reals, layers - 1, job, frame, 0, n)

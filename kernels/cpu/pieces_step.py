@@ -44,6 +44,7 @@ from mlpx_kernels.cpu.job import (
     S1,
     S2,
     SAMPLE_WEIGHT,
+    SPLIT,
     START,
     TARGETS,
     TARGETS_AT,
@@ -66,7 +67,7 @@ from mlpx_kernels.updates import N_NUMBERS
 
 @cache
 def gather_inputs(dtype):
-    """Copy the inputs of rows a to b of the step from the data to the work buffer, to where the layer has them."""
+    """Copy the inputs of rows a to b of the step from the data to the work buffer, to where a split layer has them."""
     real = real_of(dtype)
 
     @piece
@@ -81,12 +82,16 @@ def gather_inputs(dtype):
 
 @cache
 def gather(dtype):
-    """Copy what else belongs to rows a to b of the step: targets, weights, masks."""
+    """Copy rows a to b of the step from the data to the work buffer: inputs (unless they are there), targets, weights,
+    masks."""
     real = real_of(dtype)
 
     @piece
     def run(row, reals, job, frame, a, b):
-        order, c = view(job[ORDER], frame[START], frame[ROWS], np.int64), job[N_CLASSES]
+        order = view(job[ORDER], frame[START], frame[ROWS], np.int64)
+        i, c = job[N_FEATURES], job[N_CLASSES]
+        for r in range(a, a if job[SPLIT] else b):
+            copy_lanes(real, place(job[INPUT], order[r] * i, real), i, place(job[WORK], r * i, real))
         if job[LABELLED]:
             labels, chosen = view(job[LABELS], 0, job[N_ROWS], np.int64), view(job[BATCH_LABELS], 0, b, np.int64)
             for r in range(a, b):

@@ -17,7 +17,7 @@ from mlpx_kernels.cpu.blas import ASKED, LIBRARY, NT, TN, blas_product
 from mlpx_kernels.cpu.compile import cached_callback, inlined, merged
 from mlpx_kernels.cpu.dots import dots, lone_row
 from mlpx_kernels.cpu.memory import leave, room, size_of, view
-from mlpx_kernels.cpu.tiles import ROWS, VECTORS, multiply, pack, padded
+from mlpx_kernels.cpu.tiles import FEW, ROWS, VECTORS, multiply, pack, padded
 from mlpx_kernels.cpu.vectors import (
     VECTOR_BYTES,
     add_rows,
@@ -97,7 +97,7 @@ def products(dtype):
         wide, deep = VECTORS * lanes, padded(k, lanes)
         b_stripe = wide * deep if form == PACKED else wide * (ldb if form == NT else 1)
         a_row, a_k, a_stripe = (1, lda, lanes) if form == TN else (lda, 1, lanes * lda)
-        pack_b = form == NT or (form != PACKED and ldb * size > FAR and m >= OFTEN)
+        pack_b = form == NT or (form != PACKED and ldb * size > FAR and m >= OFTEN and k > FEW)
         pack_a = form == TN and lda * size > FAR and n >= OFTEN and m % ROWS == 0 and lanes % ROWS == 0
         stripe = wide * deep if pack_b else 0
         scratch = room(stripe + (padded(m, lanes) * deep if pack_a else 0), real)
