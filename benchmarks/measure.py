@@ -81,6 +81,7 @@ def interleave(calls: Mapping[str, Call], rounds: int | None = None) -> dict[str
     how = effort()
     lengths = {name: once(call) for name, call in calls.items()}
     times = {name: max(1, min(10_000, round(how.sample / max(taken, 1e-7)))) for name, taken in lengths.items()}
+    touched = how.touched if max(lengths.values()) > LONG else 0
     samples: dict[str, list[float]] = {name: [] for name in calls}
     names = list(calls)
     wanted = rounds or how.rounds
@@ -89,8 +90,7 @@ def interleave(calls: Mapping[str, Call], rounds: int | None = None) -> dict[str
         turn = number % len(names)
         for name in names[turn:] + names[:turn]:
             time.sleep(how.pause)
-            if lengths[name] > LONG:
-                np.empty(how.touched, np.uint8)[::4096] = 1
+            np.empty(touched, np.uint8)[::4096] = 1
             if times[name] > 1:
                 calls[name]()
             samples[name].append(timed(calls[name], times[name]))

@@ -152,9 +152,10 @@ def numpy(case: OpCase) -> Call:
 
 
 def bound(case: OpCase) -> tuple[str, Call]:
-    """Return what no implementation can beat: a product of the same size, or a copy of the bytes it must move.
+    """Return a bound: a product of the same size, or a copy of the bytes that must be moved.
 
-    An op's result is a new array, and so is the copy, but for ops that work in place.
+    An op's result is a new array, and so is the copy, but for ops that work in place. (Who keeps memory for results, or
+    takes it from the caller, can be faster than a copy into memory that the system must give.)
     """
     if case.product:
         n, i, o = case.product

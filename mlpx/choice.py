@@ -7,7 +7,8 @@ class Choice:
     Blocks, not threads, decide the result, so the choice changes no bit of it. After `SETTLED` short calls one thread
     is tried, for a millisecond; later the slower of the two is tried again, at 8, 16, 32, ... calls (what was slow at
     first may have been a BLAS's own threads, which spin on for a while) and then each `RETRIED` calls. A trial takes a
-    step at least: where that is long, it waits until it is no more than a `BUDGET` of what the fit has taken.
+    step at least: where that is long, it waits until it is no more than a `BUDGET` of what the fit has taken. With one
+    thread alone, the first call is short, to see what a step takes.
     """
 
     SETTLED = 2

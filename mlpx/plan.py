@@ -78,7 +78,9 @@ class Table:
     Attributes
     ----------
     whole : array (layers, columns), int64
-    reals : array (layers, 3), float64
+        After `split_first`, with as many rows more as there are blocks.
+    reals : array (layers, N_REALS), float64
+        The same rows.
     size : int
         Elements of the work array.
     pieces : list
@@ -135,14 +137,14 @@ class Table:
             self.reals[line] = row.real, *row.lr_factors, row.momentum
             source, source_gradient = output, gradient
 
-    def split_first(self, blocks: int, apart: int) -> None:
-        """Append the first layer as each block of its outputs sees it; their inputs lie ``apart`` elements apart."""
+    def split_first(self, blocks: int, step: int) -> None:
+        """Append the first layer as each block of its outputs sees it; inputs of each lie ``step`` elements on."""
         k, cut = kernels("job"), kernels("network").cut
         first, lines = self.whole[0], np.tile(self.whole[0], (blocks, 1))
         for block, line in enumerate(lines):
             begin, end = (cut(first[k.N_OUT], number, blocks) for number in (block, block + 1))
             line[k.N_OUT] = end - begin
-            line[k.X] += block * apart
+            line[k.X] += block * step
             line[k.W] += begin * first[k.N_IN]
             line[[k.B, k.Y, k.Z, k.D]] += np.where(first[[k.B, k.Y, k.Z, k.D]] < 0, 0, begin)
         self.whole = np.concatenate([self.whole, lines])

@@ -12,13 +12,25 @@ from mlpx.network import Network
 from mlpx.optimizers import Optimizer
 from mlpx.typing import Array
 
+INPUTS = 1 << 19
+"""Bytes of a batch's inputs that a core's second-level cache has room for."""
+CUT = 8
+"""Blocks of outputs begin at multiples of this."""
+
+
+def _many_weights(row: PlanRow, batch_size: int, blocks: int) -> bool:
+    """Return whether every block's gradients of a dense layer are more than what the sums over all rows need.
+
+    Those need the inputs and half of the outputs' gradients of every row, written by one core and read by another.
+    """
+    return blocks * row.n_in * row.n_out >= batch_size * (2 * row.n_in + row.n_out)
+
 
 def summed_apart(rows: list[PlanRow], batch_size: int, blocks: int, *, clipped: bool) -> list[bool]:
     """Return for each layer whether each block of rows sums gradients of its own, which are then added up.
 
-    Else a block of outputs sums those of all rows, and needs their inputs and gradients. Cores that wait for each
-    other's memory are what threads lose most by, so it is whichever moves less of it: every block's gradients, or the
-    inputs and half of the outputs' gradients of every row, twice.
+    Else a block of outputs sums those of all rows. Cores that wait for each other's memory are what threads lose most
+    by, so it is whichever moves less of it.
     """
     if blocks == 1 or any(row.op == "batch_norm" for row in rows):
         return [False] * len(rows)
@@ -26,24 +38,20 @@ def summed_apart(rows: list[PlanRow], batch_size: int, blocks: int, *, clipped: 
     def apart(row: PlanRow) -> bool:
         if not (clipped or any(row.lr_factors)):
             return False
-        fewer = blocks * row.n_in * row.n_out < batch_size * (2 * row.n_in + row.n_out)
-        return row.op == "layer_norm" or (row.op == "dense" and fewer)
+        return row.op == "layer_norm" or (row.op == "dense" and not _many_weights(row, batch_size, blocks))
 
     return [apart(row) for row in rows]
 
 
-INPUTS = 1 << 19
-"""Bytes of a batch's inputs that a core's second-level cache has room for."""
-
-
-def first_split(rows: list[PlanRow], batch_size: int, itemsize: int, apart: list[bool]) -> bool:
+def first_split(row: PlanRow, batch_size: int, blocks: int, itemsize: int) -> bool:
     """Return whether the first layer is computed by blocks of its outputs, for all rows, before anything else.
 
-    Its weights then stay with the core that updates them. What moves in their place are its outputs: always less, where
-    blocks of rows do not sum its gradients. Each core gathers and reads the inputs of all rows, so they must be near.
+    Its weights then stay with the core that updates them, and what moves in their place are its outputs: less, where it
+    has many weights. Each core gathers and reads the inputs of all rows, so they must be near.
     """
-    near = batch_size * rows[0].n_in * itemsize <= INPUTS
-    return rows[0].op == "dense" and near and not apart[0]
+    near = batch_size * row.n_in * itemsize <= INPUTS
+    trained = row.op == "dense" and any(row.lr_factors)
+    return trained and near and row.n_out >= CUT * blocks > CUT and _many_weights(row, batch_size, blocks)
 
 
 class StepsJob:
@@ -62,8 +70,6 @@ class StepsJob:
         The update's numbers and the loss's.
     parameters, statistics : array
         Copies: as they were before the last step.
-    gradients : array (blocks, n) or (n,)
-        The network's own; or one for each block of rows, the first of which becomes the sum.
     held : dict
         Place in the job to array; holding them keeps their addresses valid.
     """
@@ -89,21 +95,21 @@ class StepsJob:
         labelled, mask = train.target.dtype.kind == "i", net.loss_mask(train)
         apart = summed_apart(rows, n, blocks, clipped=optimizer.clip_norm is not None)
         # A deterministic fit may have more blocks than threads, and each would gather the inputs of all rows.
-        split = blocks > 1 and not deterministic and first_split(rows, n, np.dtype(dtype).itemsize, apart)
+        split = not deterministic and first_split(rows[0], n, blocks, np.dtype(dtype).itemsize)
         targets_at = plan.padded(n * n_in) * (blocks if split else 1)
         weight_at = targets_at + plan.padded(0 if labelled else n * c)
         self.table = plan.Table(rows, n, weight_at + n, dtype, training=True)
         self.table.whole[:, k.APART] = apart
         if split:
             self.table.split_first(blocks, plan.padded(n * n_in))
-        self.gradients = NUMPY.zeros((blocks, buffers.gradient.size), dtype) if any(apart) else buffers.gradient
         self.parameters = NUMPY.zeros(buffers.parameters.shape, dtype)
         self.parameters[...] = buffers.parameters
         self.statistics = buffers.statistics.copy()
         self.held: dict[int, Array] = {
             k.WORK: NUMPY.zeros(self.table.size, dtype),
             k.PARAMS: buffers.parameters,
-            k.GRADS: self.gradients,
+            k.GRADS: buffers.gradient,
+            k.OTHER_GRADS: NUMPY.zeros((blocks - 1 if any(apart) else 0, buffers.gradient.size), dtype),
             k.BACKUP: self.parameters,
             k.STATS: buffers.statistics,
             k.INPUT: np.ascontiguousarray(train.x),
@@ -142,7 +148,7 @@ class StepsJob:
             k.BLOCKS: blocks,
             k.SPLIT: split,
             k.LAYERS: len(rows),
-            k.GRADS_APART: buffers.gradient.nbytes,
+            k.GRADS_BYTES: buffers.gradient.nbytes,
             k.SEED: np.array(seed % 2**64, np.uint64).astype(np.int64),
             k.TARGETS_AT: targets_at,
             k.WEIGHT_AT: weight_at,

@@ -202,8 +202,6 @@ class PlanSteps(FitSteps):
         except BaseException:
             self.sharing.abandon(sharing)
             raise
-        if job.gradients is not self.net.gradient:
-            self.net.gradient[...] = job.gradients[0]
         return int(taken), losses
 
     def _finite(self) -> bool:

@@ -5,7 +5,7 @@ import time
 import numpy as np
 
 from mlpx import ops, samples
-from mlpx.layers import Activation, BatchNorm, Dense, Dropout, LayerNorm
+from mlpx.layers import Activation, BatchNorm, Dense, Dropout, LayerNorm, Softmax
 from mlpx.losses import (
     BinaryCrossEntropy,
     BinaryFocal,
@@ -54,6 +54,12 @@ def _fit(net: Sequential, y: np.ndarray, optimizer: object = "adam", **options: 
     net.predict(X, options.get("mask"))
 
 
+def _several_blocks(dtype: str) -> None:
+    """Train a network that threads share: its first layer by outputs, sums of its second by blocks of rows."""
+    net = MLP([256, 256, 3], dtype=dtype)
+    net.fit(np.zeros((64, 256)), np.arange(64) % 3, epochs=1, batch_size=64, n_threads=2, progress=False)
+
+
 def _networks(dtype: str) -> list:  # type: ignore[type-arg]
     """Return functions that each train and use one small network."""
     flags = np.ones((8, 3), bool)
@@ -87,6 +93,10 @@ def _networks(dtype: str) -> list:  # type: ignore[type-arg]
         lambda dtype: _fit(MLP([4, 5, 3], output="masked_softmax", dtype=dtype), CLASSES, mask=flags),
     ]
     stack = (LayerNorm, BatchNorm)
+    jobs += [
+        _several_blocks,
+        lambda dtype: _fit(Sequential(Dense(4, 5), Softmax(), Dense(5, 3), dtype=dtype), values),
+    ]
     jobs += [
         lambda dtype, norm=norm: _fit(
             Sequential(Dense(4, 5), norm(5), Activation("relu"), Dropout(0.5), Dense(5, 3), dtype=dtype), values

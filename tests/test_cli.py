@@ -9,6 +9,7 @@ import pytest
 import mlpx
 from mlpx import backend, cli, demos, doctor, ops, warmup
 from mlpx.op import Op, using_fused
+from mlpx_kernels.cpu import pieces_layers, pieces_norms, pieces_step
 
 
 def test_version(capsys) -> None:
@@ -159,6 +160,21 @@ def test_a_reader_that_has_seen_enough_gets_no_traceback() -> None:
     _, errors = demo.communicate(timeout=120)
     assert errors == ""
     assert demo.returncode == 1
+
+
+def test_warmup_needs_every_piece_of_a_plan() -> None:
+    """Those that several blocks need too; compiled ones are cached by dtype."""
+    pieces = [
+        piece
+        for module in (pieces_layers, pieces_norms, pieces_step)
+        for piece in vars(module).values()
+        if hasattr(piece, "cache_info")
+    ]
+    before = [sum(piece.cache_info()[:2]) for piece in pieces]
+    for job in warmup._networks("float32"):
+        job("float32")
+    for piece, calls in zip(pieces, before, strict=True):
+        assert sum(piece.cache_info()[:2]) > calls, piece.__name__
 
 
 def test_warmup_jobs_run() -> None:

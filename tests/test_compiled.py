@@ -162,6 +162,20 @@ def test_float32_stays_float32() -> None:
         assert vectors_of_double(fresh) == []
 
 
+@pytest.mark.parametrize(("dtype", "kind"), [(np.float32, "float"), (np.float64, "double")])
+@pytest.mark.parametrize("code", range(len(update.RULES)))
+def test_updates_that_keep_the_weights_are_vectors(code, dtype, kind) -> None:
+    """Five arrays have ten overlaps, each of which must be ruled out before a loop may be one of vectors."""
+
+    @compiled_here
+    def run(w, g, s1, s2, kept, numbers):
+        return update.update(code, w, g, s1, s2, kept, numbers)
+
+    arrays = [np.ones(64, dtype) for _ in range(5)]
+    run(*arrays, np.ones(updates.N_NUMBERS))
+    assert len(vectors_of(kind, run)) > 10
+
+
 def test_the_check_for_float64_can_fail() -> None:
     @compiled_here
     def lifted(x, y):

@@ -124,26 +124,29 @@ def test_what_blocks_of_rows_and_of_outputs_compute_adds_up(
 ) -> None:
     """Gradients are summed by blocks of rows; or else by those of outputs, which take the first layer by themselves.
 
-    Ten rows leave nothing for the second of three blocks, and so do outputs.
+    Ten rows leave nothing for the second of three blocks, and nine outputs nothing for the third.
     """
     monkeypatch.setattr(plan_steps, "WORTH_THREADS", 0.0)
     monkeypatch.setattr(
         plan_job, "summed_apart", lambda rows, *_, **__: [apart and row.weight is not None for row in rows]
     )
+    monkeypatch.setattr(plan_job, "first_split", lambda *_: not apart)
     found = []
     for n_threads in (1, 3):
-        first = mlpx.layers.Dense(N_IN, 20, activation, lr_factor=factors[0])
-        second = mlpx.layers.Dense(20, 9, lr_factor=factors[1])
-        layers = first, mlpx.layers.LayerNorm(20), second, mlpx.layers.Dense(9, C), mlpx.layers.Softmax()
+        first = mlpx.layers.Dense(N_IN, 9, activation, lr_factor=factors[0])
+        second = mlpx.layers.Dense(9, 9, lr_factor=factors[1])
+        layers = first, mlpx.layers.LayerNorm(9), second, mlpx.layers.Dense(9, C), mlpx.layers.Softmax()
         net = mlpx.Sequential(*layers, dtype="float64", seed=1)
         twin, by_hand = net.copy(), optimizers.Adam(clip_norm=clip_norm)
         steps = steps_of(net, LABELS, optimizers.Adam(clip_norm=clip_norm), batch_size=rows, n_threads=3)
         steps.choice = Choice(n_threads)
-        steps.take(ROWS[:rows], 0, 0, np.full(1, 0.1), nothing)
+        parts = [ROWS[start : start + rows] for start in range(0, N, rows)]
+        steps.take(ROWS, 0, 0, np.full(len(parts), 0.1), nothing)
         by_hand.start(twin)
         with using_fused("off"):
-            twin.step(twin.batch(X[ROWS[:rows]], LABELS[ROWS[:rows]]), mlpx.layers.Context(True))
-            by_hand.update(twin, 0.1)
+            for part in parts:
+                twin.step(twin.batch(X[part], LABELS[part]), mlpx.layers.Context(True))
+                by_hand.update(twin, 0.1)
         if clip_norm is not None or all(factors):  # else nobody needs the gradients of frozen layers
             np.testing.assert_allclose(net.gradient, twin.gradient, rtol=1e-9, atol=1e-12)
         np.testing.assert_allclose(net.parameters, twin.parameters, rtol=1e-9, atol=1e-12)
@@ -177,5 +180,6 @@ def test_a_first_layer_of_many_weights_is_split_by_outputs() -> None:
     assert job([784, 512, C], 128, deterministic=False) == (1, 4)
     assert job([784, 512, C], 128, deterministic=True) == (0, 2)
     assert job([784, 4096, C], 256, deterministic=False) == (0, 2)  # inputs of 800 KB
+    assert job([9000, 15, C], 12, deterministic=False) == (0, 2)  # outputs for one block alone
     assert job([64, 100, C], 400, deterministic=False) == (0, 2)
     assert job([64, C], 32, deterministic=False) == (0, 1)  # on one thread

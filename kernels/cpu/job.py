@@ -48,7 +48,8 @@ statistics."""
     WORK,
     PARAMS,
     GRADS,
-    GRADS_APART,
+    OTHER_GRADS,
+    GRADS_BYTES,
     S1,
     S2,
     BACKUP,
@@ -93,11 +94,12 @@ statistics."""
     TABLE_OF_REALS,
     LAYERS,
     JOB_SIZE,
-) = range(48)
+) = range(49)
 """Places in the job. Addresses: of the buffers, the data, and of the pieces that gather rows (for a split layer their
-inputs alone), sum their weights, compute the loss, update a span, sum squares and add up blocks' gradients, which lie
-GRADS_APART bytes apart. Then sizes and flags; TARGETS_AT and WEIGHT_AT are offsets in the work buffer. The tables are
-there for predictions alone."""
+inputs alone), sum their weights, compute the loss, update a span, sum squares and add up blocks' gradients: those of
+the first are at GRADS, those of the others at OTHER_GRADS, GRADS_BYTES for each. Then sizes, and flags of 0 or 1; SPLIT
+is also how many phases and layers come ahead. TARGETS_AT and WEIGHT_AT are offsets in the work buffer. The tables'
+addresses are there for predictions alone."""
 
 STEP, START, ROWS, FLOATS, FROM, TO, SUMS, FRAME_SIZE = range(8)
 """Places in a frame: the step's number; where its rows begin in the order; how many; the address of reals; the rows

@@ -145,7 +145,8 @@ def through(block, blocks, job, table, reals, frame):
     for layer in range(job[p.SPLIT], last_layer + 1):
         call_piece(table[layer, p.FORWARD], table, reals, layer, job, frame, a, b)
     loss = call_piece(job[p.LOSS], table, reals, last_layer, job, frame, a, b)
-    frame[p.FROM], frame[p.TO], frame[p.SUMS] = a, b, job[p.GRADS] + block * job[p.GRADS_APART]
+    sums = job[p.GRADS] if block == 0 else job[p.OTHER_GRADS] + (block - 1) * job[p.GRADS_BYTES]
+    frame[p.FROM], frame[p.TO], frame[p.SUMS] = a, b, sums
     for layer in range(last_layer, -1, -1):
         if table[layer, p.BACKWARD]:
             call_piece(table[layer, p.BACKWARD], table, reals, layer, job, frame, a, b)
@@ -200,7 +201,8 @@ def train(thread, job, table, reals, numbers, changing, losses, partial, shared,
     Parameters
     ----------
     job, table, reals : array
-        See job.py. The work buffer begins with the batch's inputs, then its targets and row weights.
+        See job.py. The work buffer begins with the batch's inputs (with SPLIT, some for each block), then its targets
+        and row weights.
     numbers : array (N_FLOATS,), float64
         The update's numbers, then a place for the loss's normaliser, its option, the largest gradient norm (0: no
         clipping) and the ceiling of the loss.

@@ -23,7 +23,7 @@ from mlpx_kernels.cpu.job import (
     COLUMN,
     FLOATS,
     GRADS,
-    GRADS_APART,
+    GRADS_BYTES,
     INPUT,
     LABELLED,
     LABELS,
@@ -38,6 +38,7 @@ from mlpx_kernels.cpu.job import (
     N_STATES,
     OPTION,
     ORDER,
+    OTHER_GRADS,
     OUTPUT,
     PARAMS,
     ROWS,
@@ -82,16 +83,19 @@ def gather_inputs(dtype):
 
 @cache
 def gather(dtype):
-    """Copy rows a to b of the step from the data to the work buffer: inputs (unless they are there), targets, weights,
-    masks."""
+    """Copy rows a to b of the step from the data to the work buffer: targets, weights, masks, and inputs.
+
+    But a split first layer has its inputs by then.
+    """
     real = real_of(dtype)
 
     @piece
     def run(row, reals, job, frame, a, b):
         order = view(job[ORDER], frame[START], frame[ROWS], np.int64)
         i, c = job[N_FEATURES], job[N_CLASSES]
-        for r in range(a, a if job[SPLIT] else b):
-            copy_lanes(real, place(job[INPUT], order[r] * i, real), i, place(job[WORK], r * i, real))
+        if not job[SPLIT]:
+            for r in range(a, b):
+                copy_lanes(real, place(job[INPUT], order[r] * i, real), i, place(job[WORK], r * i, real))
         if job[LABELLED]:
             labels, chosen = view(job[LABELS], 0, job[N_ROWS], np.int64), view(job[BATCH_LABELS], 0, b, np.int64)
             for r in range(a, b):
@@ -220,7 +224,7 @@ def add_up(dtype):
     def run(row, reals, job, frame, a, b):
         g = view(job[GRADS], a, b - a, real)
         for block in range(1, job[BLOCKS]):
-            other = view(job[GRADS] + block * job[GRADS_APART], a, b - a, real)
+            other = view(job[OTHER_GRADS] + (block - 1) * job[GRADS_BYTES], a, b - a, real)
             for k in range(g.size):
                 g[k] += other[k]
         return 0.0

@@ -26,8 +26,8 @@ from mlpx_kernels.cpu.vectors import (
 SKINNY, LONG = 16, 1024
 """Outputs up to which, and inputs from which on, sums of products along the rows (dots.py) are faster than tiles."""
 FAR, OFTEN = 2048, 128
-"""Bytes between rows beyond which they are copied side by side, if every number is used so many times: rows a page
-apart share a few places of each cache, and drive each other out."""
+"""Bytes between rows beyond which they are copied side by side, if every number is used so many times (and sums are
+not of a `FEW` numbers): rows a page apart share a few places of each cache, and drive each other out."""
 BLAS_IS_QUICK = 1 << 17
 """Multiplications up to which OpenBLAS has a quicker way of its own, which wins over tiles that are not filled."""
 

@@ -40,53 +40,54 @@ def constants(numbers, real):
     )
 
 
-# A rule for each kind: from a gradient, its two states (unused ones may be anything) and the constants it makes what is
+# A rule for each kind: from a gradient, its two states (unused ones may be anything) and `constants` it makes what is
 # to be taken from the weight, and the new states.
 
 
-def _sgd(kind, real, e, s1, s2, constants):
-    return constants[0] * e, s1, s2
+def _sgd(kind, real, e, s1, s2, fixed):
+    return fixed[0] * e, s1, s2
 
 
-def _momentum(kind, real, e, s1, s2, constants):
-    lr, momentum = constants[:2]
+def _momentum(kind, real, e, s1, s2, fixed):
+    lr, momentum = fixed[:2]
     v = momentum * s1 - lr * e
     return -v, v, s2
 
 
-def _nesterov(kind, real, e, s1, s2, constants):
-    lr, momentum = constants[:2]
+def _nesterov(kind, real, e, s1, s2, fixed):
+    lr, momentum = fixed[:2]
     v = momentum * s1 - lr * e
     return lr * e - momentum * v, v, s2
 
 
-def _adagrad(kind, real, e, s1, s2, constants):
-    s, eps = s1 + e * e, constants[3]
-    return constants[0] * e / (math.sqrt(s) + eps), s, s2
+def _adagrad(kind, real, e, s1, s2, fixed):
+    lr, _, _, eps = fixed[:4]
+    s = s1 + e * e
+    return lr * e / (math.sqrt(s) + eps), s, s2
 
 
-def _rmsprop(kind, real, e, s1, s2, constants):
-    lr, rho, rest, eps = constants[:4]
+def _rmsprop(kind, real, e, s1, s2, fixed):
+    lr, rho, rest, eps = fixed[:4]
     s = rho * s1 + rest * e * e
     return lr * e / (math.sqrt(s) + eps), s, s2
 
 
-def _adadelta(kind, real, e, s1, s2, constants):
-    lr, rho, rest, eps = constants[:4]
+def _adadelta(kind, real, e, s1, s2, fixed):
+    lr, rho, rest, eps = fixed[:4]
     s = rho * s1 + rest * e * e
     u = math.sqrt(s2 + eps) / math.sqrt(s + eps) * e
     return lr * u, s, rho * s2 + rest * u * u
 
 
-def _adam(kind, real, e, s1, s2, constants):
-    _, beta1, rest1, beta2, rest2, eps, _, size, root = constants
+def _adam(kind, real, e, s1, s2, fixed):
+    _, beta1, rest1, beta2, rest2, eps, _, size, root = fixed
     m = beta1 * s1 + rest1 * e
     v = beta2 * s2 + rest2 * e * e
     return size * m / (math.sqrt(v) * root + eps), m, v
 
 
-def _rprop(kind, real, e, s1, s2, constants):
-    _, shrink, _, grow, _, smallest, largest, _, _ = constants
+def _rprop(kind, real, e, s1, s2, fixed):
+    _, shrink, _, grow, _, smallest, largest, _, _ = fixed
     zero = real(0.0)
     agree = e * s1
     size = s2 * (grow if agree > zero else (shrink if agree < zero else real(1.0)))
@@ -101,12 +102,12 @@ STATES = (0, 1, 1, 1, 1, 2, 2, 2)
 """For each kind, in the order of their codes."""
 
 
-def rule(kind, real, e, s1, s2, constants):
+def rule(kind, real, e, s1, s2, fixed):
     """Return what is taken from a weight, and its new states, by the rule of that kind."""
 
 
 @overload(rule, prefer_literal=True, jit_options={**JIT, "fastmath": FASTMATH}, strict=False)
-def _rule(kind, real, e, s1, s2, constants):
+def _rule(kind, real, e, s1, s2, fixed):
     return RULES[kind.literal_value] if isinstance(kind, types.IntegerLiteral) else None
 
 
