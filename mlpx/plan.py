@@ -139,7 +139,7 @@ class Table:
 
     def split_first(self, blocks: int, step: int) -> None:
         """Append the first layer as each block of its outputs sees it; inputs of each lie ``step`` elements on."""
-        k, cut = kernels("job"), kernels("network").cut
+        k, cut = kernels("job"), kernels("step").cut
         first, lines = self.whole[0], np.tile(self.whole[0], (blocks, 1))
         for block, line in enumerate(lines):
             begin, end = (cut(first[k.N_OUT], number, blocks) for number in (block, block + 1))
