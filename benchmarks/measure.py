@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 
 Call = Callable[[], Any]
+LONG = 1e-3
+"""Seconds of a call from which on it may need more memory than a process keeps for itself."""
 
 
 @dataclass(frozen=True)
@@ -51,10 +53,6 @@ def quick() -> bool:
 def effort() -> Effort:
     """Return how long to measure in this run."""
     return Effort(2, 0.0, 0.0, 0.0, 0) if quick() else Effort(11, 12.0, 0.004, 0.12, 1 << 28)
-
-
-LONG = 1e-3
-"""Seconds of a call from which on it may need more memory than a process keeps for itself."""
 
 
 def once(call: Call) -> float:

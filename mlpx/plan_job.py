@@ -14,8 +14,6 @@ from mlpx.typing import Array
 
 INPUTS = 1 << 19
 """Bytes of a batch's inputs that a core's second-level cache has room for."""
-CUT = 8
-"""Blocks of outputs begin at multiples of this."""
 
 
 def _many_weights(row: PlanRow, batch_size: int, blocks: int) -> bool:
@@ -51,7 +49,8 @@ def first_split(row: PlanRow, batch_size: int, blocks: int, itemsize: int) -> bo
     """
     near = batch_size * row.n_in * itemsize <= INPUTS
     trained = row.op == "dense" and any(row.lr_factors)
-    return trained and near and row.n_out >= CUT * blocks > CUT and _many_weights(row, batch_size, blocks)
+    enough = blocks > 1 and row.n_out >= blocks * plan.kernels("step").CUT  # outputs, for every block to have some
+    return trained and near and enough and _many_weights(row, batch_size, blocks)
 
 
 class StepsJob:

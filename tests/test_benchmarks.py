@@ -9,13 +9,15 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from mlpx import bench
 
 pytest.importorskip("pytest_benchmark", reason="pytest-benchmark is not installed (extra test)")
-from benchmarks import report, targets
-from benchmarks.measure import interleave, once, same, summary
+from benchmarks import op_peers, report, targets
+from benchmarks.measure import Effort, interleave, once, same, summary
+from benchmarks.op_cases import OpCase
 from benchmarks.peers import Absent, Calls, load
 
 ROOT = Path(__file__).parents[1]
@@ -104,6 +106,31 @@ def test_interleaving_takes_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     samples = interleave({name: lambda name=name: order.append(name) for name in "abc"}, rounds=3)
     assert {name: len(times) for name, times in samples.items()} == {"a": 3, "b": 3, "c": 3}
     assert "".join(order[6:]) == "abcbcacab"  # after two calls of each that are not counted
+
+
+@pytest.mark.parametrize(("seconds", "touched"), [(2e-3, [4096] * 4), (1e-5, [0] * 4)])
+def test_free_memory_is_touched_before_each_sample_of_long_calls(monkeypatch, seconds, touched) -> None:
+    sizes: list[int] = []
+
+    def empty(size: int, dtype: type) -> np.ndarray:
+        sizes.append(size)
+        return np.zeros(size, dtype)
+
+    monkeypatch.setattr("benchmarks.measure.effort", lambda: Effort(2, 0.0, 0.0, 0.0, 4096))
+    monkeypatch.setattr("benchmarks.measure.timed", lambda call, times: seconds)
+    monkeypatch.setattr("benchmarks.measure.np.empty", empty)
+    interleave({"a": lambda: None, "b": lambda: None}, rounds=2)
+    assert sizes == touched
+
+
+def test_a_bound_is_a_new_array_where_the_result_is_one() -> None:
+    x = np.ones((4, 8), np.float32)
+    name, copy = op_peers.bound(OpCase("", "softmax", (x,)))
+    assert name == "copy"
+    assert copy().nbytes == x.nbytes
+    assert copy() is not copy()
+    w, g = np.ones(8, np.float32), np.ones(8, np.float32)
+    assert op_peers.bound(OpCase("", "sgd_inplace", (w, g)))[1]() is None
 
 
 def test_a_first_call_that_compiles_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:

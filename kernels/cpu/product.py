@@ -17,7 +17,7 @@ from mlpx_kernels.cpu.blas import ASKED, LIBRARY, NT, TN, blas_product
 from mlpx_kernels.cpu.compile import cached_callback, inlined, merged
 from mlpx_kernels.cpu.dots import dots, lone_row
 from mlpx_kernels.cpu.memory import leave, room, size_of, view
-from mlpx_kernels.cpu.tiles import FEW, ROWS, VECTORS, multiply, pack, padded
+from mlpx_kernels.cpu.tiles import ROWS, VECTORS, multiply, pack, padded
 from mlpx_kernels.cpu.vectors import (
     VECTOR_BYTES,
     add_rows,
@@ -25,9 +25,12 @@ from mlpx_kernels.cpu.vectors import (
 
 SKINNY, LONG = 16, 1024
 """Outputs up to which, and inputs from which on, sums of products along the rows (dots.py) are faster than tiles."""
+FEW = 16
+"""Numbers of a sum up to which a product waits for its stores: it is written some rows at a time, since stores to one
+place of many rows, a power of two apart, drive each other from the cache."""
 FAR, OFTEN = 2048, 128
-"""Bytes between rows beyond which they are copied side by side, if every number is used so many times (and sums are
-not of a `FEW` numbers): rows a page apart share a few places of each cache, and drive each other out."""
+"""Bytes between rows beyond which they are copied side by side, if every number is used so many times, in sums of more
+than `FEW`: rows a page apart share a few places of each cache, and drive each other out."""
 BLAS_IS_QUICK = 1 << 17
 """Multiplications up to which OpenBLAS has a quicker way of its own, which wins over tiles that are not filled."""
 
@@ -110,7 +113,15 @@ def products(dtype):
             a, a_k, a_stripe = target, lanes, lanes * deep
         if form != PACK:
             step = wide if form == PACKED else ldb
-            multiply(real, a, a_row, a_k, a_stripe, form, b, step, b_stripe, pack_b, packed, bias, c, ldc, m, n, k)
+            rows = ROWS if k <= FEW and not pack_b else m
+            top = 0
+            while top < m:
+                top = min(top, m - rows)
+                x, y = a + (top // lanes * a_stripe + top % lanes * a_row) * size, c + top * ldc * size
+                multiply(
+                    real, x, a_row, a_k, a_stripe, form, b, step, b_stripe, pack_b, packed, bias, y, ldc, rows, n, k
+                )
+                top += rows
         leave(scratch)
 
     return run

@@ -12,11 +12,14 @@ from mlpx_kernels.cpu.compile import inlined, merged
 from mlpx_kernels.cpu.job import call_piece
 from mlpx_kernels.updates import DECAY, L1, L2, LR, RISE, ROOT, SCALE, C
 
+CUT = 8
+"""Blocks begin at multiples of this."""
+
 
 @inlined
 def cut(size, block, blocks):
-    """Return where block number ``block`` of ``blocks`` begins among ``size`` rows, on a multiple of 8."""
-    return size if block == blocks else min(size, (size * block // blocks + 7) // 8 * 8)
+    """Return where block number ``block`` of ``blocks`` begins among ``size`` rows."""
+    return size if block == blocks else min(size, (size * block // blocks + CUT - 1) // CUT * CUT)
 
 
 @inlined

@@ -23,9 +23,6 @@ from mlpx_kernels.cpu.vectors import (
     vector,
 )
 
-FEW = 16
-"""Numbers of a sum up to which a product waits for its stores: it is written some rows at a time, since stores to one
-place of many rows, a power of two apart, drive each other from the cache."""
 ROWS, VECTORS = (8 if MANY_REGISTERS else 6), 2
 """A tile: so many rows of the result by so many vectors; the other registers hold operands."""
 
@@ -136,28 +133,24 @@ def multiply(real, a, a_row, a_k, a_stripe, form, b, ldb, b_stripe, packing, pac
     size = size_of(real)
     lanes = VECTOR_BYTES // size
     wide = VECTORS * lanes
-    rows = ROWS if k <= FEW and not packing else m
-    top = 0
-    while top < m:
-        j = 0
-        while j < n:
-            here, step = b + j // wide * b_stripe * size, ldb
-            if packing:
-                pack(real, form == NT, here, ldb, min(wide, n - j), k, wide, packed)
-                here, step = packed, wide
-            full = j + wide <= n
-            v = 0
-            while v < min(wide, n - j):
-                first = bias + (j + v) * size if bias else 0
-                r = top
-                while r < min(top + rows, m):
-                    r = min(r, m - ROWS)  # the last tile takes some rows again, rather than few at a time
-                    x, z = a + (r // lanes * a_stripe + r % lanes * a_row) * size, c + (r * ldc + j + v) * size
-                    if full:
-                        _FULL(real, x, a_row, a_k, here, step, first, z, ldc, k, 0)
-                    else:
-                        _CUT(real, x, a_row, a_k, here + v * size, step, first, z, ldc, k, n - j - v)
-                    r += ROWS
-                v += wide if full else lanes
-            j += wide
-        top += rows
+    j = 0
+    while j < n:
+        here, step = b + j // wide * b_stripe * size, ldb
+        if packing:
+            pack(real, form == NT, here, ldb, min(wide, n - j), k, wide, packed)
+            here, step = packed, wide
+        full = j + wide <= n
+        v = 0
+        while v < min(wide, n - j):
+            first = bias + (j + v) * size if bias else 0
+            r = 0
+            while r < m:
+                r = min(r, m - ROWS)  # the last tile takes some rows again, rather than few at a time
+                x, z = a + (r // lanes * a_stripe + r % lanes * a_row) * size, c + (r * ldc + j + v) * size
+                if full:
+                    _FULL(real, x, a_row, a_k, here, step, first, z, ldc, k, 0)
+                else:
+                    _CUT(real, x, a_row, a_k, here + v * size, step, first, z, ldc, k, n - j - v)
+                r += ROWS
+            v += wide if full else lanes
+        j += wide
