@@ -24,8 +24,9 @@ class Net:
     steps : int
         Steps of an epoch.
     epochs : int
-        Epochs of one timed call of mlpx and JAX: what a fit costs before its first step should not count in a step.
-        Implementations that have no such cost, and take longer, train for one.
+        Epochs of one timed call of mlpx and JAX: what a fit costs before its first step, a millisecond after a pause,
+        should not count in a step, so there are as many steps as take 20 milliseconds at least. Implementations that
+        have no such cost, and take longer, train for one epoch.
     """
 
     sizes: tuple[int, ...]
@@ -82,13 +83,13 @@ class Net:
 
 
 FIVE = (
-    Net((4, 16, 3), 32, 256, 20),
-    Net((64, 128, 10), 32, 256, 4),
-    Net((32, 256, 256, 2), 256, 32, 2),
-    Net((784, 256, 128, 10), 128, 32, 2),
-    Net((784, 1024, 1024, 10), 512, 6, 1),
+    Net((4, 16, 3), 32, 256, 80),
+    Net((64, 128, 10), 32, 256, 20),
+    Net((32, 256, 256, 2), 256, 32, 8),
+    Net((784, 256, 128, 10), 128, 32, 8),
+    Net((784, 1024, 1024, 10), 512, 6, 2),
 )
-DEEP = Net((64, 128, 128, 128, 128, 128, 128, 128, 10), 128, 64, 2)
+DEEP = Net((64, 128, 128, 128, 128, 128, 128, 128, 10), 128, 64, 4)
 
 
 def sized(net: Net) -> Net:

@@ -125,6 +125,7 @@ class Table:
                 k.BACKWARD: 0,
                 k.WEIGHTS: 0,
                 k.APART: 0,
+                k.TURNED: 0,
                 k.STRIDE: row.n_out,
             }
             # Below the first dense layer nobody wants a gradient, but a dense layer's own is always needed.

@@ -1,5 +1,7 @@
 """What the steps of a plan work on: the job with its table, and every array whose address it carries."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,9 @@ from mlpx.network import Network
 from mlpx.optimizers import Optimizer
 from mlpx.typing import Array
 
+TURNED_STEPS, TURNED_OUTPUTS = 32, 16
+"""The fewest steps at once for which it pays to turn the first layer's weights, and what a block's outputs must be a
+multiple of: whole vectors."""
 INPUTS = 1 << 19
 """Bytes of a batch's inputs that a core's second-level cache has room for."""
 
@@ -53,22 +58,35 @@ def first_split(row: PlanRow, batch_size: int, blocks: int, itemsize: int) -> bo
     return trained and near and enough and _many_weights(row, batch_size, blocks)
 
 
+def worth_turning(row: PlanRow, blocks: int, steps: int) -> bool:
+    """Return whether a first layer's weights, cut into blocks by outputs, are turned for so many steps at once."""
+    trained = row.op == "dense" and any(row.lr_factors)
+    whole = row.n_out % (blocks * TURNED_OUTPUTS) == 0
+    return trained and whole and steps >= TURNED_STEPS and plan.kernels("product").IN_TILES
+
+
 class StepsJob:
     """The job of training steps, but for what differs from call to call.
 
     Attributes
     ----------
     values : array (JOB_SIZE,), int64
-        See job.py of the kernels; rows, their order, the first step and the threads are still 0.
+        See job.py of the kernels; what differs from call to call is still 0.
     per_call : list of int
-        The places of these four.
+        The places of that: rows, their order, first step, threads, whether to turn weights in, and out.
     table : Table
     kind : int
         Code of the update.
     numbers : array (N_FLOATS,), float64
         The update's numbers and the loss's.
+    weights : array
+        What the steps work on: the network's parameters, or a copy while the first layer's are turned.
     parameters, statistics : array
         Copies: as they were before the last step.
+    turning : list of tuple
+        What turns: offset, inputs and outputs of each block's weights of the first layer; see turn.py of the kernels.
+    turned, stepped : bool
+        Whether they are turned now; whether a step has been taken since.
     held : dict
         Place in the job to array; holding them keeps their addresses valid.
     """
@@ -83,6 +101,7 @@ class StepsJob:
         *,
         blocks: int,
         deterministic: bool,
+        steps_at_once: int,
         seed: int,
         ceiling: float,
     ) -> None:
@@ -99,14 +118,17 @@ class StepsJob:
         weight_at = targets_at + plan.padded(0 if labelled else n * c)
         self.table = plan.Table(rows, n, weight_at + n, dtype, training=True)
         self.table.whole[:, k.APART] = apart
+        turning = (split or blocks == 1) and worth_turning(rows[0], blocks, steps_at_once)
+        self.table.whole[0, k.TURNED] = turning
         if split:
             self.table.split_first(blocks, plan.padded(n * n_in))
         self.parameters = NUMPY.zeros(buffers.parameters.shape, dtype)
         self.parameters[...] = buffers.parameters
         self.statistics = buffers.statistics.copy()
+        self.weights = NUMPY.zeros(buffers.parameters.shape, dtype) if turning else buffers.parameters
         self.held: dict[int, Array] = {
             k.WORK: NUMPY.zeros(self.table.size, dtype),
-            k.PARAMS: buffers.parameters,
+            k.PARAMS: self.weights,
             k.GRADS: buffers.gradient,
             k.OTHER_GRADS: NUMPY.zeros((blocks - 1 if any(apart) else 0, buffers.gradient.size), dtype),
             k.BACKUP: self.parameters,
@@ -133,6 +155,7 @@ class StepsJob:
             k.UPDATE: pieces.update_span(self.kind, dtype),
             k.SQUARES: pieces.squares(dtype) if optimizer.clip_norm else None,
             k.ADD: pieces.add_up(dtype) if any(apart) else None,
+            k.TURN: plan.kernels("turn").turn(dtype) if turning else None,
         }
         sizes = {
             k.BATCH: n,
@@ -154,8 +177,44 @@ class StepsJob:
             k.TRAINING: 1,
         }
         self.values = np.zeros(k.JOB_SIZE, np.int64)
-        self.per_call = [k.ORDER, k.N_ROWS, k.FIRST_STEP, k.THREADS]
+        self.per_call = [k.ORDER, k.N_ROWS, k.FIRST_STEP, k.THREADS, k.TURN_IN, k.TURN_OUT]
         addresses = {place: array.ctypes.data for place, array in self.held.items()}
         addresses |= {place: piece.address for place, piece in called.items() if piece is not None}
         for place, value in (addresses | sizes).items():
             self.values[place] = value
+        lines = self.table.whole[len(rows) if split else 0 :] if turning else ()
+        self.turning = [(line[k.W], line[k.N_IN], line[k.N_OUT]) for line in lines if line[k.TURNED]]
+        self.turned = self.stepped = False
+        self._outside = buffers.parameters
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """Have the weights where steps work on them for a ``with`` block; at its end they are in the network again.
+
+        While they may be turned that is not the network itself, whose predictions other threads may want.
+        """
+        if self.turning:
+            self.weights[:] = self._outside
+        self.stepped = False
+        try:
+            yield
+        finally:
+            if self.turned:
+                self._turn_back()
+            if self.turning:
+                self._outside[:] = self.weights
+
+    def took(self, steps: int, *, all_done: bool) -> None:
+        """Take note that a call took so many steps, and whether these were the last."""
+        self.stepped = self.stepped or steps > 0
+        self.turned = bool(self.turning) and not all_done
+
+    def _turn_back(self) -> None:
+        """Do what the last call would have done, had the steps not ended early."""
+        k, held = plan.kernels("job"), self.held
+        places = (k.PARAMS, k.GRADS, k.S1, k.S2, *((k.BACKUP,) if self.stepped else ()))
+        for array in (held[place] for place in places if place in held):
+            for first, n_in, n_out in self.turning:
+                weights = array[first : first + n_in * n_out]
+                weights[:] = weights.reshape(n_in, n_out).T.ravel()
+        self.turned = False

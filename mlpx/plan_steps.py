@@ -99,6 +99,7 @@ class PlanSteps(FitSteps):
             optimizer,
             blocks=self.blocks,
             deterministic=deterministic,
+            steps_at_once=self.steps_per_epoch,
             seed=seed,
             ceiling=ceiling,
         )
@@ -156,8 +157,8 @@ class PlanSteps(FitSteps):
         order = np.ascontiguousarray(order, np.int64)
         t = self.threads_module
         crew = t.crew(self.threads - 1) if self.threads > 1 else None
-        with self.hold_blas():
-            done = 0
+        done = taken = 0
+        with self.hold_blas(), self.job.at_work():
             while done < steps:
                 threads, share = self.choice.next()
                 wanted = max(1, min(steps - done, int(share * SLICE / self.seconds_per_step)))
@@ -166,9 +167,11 @@ class PlanSteps(FitSteps):
                 began = time.perf_counter()
                 part = slice(done, done + wanted)
                 rows = order[self._start(done) : self._start(done + wanted)]
-                taken, losses[:, part] = self._call(crew, threads, first + done, rows, changing[:, part].copy())
+                turns = done == 0, done + wanted == steps
+                taken, losses[:, part] = self._call(crew, threads, first + done, rows, changing[:, part].copy(), turns)
+                self.job.took(taken, all_done=done + taken == steps)
                 if taken < wanted or not self._finite():
-                    raise self._diverged(first + done + taken, epoch, order, done + taken)
+                    break
                 seconds = time.perf_counter() - began
                 self.seconds_per_step = max(seconds / wanted, 1e-7)
                 self.choice.learn(threads, seconds, wanted)
@@ -176,13 +179,17 @@ class PlanSteps(FitSteps):
                 self.taken += wanted
                 self.optimizer.steps += wanted
                 after(wanted)
+        if done < steps:
+            raise self._diverged(first + done + taken, epoch, order, done + taken)
         return losses
 
-    def _call(self, crew: Any, threads: int, first: int, rows: Array, changing: Array) -> tuple[int, Array]:
+    def _call(
+        self, crew: Any, threads: int, first: int, rows: Array, changing: Array, turns: tuple[bool, bool]
+    ) -> tuple[int, Array]:
         """Take steps over ``rows`` on some threads; return how many were taken, and their losses and penalties."""
         job, values, losses = self.job, self.job.values.copy(), np.zeros((2, changing.shape[1]))
         sharing = self.sharing.new_shared(self.blocks)
-        values[job.per_call] = rows.ctypes.data, min(rows.size, self.n_rows), first, threads
+        values[job.per_call] = rows.ctypes.data, min(rows.size, self.n_rows), first, threads, *turns
         shared = (
             values,
             job.table.whole,
@@ -206,8 +213,7 @@ class PlanSteps(FitSteps):
 
     def _finite(self) -> bool:
         """Return whether the last update left finite weights: who ends the fit now sees no later step's loss."""
-        with np.errstate(invalid="ignore", over="ignore"):
-            return math.isfinite(float(self.net.parameters.sum()))
+        return bool(np.isfinite(self.job.weights).all())
 
     def _diverged(self, step: int, epoch: int, order: Array, place: int) -> DivergenceError:
         """Return the error for a step that cannot be taken, with the last good weights in place."""

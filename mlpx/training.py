@@ -21,6 +21,7 @@ from mlpx.losses import ClassLoss, LabelLoss
 from mlpx.network import Network
 from mlpx.objective import Objective
 from mlpx.optimizers import Optimizer
+from mlpx.orders import shuffled
 from mlpx.schedules import Schedule
 from mlpx.steps import GradientHook, LayerSteps
 from mlpx.typing import Array
@@ -82,8 +83,8 @@ def _fit_batches(job: Job, run: Run, optimizer: Optimizer, pressed: interrupt.In
     schedule = optimizer.schedule
     assert isinstance(schedule, Schedule)  # noqa: S101  (a name was replaced by its object)
     schedule.start()
-    n = job.train.x.shape[0]
-    rng = np.random.default_rng(job.seed)
+    rows = np.arange(job.train.x.shape[0])
+    rng = np.random.default_rng(job.seed) if job.shuffle else None
     steps = _steps(job, optimizer)
 
     def stop_if_pressed() -> None:
@@ -101,9 +102,7 @@ def _fit_batches(job: Job, run: Run, optimizer: Optimizer, pressed: interrupt.In
     while run.history.epochs < job.epochs and not run.stop:
         epoch, began = run.history.epochs, time.perf_counter()
         count = steps.together(job.epochs - epoch) if unseen else 1
-        orders = np.tile(np.arange(n), (count, 1))
-        for order in orders if job.shuffle else ():
-            rng.shuffle(order)
+        orders = np.tile(rows, (count, 1)) if rng is None else shuffled(rng, rows, count, chained=False)
         for loss, lr in steps.epochs(epoch, orders, run.history.steps, after):
             run.history.loss.append(loss)
             run.history.seconds.append((time.perf_counter() - began) / count)

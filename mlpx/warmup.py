@@ -39,7 +39,7 @@ def main(dtypes: tuple[str, ...]) -> int:
     from mlpx_kernels.cpu.threads import crew
 
     crew(1)
-    orders(np.random.RandomState(0), np.arange(3), 1)
+    orders(np.random.RandomState(0), np.arange(3), 1, True)
     place = cache_directory() or "memory alone: no folder can be written to"
     print(f"compiled {', '.join(dtypes)} in {time.perf_counter() - began:.0f} s, kept in {place}")
     return 0
@@ -58,6 +58,12 @@ def _several_blocks(dtype: str) -> None:
     """Train a network that threads share: its first layer by outputs, sums of its second by blocks of rows."""
     net = MLP([256, 256, 3], dtype=dtype)
     net.fit(np.zeros((64, 256)), np.arange(64) % 3, epochs=1, batch_size=64, n_threads=2, progress=False)
+
+
+def _turned(dtype: str) -> None:
+    """Train a network for as many steps as are worth turning its first layer's weights."""
+    net = MLP([4, 16, 3], dtype=dtype)
+    net.fit(np.zeros((32, 4)), np.arange(32) % 3, epochs=1, batch_size=1, progress=False)
 
 
 def _networks(dtype: str) -> list:  # type: ignore[type-arg]
@@ -95,6 +101,7 @@ def _networks(dtype: str) -> list:  # type: ignore[type-arg]
     stack = (LayerNorm, BatchNorm)
     jobs += [
         _several_blocks,
+        _turned,
         lambda dtype: _fit(Sequential(Dense(4, 5), Softmax(), Dense(5, 3), dtype=dtype), values),
     ]
     jobs += [

@@ -1,4 +1,4 @@
-"""Orders of rows, drawn as `numpy.random.RandomState.shuffle` draws them, in a third of the time.
+"""Orders of rows, drawn as NumPy's ``shuffle`` draws them, in a third of the time.
 
 NumPy draws again where a number is too large, which a processor cannot foresee; here what is too large swaps a row with
 itself.
@@ -35,12 +35,12 @@ def draw(typingctx, function, state):
 
 
 @kernel
-def shuffle(generator, before, orders):
-    """Write orders (epochs, n): the first shuffles ``before`` (n,), each other one the one above it."""
+def shuffle(generator, before, orders, chained):
+    """Write orders (epochs, n): shuffles of ``before`` (n,); if ``chained``, of the one above but for the first."""
     words = view(generator, 0, N_WORDS, np.int64)
     function, state = words[NEXT_UINT32], words[STATE]
     for e in range(orders.shape[0]):
-        source, x = before if e == 0 else orders[e - 1], orders[e]
+        source, x = orders[e - 1] if chained and e > 0 else before, orders[e]
         for k in range(x.size):
             x[k] = source[k]
         last = x.size - 1
@@ -58,21 +58,27 @@ def shuffle(generator, before, orders):
             mask = half
 
 
-def orders(state, before, epochs):
-    """Return the orders (epochs, n) that ``state.shuffle`` would give, each from the one above it.
+BITS = {np.random.RandomState: "_bit_generator", np.random.Generator: "bit_generator"}
+"""Where each kind of generator has what its bits come from."""
+
+
+def orders(generator, before, epochs, chained):
+    """Return the orders (epochs, n) that ``generator.shuffle`` would give.
 
     Parameters
     ----------
-    state : numpy.random.RandomState
+    generator : numpy.random.RandomState or numpy.random.Generator
         Afterwards it is where it would then be.
     before : array (n,), int64
-        C-contiguous; the first order shuffles it.
+        C-contiguous; what is shuffled.
     epochs : int
+    chained : bool
+        Whether each order but the first shuffles the one above it instead.
     """
-    if type(state) is not np.random.RandomState or before.size > 2**32:
-        raise Unsupported(f"{type(state).__name__} shuffles by itself")
+    if type(generator) not in BITS or before.size > 2**32:
+        raise Unsupported(f"{type(generator).__name__} shuffles by itself")
     result = np.empty((epochs, before.size), np.int64)
-    generator = state._bit_generator
-    with generator.lock:
-        shuffle(_address(generator.capsule, b"BitGenerator"), before, result)
+    bits = getattr(generator, BITS[type(generator)])
+    with bits.lock:
+        shuffle(_address(bits.capsule, b"BitGenerator"), before, result, chained)
     return result

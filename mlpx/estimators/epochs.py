@@ -10,13 +10,13 @@ from mlpx import interrupt
 from mlpx.errors import DivergenceError, TrainingInterrupted
 from mlpx.estimators.kept import steps_of_call
 from mlpx.estimators.observers import Observers
-from mlpx.estimators.randomness import shuffled
 from mlpx.estimators.rows import Rows
 from mlpx.estimators.solvers import fits, optimizer_of
 from mlpx.estimators.steps import Steps
 from mlpx.estimators.stopping import next_rate
 from mlpx.estimators.validation import look
 from mlpx.optimizers import Rprop
+from mlpx.orders import shuffled
 from mlpx.schedules import Constant, Schedule
 from mlpx.typing import Array
 
@@ -91,7 +91,7 @@ class Epochs:
         e.n_iter_ = 0
         while e.n_iter_ < e.max_iter and not pressed.requested:
             count = self._undisturbed(steps)
-            orders = shuffled(e._random_state, order, count) if e.shuffle else np.tile(order, (count, 1))
+            orders = shuffled(e._random_state, order, count, chained=True) if e.shuffle else np.tile(order, (count, 1))
             order = orders[-1]
             self.observers.begin_epoch()
             try:

@@ -6,10 +6,6 @@ import numpy as np
 from numpy.random.bit_generator import ISeedSequence
 from sklearn.utils import check_random_state
 
-from mlpx.plan import kernels
-from mlpx.typing import Array
-from mlpx_kernels import Unsupported
-
 
 class _Unseeded(ISeedSequence):
     """Words for a generator that is seeded later."""
@@ -29,19 +25,3 @@ def random_state_of(given: Any) -> np.random.RandomState:
     made = np.random.RandomState(np.random.MT19937(_Unseeded()))  # type: ignore[arg-type]
     made.seed(given)
     return made
-
-
-def shuffled(state: np.random.RandomState, order: Array, epochs: int) -> Array:
-    """Return orders (epochs, n), int64: the first shuffles ``order`` (n,), each other one the one above it.
-
-    They are those of ``sklearn.utils.shuffle``, called again and again.
-    """
-    try:
-        drawn: Array = kernels("shuffle").orders(state, order, epochs)
-    except Unsupported:
-        drawn = np.empty((epochs, order.size), np.int64)
-        for following in drawn:
-            following[...] = order
-            state.shuffle(following)
-            order = following
-    return drawn
