@@ -6,6 +6,7 @@ them. A layer that cannot describe itself makes the network run layer by layer: 
 
 from collections.abc import Sequence
 from contextlib import nullcontext
+from functools import cache
 from importlib import import_module
 from typing import Any
 
@@ -36,9 +37,13 @@ def kernels(module: str, device: str = "cpu") -> Any:
     if fused_mode() == "off":
         raise Unsupported("fused kernels are switched off (MLPX_FUSED=off)")
     try:
-        return import_module(f"mlpx_kernels.{device}.{module}")
+        return _imported(f"mlpx_kernels.{device}.{module}")
     except ImportError as error:
         raise Unsupported(f"mlpx_kernels.{device}.{module} cannot be imported: {error}") from error
+
+
+_imported = cache(import_module)
+"""A module by its name; a fit asks for a dozen."""
 
 
 def describe(layers: Sequence[Layer], n_in: int | None, *, training: bool) -> list[PlanRow]:

@@ -1,7 +1,7 @@
 """What constructor parameters may be, as data that scikit-learn's own validation reads."""
 
 import inspect
-from functools import cache
+from functools import cache, lru_cache
 from numbers import Integral, Real
 from typing import Any
 
@@ -57,21 +57,32 @@ CONSTRAINTS: dict[str, Any] = {
 
 
 @cache
-def _made(kind: Any) -> list[tuple[str, Any, list[Any]]]:
-    """Return name, default and constraints of a class's parameters; scikit-learn makes them anew for every fit."""
-    given = kind._parameter_constraints
+def _defaults(kind: Any) -> list[tuple[str, Any]]:
+    """Return name and default of each parameter of a class that has constraints."""
     parameters = inspect.signature(kind.__init__).parameters
-    return [
-        (name, parameter.default, [make_constraint(each) for each in given[name]])
-        for name, parameter in parameters.items()
-        if name in given
-    ]
+    return [(name, p.default) for name, p in parameters.items() if name in kind._parameter_constraints]
+
+
+@cache
+def _constraints(kind: Any, name: str) -> list[Any]:
+    """Return the constraints of a class's parameter, which scikit-learn makes anew for every fit."""
+    return [make_constraint(each) for each in kind._parameter_constraints[name]]
+
+
+def _satisfies(kind: Any, name: str, value: Any) -> bool:
+    return any(constraint.is_satisfied_by(value) for constraint in _constraints(kind, name))
+
+
+_remembered = lru_cache(maxsize=1024, typed=True)(_satisfies)
+SIMPLE = (int, float, str, bool)
+"""Types of values that are worth remembering: the next fit will most likely have them again."""
 
 
 def satisfied(estimator: Any) -> bool:
     """Return whether every parameter of an estimator is its default or satisfies one of its constraints."""
-    for name, default, constraints in _made(estimator.__class__):
+    kind = estimator.__class__
+    for name, default in _defaults(kind):
         value = getattr(estimator, name)
-        if value is not default and not any(constraint.is_satisfied_by(value) for constraint in constraints):
+        if value is not default and not (_remembered if type(value) in SIMPLE else _satisfies)(kind, name, value):
             return False
     return True
