@@ -34,7 +34,7 @@ FLOORS = [
     ],
     [
         "mlpx.steps", "mlpx.choice", "mlpx.plan_numbers", "mlpx.plan_job", "mlpx.plan_steps", "mlpx.gpu", "mlpx.fused",
-        "mlpx.objective", "mlpx.fullbatch",
+        "mlpx.objective", "mlpx.fullbatch", "mlpx.orders",
     ],
     ["mlpx.training_data", "mlpx.training", "mlpx.fitting"],
     ["mlpx.model", "mlpx.mlp"],
