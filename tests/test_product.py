@@ -90,7 +90,10 @@ def test_tiles_are_asked_where_vectors_are_filled() -> None:
     assert not fits(blas.NT, 1, 128, 64, lanes)  # packing would not pay
     assert not fits(blas.NN, rows - 1, 128, 64, lanes)
     assert not fits(blas.NT, 32, 10, 128, lanes)
-    assert fits(blas.NT, 512, 10, 128, lanes)  # the BLAS is slow there
+    assert not fits(blas.NT, 100, 10, 256, lanes)
+    assert fits(blas.NT, 512, 3, 128, lanes)  # the BLAS is slow there
+    assert not fits(blas.TN, rows + 2, 256, 256, lanes)
+    assert fits(blas.TN, rows + 2, 256, 600, lanes)
 
 
 def with_blas(asked: str, code: str) -> subprocess.CompletedProcess[str]:

@@ -31,8 +31,9 @@ place of many rows, a power of two apart, drive each other from the cache."""
 FAR, OFTEN = 2048, 128
 """Bytes between rows beyond which they are copied side by side, if every number is used so many times, in sums of more
 than `FEW`: rows a page apart share a few places of each cache, and drive each other out."""
-BLAS_IS_QUICK = 1 << 17
-"""Multiplications up to which OpenBLAS has a quicker way of its own, which wins over tiles that are not filled."""
+QUICK_RESULT, QUICK_PRODUCT = 1200, 1_000_000
+"""Numbers of a result (NT) and multiplications (else) up to which OpenBLAS has a quicker way of its own, which wins over
+tiles that are not filled."""
 
 
 PACK, PACKED, TILES = 3, 4, 8
@@ -54,7 +55,8 @@ def fits_tiles(form, m, n, k, lanes):
     filled = n / padded(n, lanes)
     if form == TN:
         filled *= m / padded(m, ROWS)
-    return filled >= 0.8 or (filled >= 0.6 and m * n * k >= BLAS_IS_QUICK)
+    quick = m * n <= QUICK_RESULT if form == NT else filled < 0.5 or m * n * k <= QUICK_PRODUCT
+    return filled >= 0.8 or not quick
 
 
 @inlined
