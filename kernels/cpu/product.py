@@ -32,8 +32,8 @@ FAR, OFTEN = 2048, 128
 """Bytes between rows beyond which they are copied side by side, if every number is used so many times, in sums of more
 than `FEW`: rows a page apart share a few places of each cache, and drive each other out."""
 QUICK_RESULT, QUICK_PRODUCT = 1200, 1_000_000
-"""Numbers of a result (NT) and multiplications (else) up to which OpenBLAS has a quicker way of its own, which wins over
-tiles that are not filled."""
+"""Numbers of a result (NT) and multiplications (else) up to which OpenBLAS has a quicker way of its own, which wins
+over tiles that are not filled."""
 
 
 PACK, PACKED, TILES = 3, 4, 8
