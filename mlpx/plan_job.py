@@ -14,9 +14,9 @@ from mlpx.network import Network
 from mlpx.optimizers import Optimizer
 from mlpx.typing import Array
 
-TURNED_STEPS, TURNED_OUTPUTS = 32, 16
-"""The fewest steps at once for which it pays to turn the first layer's weights, and what a block's outputs must be a
-multiple of: whole vectors."""
+TURNED_STEPS, TURNED_OUTPUTS = 64, 16
+"""The fewest steps at once for which it pays to turn the first layer's weights, and what its outputs must be a multiple
+of: whole vectors."""
 INPUTS = 1 << 19
 """Bytes of a batch's inputs that a core's second-level cache has room for."""
 
@@ -59,10 +59,13 @@ def first_split(row: PlanRow, batch_size: int, blocks: int, itemsize: int) -> bo
 
 
 def worth_turning(row: PlanRow, blocks: int, steps: int) -> bool:
-    """Return whether a first layer's weights, cut into blocks by outputs, are turned for so many steps at once."""
-    trained = row.op == "dense" and any(row.lr_factors)
-    whole = row.n_out % (blocks * TURNED_OUTPUTS) == 0
-    return trained and whole and steps >= TURNED_STEPS and plan.kernels("product").IN_TILES
+    """Return whether the first layer's weights are turned for so many steps, none of which then needs to.
+
+    A product wants vectors of what it sums into, so a layer's weights, (n_out, n_in), are turned either on the way
+    forward or back. The first layer has no way back. Where threads share a step, each of them would have to take part.
+    """
+    whole = row.op == "dense" and any(row.lr_factors) and row.n_out % TURNED_OUTPUTS == 0
+    return whole and blocks == 1 and steps >= TURNED_STEPS and plan.kernels("product").IN_TILES
 
 
 class StepsJob:
@@ -71,22 +74,20 @@ class StepsJob:
     Attributes
     ----------
     values : array (JOB_SIZE,), int64
-        See job.py of the kernels; what differs from call to call is still 0.
+        See job.py of the kernels; rows, their order, the first step and the threads are still 0.
     per_call : list of int
-        The places of that: rows, their order, first step, threads, whether to turn weights in, and out.
+        The places of these four.
     table : Table
     kind : int
         Code of the update.
     numbers : array (N_FLOATS,), float64
         The update's numbers and the loss's.
+    turning : bool
+        Whether the first layer's weights are turned while steps are taken.
     weights : array
-        What the steps work on: the network's parameters, or a copy while the first layer's are turned.
+        The parameters that the steps work on.
     parameters, statistics : array
-        Copies: as they were before the last step.
-    turning : list of tuple
-        What turns: offset, inputs and outputs of each block's weights of the first layer; see turn.py of the kernels.
-    turned, stepped : bool
-        Whether they are turned now; whether a step has been taken since.
+        Copies: as they were before the last step; the parameters as they lie in ``weights``.
     held : dict
         Place in the job to array; holding them keeps their addresses valid.
     """
@@ -118,18 +119,23 @@ class StepsJob:
         weight_at = targets_at + plan.padded(0 if labelled else n * c)
         self.table = plan.Table(rows, n, weight_at + n, dtype, training=True)
         self.table.whole[:, k.APART] = apart
-        turning = (split or blocks == 1) and worth_turning(rows[0], blocks, steps_at_once)
-        self.table.whole[0, k.TURNED] = turning
+        self.turning = worth_turning(rows[0], blocks, steps_at_once)
+        self.table.whole[0, k.TURNED] = self.turning
+        self._shape, first = (rows[0].n_out, n_in), self.table.whole[0, k.W]
+        self._weights = slice(first, first + rows[0].n_out * n_in)
         if split:
             self.table.split_first(blocks, plan.padded(n * n_in))
         self.parameters = NUMPY.zeros(buffers.parameters.shape, dtype)
-        self.parameters[...] = buffers.parameters
+        self._turn(buffers.parameters, self.parameters)
         self.statistics = buffers.statistics.copy()
-        self.weights = NUMPY.zeros(buffers.parameters.shape, dtype) if turning else buffers.parameters
+        given = buffers.parameters, buffers.gradient, *optimizer.state
+        if self.turning:  # they are copies, whose first layer lies otherwise
+            given = tuple(NUMPY.zeros(each.shape, dtype) for each in given)
+        self.weights, gradient, *states = given
         self.held: dict[int, Array] = {
             k.WORK: NUMPY.zeros(self.table.size, dtype),
             k.PARAMS: self.weights,
-            k.GRADS: buffers.gradient,
+            k.GRADS: gradient,
             k.OTHER_GRADS: NUMPY.zeros((blocks - 1 if any(apart) else 0, buffers.gradient.size), dtype),
             k.BACKUP: self.parameters,
             k.STATS: buffers.statistics,
@@ -139,7 +145,7 @@ class StepsJob:
             k.BATCH_LABELS: np.zeros(n, np.int64),
             k.BATCH_MASK: np.zeros(0 if mask is None else n * c, np.bool_),
         }
-        self.held |= dict(zip((k.S1, k.S2), optimizer.state, strict=False))
+        self.held |= dict(zip((k.S1, k.S2), states, strict=False))
         if train.sample_weight is not None:
             self.held[k.SAMPLE_WEIGHT] = np.ascontiguousarray(train.sample_weight)
         if mask is not None:
@@ -155,7 +161,6 @@ class StepsJob:
             k.UPDATE: pieces.update_span(self.kind, dtype),
             k.SQUARES: pieces.squares(dtype) if optimizer.clip_norm else None,
             k.ADD: pieces.add_up(dtype) if any(apart) else None,
-            k.TURN: plan.kernels("turn").turn(dtype) if turning else None,
         }
         sizes = {
             k.BATCH: n,
@@ -177,44 +182,40 @@ class StepsJob:
             k.TRAINING: 1,
         }
         self.values = np.zeros(k.JOB_SIZE, np.int64)
-        self.per_call = [k.ORDER, k.N_ROWS, k.FIRST_STEP, k.THREADS, k.TURN_IN, k.TURN_OUT]
+        self.per_call = [k.ORDER, k.N_ROWS, k.FIRST_STEP, k.THREADS]
         addresses = {place: array.ctypes.data for place, array in self.held.items()}
         addresses |= {place: piece.address for place, piece in called.items() if piece is not None}
         for place, value in (addresses | sizes).items():
             self.values[place] = value
-        lines = self.table.whole[len(rows) if split else 0 :] if turning else ()
-        self.turning = [(line[k.W], line[k.N_IN], line[k.N_OUT]) for line in lines if line[k.TURNED]]
-        self.turned = self.stepped = False
-        self._outside = buffers.parameters
+        self._gradients = buffers.gradient, gradient
+        self._pairs = [(buffers.parameters, self.weights), *zip(optimizer.state, states, strict=True)]
 
     @contextmanager
     def at_work(self) -> Iterator[None]:
-        """Have the weights where steps work on them for a ``with`` block; at its end they are in the network again.
+        """Have everything where the steps work on it for a ``with`` block, at whose end it is where it belongs.
 
-        While they may be turned that is not the network itself, whose predictions other threads may want.
+        If weights are turned these are copies: other threads may predict meanwhile, and whatever ends the block early
+        finds nothing half turned.
         """
         if self.turning:
-            self.weights[:] = self._outside
-        self.stepped = False
+            for outside, inside in self._pairs:
+                self._turn(outside, inside)
         try:
             yield
         finally:
-            if self.turned:
-                self._turn_back()
             if self.turning:
-                self._outside[:] = self.weights
+                for outside, inside in (*self._pairs, self._gradients):
+                    self._turn(inside, outside, back=True)
 
-    def took(self, steps: int, *, all_done: bool) -> None:
-        """Take note that a call took so many steps, and whether these were the last."""
-        self.stepped = self.stepped or steps > 0
-        self.turned = bool(self.turning) and not all_done
+    def before(self) -> Array:
+        """Return the parameters as they were before the last step."""
+        result = np.empty_like(self.parameters)
+        self._turn(self.parameters, result, back=True)
+        return result
 
-    def _turn_back(self) -> None:
-        """Do what the last call would have done, had the steps not ended early."""
-        k, held = plan.kernels("job"), self.held
-        places = (k.PARAMS, k.GRADS, k.S1, k.S2, *((k.BACKUP,) if self.stepped else ()))
-        for array in (held[place] for place in places if place in held):
-            for first, n_in, n_out in self.turning:
-                weights = array[first : first + n_in * n_out]
-                weights[:] = weights.reshape(n_in, n_out).T.ravel()
-        self.turned = False
+    def _turn(self, source: Array, target: Array, *, back: bool = False) -> None:
+        """Copy a flat buffer; what is turned for the steps is turned on the way, or turned back."""
+        target[:] = source
+        if self.turning:
+            shape = self._shape[::-1] if back else self._shape
+            target[self._weights].reshape(shape[::-1])[...] = source[self._weights].reshape(shape).T

@@ -167,9 +167,7 @@ class PlanSteps(FitSteps):
                 began = time.perf_counter()
                 part = slice(done, done + wanted)
                 rows = order[self._start(done) : self._start(done + wanted)]
-                turns = done == 0, done + wanted == steps
-                taken, losses[:, part] = self._call(crew, threads, first + done, rows, changing[:, part].copy(), turns)
-                self.job.took(taken, all_done=done + taken == steps)
+                taken, losses[:, part] = self._call(crew, threads, first + done, rows, changing[:, part].copy())
                 if taken < wanted or not self._finite():
                     break
                 seconds = time.perf_counter() - began
@@ -183,13 +181,11 @@ class PlanSteps(FitSteps):
             raise self._diverged(first + done + taken, epoch, order, done + taken)
         return losses
 
-    def _call(
-        self, crew: Any, threads: int, first: int, rows: Array, changing: Array, turns: tuple[bool, bool]
-    ) -> tuple[int, Array]:
+    def _call(self, crew: Any, threads: int, first: int, rows: Array, changing: Array) -> tuple[int, Array]:
         """Take steps over ``rows`` on some threads; return how many were taken, and their losses and penalties."""
         job, values, losses = self.job, self.job.values.copy(), np.zeros((2, changing.shape[1]))
         sharing = self.sharing.new_shared(self.blocks)
-        values[job.per_call] = rows.ctypes.data, min(rows.size, self.n_rows), first, threads, *turns
+        values[job.per_call] = rows.ctypes.data, min(rows.size, self.n_rows), first, threads
         shared = (
             values,
             job.table.whole,
@@ -220,7 +216,7 @@ class PlanSteps(FitSteps):
         buffers, each = self.net.buffers, self.steps_per_epoch
         at = max(0, place - (not self._finite()))  # an update to infinity is its own step's failure
         bad = buffers.parameters.copy(), buffers.statistics.copy()
-        good = (self.job.parameters, self.job.statistics) if self.taken + place > 0 else bad
+        good = (self.job.before(), self.job.statistics) if self.taken + place > 0 else bad
         before = self._batch(order, place - 1, step - 1) if place > 0 else None
         now = self._batch(order, min(place, self.losses.shape[1] - 1), step)
         return trace(self.net, good, bad, before, now, epoch + at // each)

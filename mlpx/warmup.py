@@ -60,12 +60,6 @@ def _several_blocks(dtype: str) -> None:
     net.fit(np.zeros((64, 256)), np.arange(64) % 3, epochs=1, batch_size=64, n_threads=2, progress=False)
 
 
-def _turned(dtype: str) -> None:
-    """Train a network for as many steps as are worth turning its first layer's weights."""
-    net = MLP([4, 16, 3], dtype=dtype)
-    net.fit(np.zeros((32, 4)), np.arange(32) % 3, epochs=1, batch_size=1, progress=False)
-
-
 def _networks(dtype: str) -> list:  # type: ignore[type-arg]
     """Return functions that each train and use one small network."""
     flags = np.ones((8, 3), bool)
@@ -101,7 +95,6 @@ def _networks(dtype: str) -> list:  # type: ignore[type-arg]
     stack = (LayerNorm, BatchNorm)
     jobs += [
         _several_blocks,
-        _turned,
         lambda dtype: _fit(Sequential(Dense(4, 5), Softmax(), Dense(5, 3), dtype=dtype), values),
     ]
     jobs += [

@@ -9,7 +9,7 @@ import pytest
 import mlpx
 from mlpx import backend, cli, demos, doctor, ops, warmup
 from mlpx.op import Op, using_fused
-from mlpx_kernels.cpu import pieces_layers, pieces_norms, pieces_step, turn
+from mlpx_kernels.cpu import pieces_layers, pieces_norms, pieces_step
 
 
 def test_version(capsys) -> None:
@@ -166,7 +166,7 @@ def test_warmup_needs_every_piece_of_a_plan() -> None:
     """Those that several blocks need too; compiled ones are cached by dtype."""
     pieces = [
         piece
-        for module in (pieces_layers, pieces_norms, pieces_step, turn)
+        for module in (pieces_layers, pieces_norms, pieces_step)
         for piece in vars(module).values()
         if hasattr(piece, "cache_info")
     ]

@@ -52,8 +52,8 @@ from mlpx_kernels.updates import N_NUMBERS
 """Columns of the table: widths, and the elements between rows of outputs and their gradients; offsets of the weight and
 bias (or gain and shift; -1: none) in the parameters; of input, output, what the gradient needs, gradients for output
 and input (-1: not wanted), and scratch in the work buffer; the layer's number; its running statistics' offsets; 1 for a
-dense layer; 1 where each block of rows has gradients of its own; 1 where weights lie by inputs while steps are taken
-(turn.py); its pieces' addresses (0: none).
+dense layer; 1 where each block of rows has gradients of its own; 1 where weights, their gradients and states lie by
+inputs, (n_in, n_out), so that no step need turn them; its pieces' addresses (0: none).
 
 With SPLIT, there is a row more for each block: the first layer as that block sees it, with some of the outputs, and
 with inputs in a place of its own."""
@@ -90,9 +90,6 @@ statistics."""
     UPDATE,
     SQUARES,
     ADD,
-    TURN,
-    TURN_IN,
-    TURN_OUT,
     N_ROWS,
     BATCH,
     N_CLASSES,
@@ -117,11 +114,10 @@ statistics."""
     TABLE_OF_REALS,
     LAYERS,
     JOB_SIZE,
-) = range(52)
+) = range(49)
 """Places in the job. Addresses: of the buffers, the data, and of the pieces that gather rows (for a split layer their
-inputs alone), sum their weights, compute the loss, update a span, sum squares, add up blocks' gradients (those of the
-first are at GRADS, those of the others at OTHER_GRADS, GRADS_BYTES for each) and turn weights. Then sizes, and flags of
-0 or 1: TURN_IN and TURN_OUT say whether this call is to turn them before its first step, and back after its last; SPLIT
+inputs alone), sum their weights, compute the loss, update a span, sum squares and add up blocks' gradients: those of
+the first are at GRADS, those of the others at OTHER_GRADS, GRADS_BYTES for each. Then sizes, and flags of 0 or 1; SPLIT
 is also how many phases and layers come ahead. TARGETS_AT and WEIGHT_AT are offsets in the work buffer. The tables'
 addresses are there for predictions alone."""
 

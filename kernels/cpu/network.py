@@ -25,7 +25,7 @@ from mlpx_kernels.cpu.compile import kernel
 from mlpx_kernels.cpu.job import call_piece
 from mlpx_kernels.cpu.memory import leave, room, view
 from mlpx_kernels.cpu.sharing import begin, claim, finish, idle, open_phase
-from mlpx_kernels.cpu.step import ahead, learn, prepare, through, total, turn, update_clipped
+from mlpx_kernels.cpu.step import ahead, learn, prepare, through, total, update_clipped
 
 
 @kernel
@@ -88,8 +88,6 @@ def train(thread, job, table, reals, numbers, changing, losses, partial, shared,
                     if prepared != s:
                         prepare(s, job, table, reals, changing, frame, floats)
                         prepared = s
-                    if phase == 0 and job[p.TURN_IN]:
-                        turn(block, job, table, reals, frame, 0)
                     if part < 0:
                         ahead(block, job, table, reals, frame)
                     elif part == 0:
@@ -107,8 +105,6 @@ def train(thread, job, table, reals, numbers, changing, losses, partial, shared,
                     else:
                         square = total(partial, blocks, 1)
                         partial[block, 2] = update_clipped(block, job, table, reals, frame, floats, square)
-                    if phase == steps * phases - 1 and job[p.TURN_OUT]:
-                        turn(block, job, table, reals, frame, 1)
                     if not alone:
                         finish(shared)
                 block += n_threads

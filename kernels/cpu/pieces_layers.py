@@ -109,12 +109,12 @@ def dense_weights(dtype):
 
     @piece
     def run(row, reals, job, frame, a, b):
-        first, n, i, step = frame[FROM], frame[TO] - frame[FROM], row[N_IN], row[STRIDE]
+        first, n, i, o, step = frame[FROM], frame[TO] - frame[FROM], row[N_IN], row[N_OUT], row[STRIDE]
         d = view(job[WORK], row[D] + first * step + a, n * step - a, real)
         x = work_of(job, row[X], i, first, frame[TO], real)
         sums = view(frame[SUMS], row[W] + a * i, (b - a) * i, real)
-        if row[TURNED]:  # whose outputs are all one block's
-            product(TN, x, d, 0, sums, i, b - a, n, i, step, b - a)
+        if row[TURNED]:  # on one thread, which has all outputs
+            product(TN, x, d, 0, sums, i, o, n, i, step, o)
         else:
             product(TN, d, x, 0, sums, b - a, i, n, step, i, i)
         if row[B] >= 0:

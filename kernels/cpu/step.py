@@ -94,14 +94,6 @@ def total(partial, blocks, column):
     return result
 
 
-@inlined
-def turn(block, job, table, reals, frame, back):
-    """Turn the weights of a block's outputs of the first layer, or turn them back."""
-    layer, first, last = output_rows(job, table, 0, block)
-    if table[layer, p.TURNED] and first < last:
-        call_piece(job[p.TURN], table, reals, layer, job, frame, back, 0)
-
-
 @merged
 def prepare(s, job, table, reals, changing, frame, floats):
     """Set the frame and the numbers of step ``s``.
