@@ -85,15 +85,17 @@ def test_nan_and_infinity_go_where_they_belong() -> None:
 def test_tiles_are_asked_where_vectors_are_filled() -> None:
     fits = product.fits_tiles.py_func
     rows, lanes = tiles.ROWS, 16
-    assert fits(blas.NT, 32, 128, 64, lanes)
-    assert fits(blas.TN, 128, 64, 32, lanes)
-    assert not fits(blas.NT, 1, 128, 64, lanes)  # packing would not pay
-    assert not fits(blas.NN, rows - 1, 128, 64, lanes)
-    assert not fits(blas.NT, 32, 10, 128, lanes)
-    assert not fits(blas.NT, 100, 10, 256, lanes)
-    assert fits(blas.NT, 512, 3, 128, lanes)  # the BLAS is slow there
-    assert not fits(blas.TN, rows + 2, 256, 256, lanes)
-    assert fits(blas.TN, rows + 2, 256, 600, lanes)
+    assert fits(blas.NT, 32, 128, 64, lanes, True)
+    assert fits(blas.TN, 128, 64, 32, lanes, True)
+    assert not fits(blas.NT, 1, 128, 64, lanes, True)  # packing would not pay
+    assert not fits(blas.NN, rows - 1, 128, 64, lanes, True)
+    assert not fits(blas.NT, 32, 10, 128, lanes, True)
+    assert not fits(blas.NT, 100, 10, 256, lanes, True)
+    assert fits(blas.NT, 512, 3, 128, lanes, True)  # the BLAS is slow there
+    assert not fits(blas.TN, rows + 2, 256, 256, lanes, True)
+    assert fits(blas.TN, rows + 2, 256, 600, lanes, True)
+    assert fits(blas.NT, 100, 10, 256, lanes, False)  # and without a quicker way of its own everywhere
+    assert fits(blas.TN, rows + 2, 256, 256, lanes, False)
 
 
 def with_blas(asked: str, code: str) -> subprocess.CompletedProcess[str]:

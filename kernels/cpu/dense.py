@@ -25,6 +25,7 @@ from mlpx_kernels.cpu.product import (
     SKINNY,
     TILES,
     fits_tiles,
+    has_quick_way,
     register,
 )
 from mlpx_kernels.cpu.threads import share_rows
@@ -98,7 +99,7 @@ def shared_product(form, a, b, then=None):
     n, k = b.shape if form == NT else b.shape[::-1]
     lanes = VECTOR_BYTES // a.itemsize
     few = form == NT and n <= SKINNY and k >= LONG
-    worth = few or (m * n * k >= WORTH_SHARING and fits_tiles.py_func(form, m, n, k, lanes))
+    worth = few or (m * n * k >= WORTH_SHARING and fits_tiles.py_func(form, m, n, k, lanes, has_quick_way()))
     if not (IN_TILES and worth and m):
         return None
     run, c = register(a.dtype).ctypes, np.empty((m, n), a.dtype)

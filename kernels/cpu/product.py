@@ -17,6 +17,7 @@ from mlpx_kernels.cpu.blas import ASKED, LIBRARY, NT, TN, blas_product
 from mlpx_kernels.cpu.compile import cached_callback, inlined, merged
 from mlpx_kernels.cpu.dots import dots, lone_row
 from mlpx_kernels.cpu.memory import leave, room, size_of, view
+from mlpx_kernels.cpu.threads import libraries
 from mlpx_kernels.cpu.tiles import ROWS, VECTORS, multiply, pack, padded
 from mlpx_kernels.cpu.vectors import (
     VECTOR_BYTES,
@@ -33,7 +34,9 @@ FAR, OFTEN = 2048, 128
 than `FEW`: rows a page apart share a few places of each cache, and drive each other out."""
 QUICK_RESULT, QUICK_PRODUCT = 1200, 1_000_000
 """Numbers of a result (NT) and multiplications (else) up to which OpenBLAS has a quicker way of its own, which wins
-over tiles that are not filled."""
+over tiles that are not filled; on some processors."""
+QUICK_ON = {"SkylakeX", "Cooperlake", "SapphireRapids"}
+"""OpenBLAS's names of them: those with AVX-512."""
 
 
 PACK, PACKED, TILES = 3, 4, 8
@@ -41,8 +44,14 @@ PACK, PACKED, TILES = 3, 4, 8
 ``c``; ``a @ panel``; and what is added to NN or TN so that tiles are taken without asking."""
 
 
+@cache
+def has_quick_way():
+    """Return whether OpenBLAS has its quicker way here."""
+    return any(each.architecture in QUICK_ON for each in libraries() if "scipy" in each.filepath)
+
+
 @merged
-def fits_tiles(form, m, n, k, lanes):
+def fits_tiles(form, m, n, k, lanes, quick_way):
     """Return whether tiles are faster than the BLAS: their vectors must be filled, and packing must pay.
 
     Where rows are those of a batch (all but TN) their number hardly counts: cutting a batch elsewhere should not turn
@@ -56,7 +65,7 @@ def fits_tiles(form, m, n, k, lanes):
     if form == TN:
         filled *= m / padded(m, ROWS)
     quick = m * n <= QUICK_RESULT if form == NT else filled < 0.5 or m * n * k <= QUICK_PRODUCT
-    return filled >= 0.8 or not quick
+    return filled >= 0.8 or not (quick and quick_way)
 
 
 @inlined
@@ -82,7 +91,7 @@ def products(dtype):
 
     Addresses, and strides in elements. Rows of c begin as the n numbers at ``bias``; as 0, if that is 0.
     """
-    real = np.dtype(dtype).type
+    real, quick_way = np.dtype(dtype).type, has_quick_way()
 
     @cached_callback(types.void(*(types.int64,) * 11))
     def run(form, a, b, bias, c, m, n, k, lda, ldb, ldc):
@@ -96,7 +105,7 @@ def products(dtype):
                 dots(real, a, b, c, m, n, k, lda, ldb, ldc)
             add_to_rows(real, bias, c, m, n, ldc)
             return
-        if asking and form <= TN and not fits_tiles(form, m, n, k, lanes):
+        if asking and form <= TN and not fits_tiles(form, m, n, k, lanes, quick_way):
             by_blas(real, form, a, b, bias, c, m, n, k, lda, ldb, ldc)
             return
         wide, deep = VECTORS * lanes, padded(k, lanes)

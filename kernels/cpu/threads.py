@@ -132,7 +132,7 @@ def share_parts(function, rows, parts):
 
 
 @cache
-def _libraries() -> list[Any]:
+def libraries() -> list[Any]:
     """Return what sets the threads of each BLAS."""
     return ThreadpoolController().select(user_api="blas").lib_controllers
 
@@ -140,7 +140,7 @@ def _libraries() -> list[Any]:
 @contextmanager
 def single_threaded_blas():
     """Hold every BLAS to one thread for a ``with`` block, and give it back what it had."""
-    given = [(library, n) for library in _libraries() if (n := library.num_threads) != 1]
+    given = [(library, n) for library in libraries() if (n := library.num_threads) != 1]
     for library, _ in given:
         library.set_num_threads(1)
     try:
