@@ -24,6 +24,12 @@ def nothing(taken) -> None:
     """Be called after steps."""
 
 
+@pytest.fixture(autouse=True)
+def tiles(monkeypatch) -> None:
+    """Let weights be turned where all products are left to a BLAS, too."""
+    monkeypatch.setattr(plan.kernels("product"), "IN_TILES", True)
+
+
 @pytest.fixture
 def many_calls(monkeypatch) -> None:
     """Let a call take three steps."""
