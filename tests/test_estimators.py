@@ -24,6 +24,7 @@ from sklearn.utils.estimator_checks import (
 )
 
 from mlpx import MLPClassifier, MLPRegressor
+from mlpx.estimators.parameters import satisfied
 
 X, Y = make_classification(n_samples=120, n_features=6, n_informative=4, n_classes=3, random_state=0)
 XR, YR = make_regression(n_samples=90, n_features=5, random_state=0)
@@ -251,3 +252,11 @@ def test_without_finiteness_checks_nothing_else_changes() -> None:
     fitted = small().fit(X, Y)
     with config_context(assume_finite=True):
         np.testing.assert_array_equal(fitted.predict(X), small().fit(X, Y).predict(X))
+
+
+def test_a_parameter_that_equals_a_valid_one_is_looked_at_itself() -> None:
+    """What has been valid before is remembered, and 1 equals True."""
+    assert satisfied(MLPClassifier(early_stopping=True))
+    assert not satisfied(MLPClassifier(early_stopping=1))
+    assert satisfied(MLPClassifier(max_iter=7))
+    assert not satisfied(MLPClassifier(max_iter=7.0))

@@ -1,6 +1,7 @@
 """Products in tiles against NumPy's in float64, and what the plan relies on: strides, cuts, who is asked."""
 
 import os
+import platform
 import subprocess
 import sys
 
@@ -104,6 +105,13 @@ def with_blas(asked: str, code: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60, check=False
     )
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="OpenBLAS has no Haswell kernels elsewhere")
+def test_openblas_has_its_quick_way_with_avx_512_alone(monkeypatch) -> None:
+    monkeypatch.setenv("OPENBLAS_CORETYPE", "Haswell")
+    done = with_blas("auto", "from mlpx_kernels.cpu import product; print(product.has_quick_way())")
+    assert done.stdout.strip() == "False", done.stderr
 
 
 @pytest.mark.parametrize(

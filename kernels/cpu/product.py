@@ -52,10 +52,10 @@ def has_quick_way():
 
 @merged
 def fits_tiles(form, m, n, k, lanes, quick_way):
-    """Return whether tiles are faster than the BLAS: their vectors must be filled, and packing must pay.
+    """Return whether tiles are faster than the BLAS: packing must pay, and where the BLAS is quick they must be filled.
 
-    Where rows are those of a batch (all but TN) their number hardly counts: cutting a batch elsewhere should not turn
-    it over to the BLAS, whose sums run in another order. Sums of a few numbers are over before a BLAS has begun.
+    Sums of a few numbers are over before a BLAS has begun. Where tiles are not filled the number of a batch's rows
+    counts, so the same rows in a batch of another size may be summed in another order.
     """
     if m < (2 * ROWS if form == NT else ROWS):
         return False
