@@ -1,14 +1,22 @@
 """How kernels are compiled: without the GIL, without Python objects, cached on disk outside the installation."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numba
+from numba.core.caching import IndexDataCacheFile
+from numba.core.ccallback import CFunc
 
 from mlpx_kernels.cache import folder as cache_folder
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 FASTMATH = {"contract", "reassoc", "nsz", "arcp"}
 """Sums may be reordered (that is what vectorises them) and a*b+c fused; NaN and infinities keep their meaning."""
@@ -32,6 +40,35 @@ def cache_directory() -> str | None:
     return None if place is None else str(place)
 
 
+@contextmanager
+def _alone(folder: str) -> Iterator[None]:
+    """Keep other processes from writing to a folder for a ``with`` block, where the system can."""
+    with (Path(folder) / "writing").open("ab") as file:
+        if fcntl is not None:
+            fcntl.flock(file, fcntl.LOCK_EX)  # until the file is closed
+        yield
+
+
+class _SharedFile(IndexDataCacheFile):  # type: ignore[misc]
+    """A function's code on disk, for several kinds of arguments, which several processes may write at once.
+
+    Numba reads the index, takes the first free name and writes both. Two processes that do so at the same moment take
+    the same name for code of two dtypes, and one of these is then found under the other's.
+    """
+
+    def save(self, key: Any, data: Any) -> None:
+        with _alone(self._cache_path):
+            super().save(key, data)
+
+
+def _share(compiled: Any) -> Any:
+    """Let a function's code be written by one process at a time; return the function."""
+    file = getattr(compiled._cache, "_cache_file", None)
+    if file is not None:
+        file.__class__ = _SharedFile
+    return compiled
+
+
 def kernel(function: Callable[..., Any]) -> Any:
     """Compile a function when it is first called with given types: ``nogil``, cached."""
     folder = cache_directory()
@@ -39,7 +76,7 @@ def kernel(function: Callable[..., Any]) -> Any:
     numba.config.CACHE_DIR = folder or ""
     try:
         options = {"cache": folder is not None, "no_cfunc_wrapper": True}
-        return numba.njit(nogil=True, **OPTIONS, **options)(function)
+        return _share(numba.njit(nogil=True, **OPTIONS, **options)(function))
     finally:
         numba.config.CACHE_DIR = before
 
@@ -85,7 +122,12 @@ def cached_callback(signature: Any) -> Callable[[Callable[..., Any]], Any]:
         before = numba.config.CACHE_DIR
         numba.config.CACHE_DIR = folder or ""
         try:
-            return numba.cfunc(signature, cache=folder is not None, **OPTIONS)(function)
+            made = CFunc(function, numba.core.sigutils.normalize_signature(signature), locals={}, options=OPTIONS)
+            if folder is not None:
+                made.enable_caching()
+            _share(made)
+            made.compile()
+            return made
         finally:
             numba.config.CACHE_DIR = before
 
