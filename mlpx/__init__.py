@@ -68,7 +68,8 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from mlpx import estimators
 
-    return getattr(estimators, name)
+    found = globals()[name] = getattr(estimators, name)
+    return found
 
 
 def __dir__() -> list[str]:

@@ -1,5 +1,6 @@
 """What arrays tell of themselves, and reading what comes from elsewhere: NumPy's array of it, or why there is none."""
 
+from functools import lru_cache
 from typing import NoReturn
 
 import numpy as np
@@ -29,7 +30,10 @@ def backend_name(x: object) -> str | None:
 
 def dtype_name(x: Array) -> str:
     """Return the dtype of an array as a plain name: "float32"."""
-    return str(x.dtype).rpartition(".")[2]
+    return _numpy_name(x.dtype) if isinstance(x.dtype, np.dtype) else str(x.dtype).rpartition(".")[2]
+
+
+_numpy_name = lru_cache(maxsize=64)(str)  # NumPy makes a name anew each time
 
 
 def kind_of(x: Array) -> str:

@@ -1,5 +1,7 @@
-"""The errors of the library's own, and the helpers that word the others."""
+"""The errors of the library's own, and the helpers that word the others and warn."""
 
+import inspect
+import warnings
 from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import Any
@@ -109,3 +111,11 @@ def check_flag(argument: str, value: object) -> bool:
     if not isinstance(value, bool | np.bool_):
         raise TypeError(f"{argument}: expected True or False, got {value!r} ({type(value).__name__}).")
     return bool(value)
+
+
+def warn(message: str, category: type[Warning] = UserWarning) -> None:
+    """Warn, at the line of the program that called the library, through scikit-learn's own functions or not."""
+    frame, level = inspect.currentframe(), 1
+    while frame is not None and frame.f_globals.get("__name__", "").startswith(("mlpx.", "sklearn.")):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, category, stacklevel=level)

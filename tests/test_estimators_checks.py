@@ -8,6 +8,7 @@ import warnings
 import numpy as np
 import pytest
 from estimators_kit import NUMBERS, X, Y, fitted
+from sklearn import config_context, get_config
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.preprocessing import LabelBinarizer
@@ -21,7 +22,10 @@ LABELS = {
     "int64": Y,
     "int8": Y.astype(np.int8),
     "uint16": Y.astype(np.uint16),
+    "int8, all of them": np.arange(len(Y)).clip(0, 127).astype(np.int8),
+    "other byte order": Y.astype(Y.dtype.newbyteorder()),
     "negative": Y - 1,
+    "negative int8": (Y - 1).astype(np.int8),
     "far apart": Y * 10**12,
     "bool": Y > 0,
     "one class": np.zeros_like(Y),
@@ -155,3 +159,25 @@ def test_parameters_are_checked_as_scikit_learn_checks_them(kind, monkeypatch) -
             assert parameters.satisfied(model) == (expected is None)
     monkeypatch.setattr(weights.BaseEstimator, "_validate_params", lambda self: pytest.fail("the long way was taken"))
     kind(alpha=0.5, solver="sgd")._validate_params()
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("early_stopping", [False, True])
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+def test_scikit_learns_functions_check_less_where_they_are_called(method, early_stopping) -> None:
+    """Its context is entered for them alone: it takes longer than ten steps of a small network."""
+    seen = []
+
+    class Asking(MLPClassifier):
+        def _train(self, *given):
+            seen.append(get_config()["skip_parameter_validation"])
+            super()._train(*given)
+
+    model = Asking(max_iter=1, early_stopping=early_stopping)
+    getattr(model, method)(X, Y, **({"classes": np.unique(Y)} if method == "partial_fit" else {}))
+    assert seen == [early_stopping]
+    assert not get_config()["skip_parameter_validation"]
+    with pytest.raises(ValueError, match="The 'alpha' parameter of Asking must be"):
+        Asking(alpha=-1.0).fit(X, Y)
+    with config_context(skip_parameter_validation=True):
+        Asking(alpha=-1.0, max_iter=1).fit(X, Y)

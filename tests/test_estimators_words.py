@@ -3,6 +3,9 @@
 import numpy as np
 import pytest
 from estimators_kit import NUMBERS, X, Y, fitted
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from mlpx import MLPClassifier, MLPRegressor
 
@@ -135,3 +138,12 @@ def test_weights_that_fit_no_network() -> None:
     ):
         with pytest.raises(ValueError, match=f"^{said}"):
             model.predict(X)
+
+
+@pytest.mark.parametrize("params", [{}, {"early_stopping": True}, {"solver": "conjugate_gradient"}], ids=str)
+def test_warnings_name_the_line_that_called(params) -> None:
+    model = MLPClassifier(max_iter=1, batch_size=20, **params)
+    for fit in (model.fit, make_pipeline(StandardScaler(), model).fit):
+        with pytest.warns(ConvergenceWarning, match="hasn't converged yet") as told:
+            fit(X, Y)
+        assert [each.filename for each in told] == [__file__]

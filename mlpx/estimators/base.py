@@ -3,7 +3,7 @@
 from typing import Any, Self
 
 import numpy as np
-from sklearn.base import is_classifier, is_regressor
+from sklearn.base import RegressorMixin, is_classifier
 from sklearn.utils.validation import _check_sample_weight, _check_y, check_consistent_length, validate_data
 
 from mlpx.backend import NUMPY, dtype_name
@@ -14,7 +14,7 @@ from mlpx.estimators.explain import Explained
 from mlpx.estimators.export import Exporting
 from mlpx.estimators.minimise import fit_full_batch, fit_lbfgs
 from mlpx.estimators.observers import Announcer, CallbackSupport, Observers
-from mlpx.estimators.prediction import finite_sum
+from mlpx.estimators.prediction import all_finite
 from mlpx.estimators.randomness import random_state_of
 from mlpx.estimators.rows import Rows
 from mlpx.estimators.snapshot import Snapshot
@@ -33,7 +33,8 @@ class BaseMLP(CallbackSupport, Exporting, Explained):
 
     def _keep(self, given: dict[str, Any]) -> None:
         """Set the constructor's arguments as attributes, as scikit-learn wants it."""
-        self.__dict__.update({name: value for name, value in given.items() if name not in ("self", "__class__")})
+        self.__dict__.update(given)
+        del self.__dict__["self"]
 
     def _fit(
         self,
@@ -76,6 +77,8 @@ class BaseMLP(CallbackSupport, Exporting, Explained):
         if fresh:
             dtype = dtype_name(X) if self.dtype == "auto" else self.dtype
             self._start([X.shape[1], *sizes, self.n_outputs_], dtype, backend_for(self.device, X))
+        else:
+            self._network()
         rows = self._rows(X, y, sample_weight, mask, incremental)
         if on_batches(self.solver):
             self._fit_batches(rows, validation_data, incremental, announcer)
@@ -117,17 +120,17 @@ class BaseMLP(CallbackSupport, Exporting, Explained):
             and X.ndim == 2
             and X.dtype in (np.float32, np.float64)
             and y.ndim in (1, 2)
-            and y.dtype.kind in ("iubf" if is_regressor(self) else "iubfU")
+            and y.dtype.kind in ("iubf" if isinstance(self, RegressorMixin) else "iubfU")
             and X.shape[0] == y.shape[0]
             and min(X.size, y.size) > 0
             and (reset or (X.shape[1] == self.n_features_in_ and not hasattr(self, "feature_names_in_")))
-            and finite_sum(X)
-            and (y.dtype.kind != "f" or finite_sum(y))
+            and all_finite(X)
+            and (y.dtype.kind != "f" or all_finite(y))
         )
 
     def _rows(self, X: Any, y: Any, sample_weight: Any, mask: Any, incremental: bool) -> Rows:
         """Return checked data as the network takes them."""
-        net = self._network()
+        net = self._net
         if sample_weight is not None:
             sample_weight = _check_sample_weight(on_host(sample_weight), X if home_of(X) is NUMPY else y)
             if (sample_weight < 0).any():
@@ -181,9 +184,9 @@ class BaseMLP(CallbackSupport, Exporting, Explained):
         rows, held_out = self._hold_out(rows, validation_data, self._random_state)
         with Observers(self, announcer, bar=True) as observers:
             if self.solver == "lbfgs":
-                fit_lbfgs(self, self._network(), rows, held_out, observers)
+                fit_lbfgs(self, self._net, rows, held_out, observers)
             else:
-                fit_full_batch(self, self._network(), rows, held_out, observers, self.solver)
+                fit_full_batch(self, self._net, rows, held_out, observers, self.solver)
 
     def _hold_out(self, rows: Rows, validation_data: Any, chooser: Any) -> tuple[Rows, Rows | None]:
         """Return the rows to train on, and those to score: none, a share of the rows, or what the user gave."""

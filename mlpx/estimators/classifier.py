@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, Self
 
 import numpy as np
-from sklearn.base import _fit_context
 from sklearn.inspection import DecisionBoundaryDisplay
 from sklearn.metrics import ConfusionMatrixDisplay
 from sklearn.utils._param_validation import StrOptions
@@ -13,7 +12,7 @@ from sklearn.utils.metaestimators import available_if
 from mlpx.estimators.base import _has_steps
 from mlpx.estimators.decisions import Deciding
 from mlpx.estimators.losses import LossFunction, custom
-from mlpx.estimators.parameters import AT_LEAST_ZERO, CONSTRAINTS, ZERO_TO_ONE
+from mlpx.estimators.parameters import AT_LEAST_ZERO, CONSTRAINTS, ZERO_TO_ONE, in_context
 from mlpx.fullbatch import FullBatch
 from mlpx.losses import BinaryCrossEntropy, BinaryFocal, CrossEntropy, Focal, Hinge, Loss
 from mlpx.optimizers import Optimizer
@@ -208,7 +207,7 @@ class MLPClassifier(Deciding):
             return custom(self.loss)
         return (CrossEntropy if exclusive else BinaryCrossEntropy)(label_smoothing=self.label_smoothing)
 
-    @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
+    @in_context
     def fit(self, X: Any, y: Any, sample_weight: Any = None, validation_data: Any = None, mask: Any = None) -> Self:
         """Train from new weights, or with ``warm_start`` from those of the last fit.
 
@@ -238,7 +237,7 @@ class MLPClassifier(Deciding):
         return self._fit(X, y, sample_weight, validation_data, mask)
 
     @available_if(_has_steps)  # type: ignore[untyped-decorator]
-    @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
+    @in_context
     def partial_fit(
         self,
         X: Any,

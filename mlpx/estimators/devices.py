@@ -20,7 +20,10 @@ def check_all_readable(prefix: str = "", **given: Any) -> None:
 
 def home_of(x: Any) -> Backend:
     """Return the backend that data lie on: NumPy for everything that is on the host."""
-    if backend_name(x) in ON_A_DEVICE:
+    name = backend_name(x)
+    if name == "numpy":
+        return NUMPY
+    if name in ON_A_DEVICE:
         return backend_of(x)
     on_a_gpu = hasattr(x, "__cuda_array_interface__")
     return resolve("cupy") if on_a_gpu else NUMPY

@@ -1,13 +1,12 @@
 """Epochs of mini-batches: scikit-learn's order, loss and ways of ending, on the library's steps."""
 
-import warnings
 from typing import Any
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
 from mlpx import interrupt
-from mlpx.errors import DivergenceError, TrainingInterrupted
+from mlpx.errors import DivergenceError, TrainingInterrupted, warn
 from mlpx.estimators.kept import steps_of_call
 from mlpx.estimators.observers import Observers
 from mlpx.estimators.rows import Rows
@@ -39,25 +38,29 @@ class Epochs:
     def __init__(
         self, estimator: Any, rows: Rows, held_out: Rows | None, incremental: bool, observers: Observers
     ) -> None:
-        self.estimator, self.net, self.incremental = estimator, estimator._network(), incremental
+        self.estimator, self.net, self.incremental = estimator, estimator._net, incremental
         self.rows, self.held_out, self.observers = rows, held_out, observers
         self._take_up()
         given, n = estimator.batch_size, rows.n
         if given != "auto" and given > n:
-            warnings.warn(f"batch_size={given} is larger than the {n} rows and is clipped.", stacklevel=7)
+            warn(f"batch_size={given} is larger than the {n} rows and is clipped.")
         automatic = n if isinstance(self.optimizer, Rprop) else 200
         self.batch_size = min(automatic if given == "auto" else given, n)
+        self.n_steps = -(-n // self.batch_size)
+        # Which of scikit-learn's learning rates is in force.
+        self.policy = str(estimator.learning_rate) if estimator.solver == "sgd" else "constant"
 
     def _take_up(self) -> None:
         """Take up the optimiser where an earlier call left it, or start one."""
         e = self.estimator
         goes_on = self.incremental or (e.warm_start and e.warm_start_optimizer)
-        if not (goes_on and hasattr(e, "_optimizer") and fits(e._optimizer, self.net)):
+        if goes_on and hasattr(e, "_optimizer") and fits(e._optimizer, self.net):
+            e._optimizer.state = [self.net.backend.asarray(each) for each in e._optimizer.state]  # from a pickle, say
+        else:
             e._optimizer = optimizer_of(e)
             e._optimizer.start(self.net)
             e._progress = (0, 0)
         self.optimizer = e._optimizer
-        self.optimizer.state = [self.net.backend.asarray(each) for each in self.optimizer.state]  # from a pickle, say
         schedule = self.optimizer.schedule
         assert isinstance(schedule, Schedule)  # noqa: S101  (a name was replaced by its object)
         self.schedule = schedule
@@ -76,6 +79,7 @@ class Epochs:
             steps = Steps(self.net, rows.x, rows.target, rows.weight, *given)
         with interrupt.held_back() as pressed:
             self._run(steps, pressed)
+        e._publish()
         if e.early_stopping and (e._watch.over or not self.incremental):
             e._watch.restore(self.net.buffers)
 
@@ -104,32 +108,24 @@ class Epochs:
                 if self._after_epoch(loss) or self.incremental:
                     return
         if pressed.requested:
-            warnings.warn("Training interrupted by user.", stacklevel=8)
+            warn("Training interrupted by user.")
             return
-        warnings.warn(
-            f"Stochastic Optimizer: Maximum iterations ({e.max_iter}) reached and the optimization hasn't "
-            "converged yet.",
-            ConvergenceWarning,
-            stacklevel=8,
-        )
+        reached = f"Maximum iterations ({e.max_iter}) reached and the optimization hasn't converged yet."
+        warn(f"Stochastic Optimizer: {reached}", ConvergenceWarning)
 
     def _undisturbed(self, steps: Steps) -> int:
         """Return how many epochs may be taken at once: what comes between them neither decides nor shows anything."""
         e = self.estimator
-        changes = type(self.schedule).observe is not Schedule.observe or self._policy() == "invscaling"
+        changes = type(self.schedule).observe is not Schedule.observe or self.policy == "invscaling"
         if self.incremental or changes or self.held_out is not None or not self.observers.absent:
             return 1
         undecided = e.n_iter_no_change - e._watch.idle + 1  # an epoch adds one idle epoch at most
         return steps.together(int(min(undecided, e.max_iter - e.n_iter_)))
 
-    def _policy(self) -> str:
-        """Return the one of scikit-learn's learning rates that is in force."""
-        return str(self.estimator.learning_rate) if self.estimator.solver == "sgd" else "constant"
-
     def _rates(self, count: int) -> Array:
         """Return the learning rates of the steps of so many epochs."""
-        n_steps = -(-self.rows.n // self.batch_size)
         first, epoch = self.estimator._progress
+        n_steps = self.n_steps
         total = n_steps * self.estimator.max_iter
         if isinstance(self.schedule, Constant):
             return self.optimizer.rates(first, n_steps * count, total, epoch)
@@ -140,31 +136,33 @@ class Epochs:
         """Take in a complete epoch of this loss, and return whether anything or anyone asks to stop."""
         e = self.estimator
         e.loss_ = loss
-        e._progress = (e._progress[0] + -(-self.rows.n // self.batch_size), e._progress[1] + 1)
+        e._progress = (e._progress[0] + self.n_steps, e._progress[1] + 1)
         e.n_iter_ += 1
         e.t_ += self.rows.n
         stop = self._decide()
+        if self.observers.absent:
+            return stop
+        e._publish()
         return self.observers.end_epoch() or stop
 
     def _decide(self) -> bool:
         """Look at the epoch's loss or score, adapt the learning rate, and return whether to stop."""
         e, watch, optimizer = self.estimator, self.estimator._watch, self.optimizer
         watch.losses.append(e.loss_)
-        e._say(f"Iteration {e.n_iter_}, loss = {e.loss_:.8f}")
+        if e.verbose:
+            print(f"Iteration {e.n_iter_}, loss = {e.loss_:.8f}")
         if self.held_out is not None:
             look(e, self.held_out)
         if not e.early_stopping:
             watch.see_loss(e.loss_, e.tol)
         what = "Validation score did not improve" if e.early_stopping else "Training loss did not improve"
         self.schedule.observe(watch.validation_losses[-1] if self.held_out is not None else e.loss_)
-        e._publish()
-        policy = self._policy()
-        if policy == "invscaling":
+        if self.policy == "invscaling":
             optimizer.lr = float(e.learning_rate_init) / (e.t_ + 1) ** e.power_t
         if watch.idle <= e.n_iter_no_change:
             return False
         message = f"{what} more than tol={e.tol:f} for {e.n_iter_no_change} consecutive epochs."
-        lr, message = next_rate(policy, optimizer.lr, message)
+        lr, message = next_rate(self.policy, optimizer.lr, message)
         e._say(message)
         if lr is None:
             watch.over = e.early_stopping

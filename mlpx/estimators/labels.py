@@ -20,14 +20,17 @@ def _unique(y: Any) -> Array:
     """Return the sorted classes of labels, as scikit-learn's ``unique_labels``, which takes up to 80 times as long."""
     if not _plain(y):
         return unique_labels(y)
-    if y.dtype.kind == "i" and y.size and y.min() >= 0 and y.max() < y.size:  # small numbers are counted, not sorted
-        return np.flatnonzero(np.bincount(y)).astype(y.dtype)
+    # Small numbers are marked, not sorted; negative ones are large without their sign.
+    if y.dtype.kind == "i" and y.size and y.view(f"u{y.itemsize}").max() < y.size:
+        seen = np.zeros(y.size, bool)
+        seen[y] = True
+        return seen.nonzero()[0].astype(y.dtype)
     return np.unique(y)
 
 
 def _plain(y: Any) -> bool:
     """Return whether labels (n,) can be nothing but classes of which each row has one."""
-    return type(y) is np.ndarray and y.ndim == 1 and y.dtype.kind in "iubU"
+    return type(y) is np.ndarray and y.ndim == 1 and y.dtype.kind in "iubU" and y.dtype.isnative
 
 
 def _indicates(y: Any) -> bool:

@@ -2,7 +2,6 @@
 
 import copy
 import math
-import warnings
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ from sklearn.utils.optimize import _check_optimize_result
 from mlpx import fullbatch, interrupt
 from mlpx.backend import to_numpy
 from mlpx.batch import Batch
-from mlpx.errors import DivergenceError
+from mlpx.errors import DivergenceError, warn
 from mlpx.estimators.losses import reported
 from mlpx.estimators.observers import Observers
 from mlpx.estimators.rows import Rows
@@ -98,7 +97,7 @@ class Iterations:
         self.ended = self.observers.end_epoch() or stop
         if self.pressed.requested:
             self.ended = True
-            warnings.warn("Training interrupted by user.", stacklevel=2)
+            warn("Training interrupted by user.")
         if not self.ended and e.n_iter_ < e.max_iter:
             self.observers.begin_epoch()
         return self.ended
@@ -188,9 +187,8 @@ def fit_full_batch(
         raise e._not_finite()
     iterations.put_best_back()
     if e.n_iter_ >= e.max_iter and not iterations.ended:
-        warnings.warn(
+        warn(
             f"solver={solver!r}: {e.max_iter} iterations reached and the optimization hasn't converged yet. Increase "
             "max_iter or scale the data.",
             ConvergenceWarning,
-            stacklevel=7,
         )

@@ -1,6 +1,5 @@
 """What an estimator's network says about rows: dense, sparse, masked, and more of them than memory holds."""
 
-import math
 from typing import Any
 
 import numpy as np
@@ -16,13 +15,15 @@ from mlpx.model import Sequential
 from mlpx.typing import Array
 
 CONVERTED_AT_ONCE = 1 << 18
-"""Elements of rows that a prediction converts or makes dense at once: the whole of them never exists twice."""
+"""Elements of rows that are checked, converted or made dense at once: the whole of them never exists twice."""
 
 
-def finite_sum(x: Array) -> bool:
-    """Return whether the sum is finite; where it is, every element is."""
-    with np.errstate(invalid="ignore", over="ignore"):
-        return math.isfinite(x.sum())
+def all_finite(x: Array) -> bool:
+    """Return whether every element of an array on the host is finite; in blocks, since rows may fill the memory."""
+    if x.size <= CONVERTED_AT_ONCE:
+        return bool(np.isfinite(x).all())
+    size = max(1, CONVERTED_AT_ONCE * x.shape[0] // x.size)
+    return all(np.isfinite(x[start : start + size]).all() for start in range(0, x.shape[0], size))
 
 
 class Predicting(Weights):
@@ -52,7 +53,7 @@ class Predicting(Weights):
             and X.shape[1] == self.n_features_in_
             and X.shape[0] > 0
             and not hasattr(self, "feature_names_in_")
-            and finite_sum(X)
+            and all_finite(X)
         )
 
     def _output_of(self, X: Any, net: Sequential, mask: Array | None = None) -> Array:

@@ -5,7 +5,7 @@ from typing import Any, Self
 
 import numpy as np
 from scipy.sparse import issparse
-from sklearn.base import RegressorMixin, _fit_context
+from sklearn.base import RegressorMixin
 from sklearn.metrics import d2_pinball_score, r2_score
 from sklearn.utils import column_or_1d
 from sklearn.utils._param_validation import StrOptions
@@ -16,7 +16,7 @@ from mlpx.errors import check_number
 from mlpx.estimators.base import BaseMLP, _has_steps
 from mlpx.estimators.devices import check_all_readable, on_host
 from mlpx.estimators.losses import LossFunction, custom
-from mlpx.estimators.parameters import ABOVE_ZERO, CONSTRAINTS
+from mlpx.estimators.parameters import ABOVE_ZERO, CONSTRAINTS, in_context
 from mlpx.estimators.rows import Rows
 from mlpx.fullbatch import FullBatch
 from mlpx.losses import Huber, Loss, Quantile, find
@@ -164,7 +164,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
     def _stratify_by(self, rows: Rows) -> None:
         """Return nothing: numbers have no shares."""
 
-    @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
+    @in_context
     def fit(self, X: Any, y: Any, sample_weight: Any = None, validation_data: Any = None) -> Self:
         """Train from new weights, or with ``warm_start`` from those of the last fit.
 
@@ -190,7 +190,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
         return self._fit(X, y, sample_weight, validation_data)
 
     @available_if(_has_steps)  # type: ignore[untyped-decorator]
-    @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
+    @in_context
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, validation_data: Any = None) -> Self:
         """Take one epoch over the given rows, from where the last call left; parameters as in ``fit``.
 

@@ -76,12 +76,13 @@ class Weights(BaseEstimator):  # type: ignore[misc]
         self.out_activation_ = self._out_activation()
         self._net = self._build(sizes, dtype, backend)
         kinds = [*self._kinds(len(sizes) - 2), self.activation if isinstance(self.activation, str) else ""]
-        for layer, kind in zip(self._dense(), kinds, strict=True):
+        layers = self._dense()
+        for layer, kind in zip(layers, kinds, strict=True):
             bound = np.sqrt((2.0 if kind in ("logistic", "sigmoid") else 6.0) / (layer.n_in + layer.n_out))
             w = self._random_state.uniform(-bound, bound, (layer.n_in, layer.n_out)).T
             layer.value("w")[...] = backend.asarray(w, dtype)
             layer.value("b")[...] = backend.asarray(self._random_state.uniform(-bound, bound, layer.n_out), dtype)
-        self._show()
+        self._show(layers)
         self._watch = Watch()
         self._publish()
 
@@ -93,10 +94,10 @@ class Weights(BaseEstimator):  # type: ignore[misc]
         norms = [layer for layer in self._net.all_layers() if isinstance(layer, BatchNorm | LayerNorm)]
         return [{name: p.value for name, p in (norm.parameters | norm.statistics).items()} for norm in norms]
 
-    def _show(self) -> None:
+    def _show(self, layers: list[Dense]) -> None:
         """Let the attributes be views of the network's weights, so that writing to either changes both."""
-        self.coefs_ = [layer.value("w").T for layer in self._dense()]
-        self.intercepts_ = [layer.value("b") for layer in self._dense()]
+        self.coefs_ = [layer.value("w").T for layer in layers]
+        self.intercepts_ = [layer.value("b") for layer in layers]
         self.__dict__.pop("norms_", None)
         if self.batch_norm or self.layer_norm:
             self.norms_ = self._norms()
@@ -125,12 +126,13 @@ class Weights(BaseEstimator):  # type: ignore[misc]
             sizes = [self.coefs_[0].shape[0], *(w.shape[1] for w in self.coefs_)]
             dtype, backend = dtype_name(self.coefs_[0]), backend_for(self.device, self.coefs_[0])
             self._net = self._build(sizes, dtype, backend)
-            for layer, w, b in zip(self._dense(), self.coefs_, self.intercepts_, strict=True):
+            layers = self._dense()
+            for layer, w, b in zip(layers, self.coefs_, self.intercepts_, strict=True):
                 layer.value("w")[...], layer.value("b")[...] = backend.asarray(w).T, backend.asarray(b)
             for now, before in zip(self._norms(), vars(self).get("norms_", ()), strict=False):
                 for name in now.keys() & before.keys():
                     now[name][...] = backend.asarray(before[name])
-            self._show()
+            self._show(layers)
         net: Sequential = self._net
         return net
 

@@ -2,7 +2,6 @@
 
 import math
 import time
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,7 +10,7 @@ import numpy as np
 
 from mlpx.batch import Batch
 from mlpx.divergence import trace
-from mlpx.errors import DivergenceError
+from mlpx.errors import DivergenceError, warn
 from mlpx.gpu.feed import Resident, Streamed
 from mlpx.gpu.step import GraphStep
 from mlpx.host_rows import HostRows
@@ -109,10 +108,9 @@ class GraphSteps(FitSteps):
 
     def _uncaptured(self, reason: str) -> None:
         if not self.warned:
-            warnings.warn(
+            warn(
                 f"fit: the step cannot be captured as a CUDA graph, so its kernels are launched one by one: {reason}",
                 RuntimeWarning,
-                stacklevel=2,
             )
         self.warned = True
 

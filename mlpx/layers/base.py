@@ -274,13 +274,15 @@ def bind(layers: Sequence[Layer], *, seed: int, dtype: str, backend: Backend) ->
     buffers = Buffers(
         backend.zeros(size, dtype), backend.zeros(size, dtype), backend.zeros(n_statistics, dtype), groups
     )
-    rng = np.random.default_rng(seed)
-    for p in (*parameters, *statistics):
-        p_buffer = buffers.statistics if p in statistics else buffers.parameters
-        p.value = _view(p_buffer, p)
-        p.value[...] = backend.asarray(find(p.init)(rng, p.shape), dtype)
-        if p_buffer is buffers.parameters:
-            p.grad = _view(buffers.gradient, p)
+    for p in parameters:
+        p.value, p.grad = _view(buffers.parameters, p), _view(buffers.gradient, p)
+    for p in statistics:
+        p.value = _view(buffers.statistics, p)
+    drawn = [p for p in (*parameters, *statistics) if p.init != "zeros"]  # which the buffers hold already
+    if drawn:
+        rng = np.random.default_rng(seed)
+        for p in drawn:
+            p.value[...] = backend.asarray(find(p.init)(rng, p.shape), dtype)
     for number, layer in enumerate(everything):
         layer.number = number
     return buffers
