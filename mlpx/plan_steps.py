@@ -10,7 +10,7 @@ import numpy as np
 
 from mlpx import plan
 from mlpx.batch import Batch
-from mlpx.choice import Choice
+from mlpx.choice import choice_of
 from mlpx.divergence import trace
 from mlpx.errors import DivergenceError
 from mlpx.network import Network
@@ -25,6 +25,9 @@ SLICE = 0.05
 WORTH_THREADS = 6e6
 """Floating-point operations of a step in float32 below which one thread is faster; half as many in float64, which
 take as long. Measured, see the kernel diary."""
+MANY_LAYERS = 12
+"""Layers with weights beyond which that number grows with them: in blocks for two threads each takes 0.3 us longer, on
+one thread too."""
 SMALL_PRODUCT = 1 << 16
 """Multiplications up to which every BLAS stays on one thread by itself, so that it need not be held to one."""
 BLOCK_ROWS = 64
@@ -81,16 +84,20 @@ class PlanSteps(FitSteps):
         self.threads_module, self.sharing = plan.kernels("threads"), plan.kernels("sharing")
         super().__init__(net, train, batch_size, optimizer, seed, n_steps)
         self.taken = 0
-        flops = 6.0 * batch_size * sum(row.n_in * row.n_out for row in rows if row.op == "dense")
-        worth = flops * np.dtype(net.dtype).itemsize / 4 >= WORTH_THREADS
+        products = [row.n_in * row.n_out for row in rows if row.op == "dense"]
+        flops = 6.0 * batch_size * sum(products)
+        worth = flops * np.dtype(net.dtype).itemsize / 4 >= WORTH_THREADS * max(1.0, len(products) / MANY_LAYERS)
         threads = self.threads_module.n_threads() if n_threads is None else n_threads
         fixed = max(2, min(MOST_BLOCKS, batch_size // BLOCK_ROWS))
         self.blocks = (fixed if deterministic else threads) if worth else 1
         self.threads = min(threads, self.blocks)
-        self.choice = Choice(self.threads)
-        largest = max((batch_size * row.n_in * row.n_out for row in rows if row.op == "dense"), default=0)
-        self.hold_blas = self.threads_module.single_threaded_blas if largest > SMALL_PRODUCT else nullcontext
-        self.seconds_per_step = (flops + 50.0 * batch_size * sum(row.n_out for row in rows) + 1e4) / 5e10
+        widths = tuple((row.op, row.kind, row.n_in, row.n_out) for row in rows)
+        work = widths, batch_size, net.dtype, type(optimizer), self.blocks, train.x.shape[0]
+        self.choice, self.calls = choice_of(work, self.threads), 0
+        small = batch_size * max(products, default=0) <= SMALL_PRODUCT
+        self.hold_blas = nullcontext if small else self.threads_module.single_threaded_blas
+        guess = (flops + 50.0 * batch_size * sum(row.n_out for row in rows) + 1e4) / 5e10
+        self.seconds_per_step = self.choice.expected() or guess
         self.job = StepsJob(
             net,
             train,
@@ -106,7 +113,7 @@ class PlanSteps(FitSteps):
 
     def together(self, most: int) -> int:
         """Return how many epochs fit in the next call."""
-        share = self.choice.next()[1]
+        share = self.choice.next(first=not self.calls)[1]
         return max(1, min(most, int(share * SLICE / (self.seconds_per_step * self.steps_per_epoch))))
 
     def take(
@@ -160,7 +167,7 @@ class PlanSteps(FitSteps):
         done = taken = 0
         with self.hold_blas(), self.job.at_work():
             while done < steps:
-                threads, share = self.choice.next()
+                threads, share = self.choice.next(first=not self.calls)
                 wanted = max(1, min(steps - done, int(share * SLICE / self.seconds_per_step)))
                 if done % each:  # an epoch that a call has left half done ends with a call
                     wanted = min(wanted, each - done % each)
@@ -172,7 +179,11 @@ class PlanSteps(FitSteps):
                     break
                 seconds = time.perf_counter() - began
                 self.seconds_per_step = max(seconds / wanted, 1e-7)
-                self.choice.learn(threads, seconds, wanted)
+                self.calls += 1
+                cold = self.calls == 1 or (
+                    self.calls == 2 and wanted == 1
+                )  # a lone step, since the first call compiled
+                self.choice.learn(threads, seconds, wanted, cold=cold)
                 done += wanted
                 self.taken += wanted
                 self.optimizer.steps += wanted

@@ -1,13 +1,10 @@
 """The plan against the layer-by-layer path: same seed, same steps, same weights within rounding."""
 
-import math
-
 import numpy as np
 import pytest
 
 import mlpx
 from mlpx import layers, losses, optimizers
-from mlpx.choice import Choice
 from mlpx.layers import Activation, BatchNorm, Dense, Dropout, LayerNorm, MaskedSoftmax, Softmax
 from mlpx.op import using_fused
 from mlpx.ops.activation import NAMES
@@ -198,36 +195,6 @@ def test_deterministic_fits_are_bit_identical(n_threads) -> None:
     one = train_big(n_threads=1, deterministic=True, **optimizer)
     many = train_big(n_threads=n_threads, deterministic=True, **optimizer)
     assert np.array_equal(one, many)
-
-
-def test_the_faster_number_of_threads_is_chosen_and_the_other_tried_again() -> None:
-    choice = Choice(4)
-
-    def taken_when(seconds: dict[int, float]) -> list[tuple[int, float]]:
-        taken = []
-        for _ in range(200):
-            taken.append(choice.next())
-            choice.learn(taken[-1][0], 100 * seconds[taken[-1][0]], 100)
-        return taken
-
-    slower = taken_when({4: 1.0, 1: 0.5})
-    assert slower[:4] == [(4, Choice.TRIAL)] * 2 + [(1, Choice.TRIAL), (1, 1.0)]
-    assert [call for call, (threads, _) in enumerate(slower) if threads == 4] == [0, 1, 8, 16, 32, 64, 128, 192]
-    assert taken_when({4: 0.1, 1: 0.5})[-5:] == [(4, 1.0)] * 5  # the machine is ours again
-    alone = Choice(1)
-    for call in range(100):
-        assert alone.next() == (1, 1.0 if call else Choice.TRIAL)
-        alone.learn(1, 1.0, 1)
-
-
-def test_a_long_step_is_tried_on_one_thread_once_that_is_a_small_part_of_the_fit() -> None:
-    choice, taken = Choice(2), []
-    for _ in range(100):
-        threads, _ = choice.next()
-        taken.append(threads)
-        choice.learn(threads, 0.03 if threads == 2 else 0.06, 1)
-    assert taken.index(1) == math.ceil(2 / Choice.BUDGET)
-    assert taken.count(1) == 1
 
 
 def test_repeated_fits_are_bit_identical() -> None:

@@ -5,6 +5,7 @@ import pytest
 
 import mlpx
 from mlpx import optimizers, plan, plan_steps
+from mlpx.choice import Choice
 from mlpx.plan_steps import PlanSteps
 from mlpx.steps import LayerSteps
 
@@ -37,7 +38,7 @@ def many_calls(monkeypatch) -> None:
         plan_steps.PlanSteps, "seconds_per_step", property(lambda _: 0.3, lambda *_: None), raising=False
     )
     monkeypatch.setattr(plan_steps, "SLICE", 1.0)
-    monkeypatch.setattr(plan_steps.Choice, "next", lambda self: (self.candidates[0], 1.0))
+    monkeypatch.setattr(Choice, "next", lambda self, first: (self.candidates[0], 1.0))
 
 
 def pair(optimizer, *, outputs=16, dtype="float64", factors=(1.0, 1.0)):

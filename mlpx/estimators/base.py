@@ -84,9 +84,9 @@ class BaseMLP(CallbackSupport, Exporting, Explained):
             self._fit_batches(rows, validation_data, incremental, announcer)
         else:
             self._fit_all(rows, validation_data, announcer)
-        xp = self._net.backend.xp
-        if not bool(xp.all(xp.isfinite(self._net.parameters))):
-            raise self._not_finite()
+            xp = self._net.backend.xp
+            if not bool(xp.all(xp.isfinite(self._net.parameters))):  # steps look at their weights by themselves
+                raise self._not_finite()
         self.stopped_ = self._watch.over
 
     def _checked(self, X: Any, y: Any, *, reset: bool) -> tuple[Any, Any]:
