@@ -18,7 +18,8 @@ SHAPES = [
     for m in (1, 2, 7, 8, 9, 16, 17, 33)
     for n in (1, 3, 8, 15, 16, 17, 31, 32, 33, 48, 65, 130)
     for k in (0, 1, 5, 16, 17, 70)
-] + [(9, 3, 1030), (17, 33, 600)]  # sums along the rows; operands too large for the stack
+] + [(17, 33, 600), (9, 3, 1030), (16, 5, 1024), (33, 6, 1025), (70, 11, 2100), (67, 16, 1600)]
+# Operands too large for the stack; sums along the rows: in one part, and in several with more rows than a block has.
 GAP = 3
 """Elements beside each row of a matrix that belong to somebody else."""
 
@@ -61,9 +62,10 @@ def test_products_of_all_sizes(compiled, form: int, dtype: type) -> None:
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_rows_are_the_same_wherever_they_are_cut(dtype: type) -> None:
+@pytest.mark.parametrize("shape", ["tiles", "sums along the rows"])
+def test_rows_are_the_same_wherever_they_are_cut(shape: str, dtype: type) -> None:
     rng = np.random.default_rng(0)
-    n, k = 4 * LANES[dtype], 40
+    n, k = (4 * LANES[dtype], 40) if shape == "tiles" else (11, 1100)
     a, b = rng.standard_normal((67, k)).astype(dtype), rng.standard_normal((n, k)).astype(dtype)
     whole = np.zeros((67, n), dtype)
     run(blas.NT, a, b, whole, 67, n, k)

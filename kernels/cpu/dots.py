@@ -4,28 +4,42 @@ Where there are too few columns to fill a tile's vectors (product.py), the vecto
 of each operand are taken at a time, so that every vector that is loaded takes part in several products.
 """
 
+import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
 from mlpx_kernels.cpu.compile import merged
-from mlpx_kernels.cpu.memory import size_of
-from mlpx_kernels.cpu.vectors import MANY_REGISTERS, access, in_vectors, lane_sum, prefetch, vector
+from mlpx_kernels.cpu.memory import leave, room, size_of
+from mlpx_kernels.cpu.vectors import (
+    MANY_REGISTERS,
+    NEAREST,
+    VECTOR_BYTES,
+    access,
+    in_vectors,
+    lane_sum,
+    prefetch,
+    vector,
+)
 
 
-def _dot_tile(rows, outputs):
-    """Return the intrinsic for ``rows`` rows of a by ``outputs`` rows of b; those beyond the last repeat it."""
+def _dot_tile(rows, outputs, *, asking):
+    """Return the intrinsic for ``rows`` rows of a by ``outputs`` rows of b; those beyond the last repeat it.
+
+    It goes over a part of the sums: they begin at 0 or, if not ``first``, with the vectors at ``kept``, and are written
+    to ``c`` or, if not ``last``, left there. If ``asking``, it asks for what lies ``ahead`` of each row of a.
+    """
 
     @intrinsic
-    def tile(typingctx, real, a, lda, last_a, b, ldb, last_b, c, step_a, step_b, k, ahead):
+    def tile(typingctx, real, a, lda, last_a, b, ldb, last_b, c, step_a, step_b, k, ahead, kept, first, last):
         dtype = real.instance_type
         bytes_ = dtype.bitwidth // 8
         i64 = ir.IntType(64)
 
         def codegen(context, builder, signature, args):
             kind = vector(context, dtype)
-            a, lda, last_a, b, ldb, last_b, c, step_a, step_b, k, ahead = args[1:]
+            a, lda, last_a, b, ldb, last_b, c, step_a, step_b, k, ahead, kept, first, last = args[1:]
             size = ir.Constant(i64, bytes_)
 
             def places(base, stride, last, count):
@@ -35,31 +49,40 @@ def _dot_tile(rows, outputs):
 
             numbers_a, rows_a = places(a, lda, last_a, rows)
             numbers_b, rows_b = places(b, ldb, last_b, outputs)
-            zero = ir.Constant(kind, None)
-            sums = [[cgutils.alloca_once_value(builder, zero) for _ in rows_b] for _ in rows_a]
+            pairs = [(i, j) for i in range(rows) for j in range(outputs)]
+            vectors = {p: builder.add(kept, ir.Constant(i64, n * VECTOR_BYTES)) for n, p in enumerate(pairs)}
+            sums = {p: cgutils.alloca_once_value(builder, ir.Constant(kind, None)) for p in pairs}
+            with builder.if_then(builder.not_(cgutils.is_not_null(builder, first))):
+                for p in pairs:
+                    builder.store(access(builder, kind, vectors[p], None), sums[p])
 
             def add(first, mask):
                 at = builder.mul(first, size)
-                if mask is None:
-                    for row in rows_a:
-                        prefetch(builder, builder.add(builder.add(row, at), ahead))
+                if asking and mask is None:
+                    for i in range(rows):
+                        row = builder.mul(builder.mul(ir.Constant(i64, i), lda), size)
+                        prefetch(builder, builder.add(builder.add(a, builder.add(at, ahead)), row), NEAREST)
                 xs = [access(builder, kind, builder.add(row, at), mask) for row in rows_a]
                 for j, row in enumerate(rows_b):
                     y = access(builder, kind, builder.add(row, at), mask)
                     for i, x in enumerate(xs):
                         product = builder.fmul(x, y, flags=("contract",))
-                        total = builder.fadd(builder.load(sums[i][j]), product, flags=("contract",))
-                        builder.store(total, sums[i][j])
+                        total = builder.fadd(builder.load(sums[i, j]), product, flags=("contract",))
+                        builder.store(total, sums[i, j])
 
             in_vectors(builder, kind.count, k, add)
-            for i, row in enumerate(sums):
-                for j, place in enumerate(row):
-                    at = builder.add(builder.mul(numbers_a[i], step_a), builder.mul(numbers_b[j], step_b))
-                    out = builder.inttoptr(builder.add(c, builder.mul(at, size)), kind.element.as_pointer())
-                    builder.store(lane_sum(builder, builder.load(place)), out)
+            with builder.if_else(cgutils.is_not_null(builder, last)) as (over, going_on):
+                with over:
+                    for i, j in pairs:
+                        at = builder.add(builder.mul(numbers_a[i], step_a), builder.mul(numbers_b[j], step_b))
+                        out = builder.inttoptr(builder.add(c, builder.mul(at, size)), kind.element.as_pointer())
+                        builder.store(lane_sum(builder, builder.load(sums[i, j])), out)
+                with going_on:
+                    for p in pairs:
+                        access(builder, kind, vectors[p], None, builder.load(sums[p]))
             return context.get_dummy_value()
 
-        return types.void(real, *(types.int64,) * 11), codegen
+        return types.void(real, *(types.int64,) * 14), codegen
 
     return tile
 
@@ -67,18 +90,45 @@ def _dot_tile(rows, outputs):
 ROWS, OUTPUTS = (4 if MANY_REGISTERS else 2), 5
 LONE = 8
 """Rows of weights at a time for a single row of inputs."""
-_BLOCK, _LONE = _dot_tile(ROWS, OUTPUTS), _dot_tile(LONE, 1)
+BLOCK, PART = 32, 2048
+"""So many rows go through so many bytes of the weights' rows, which stay in the first-level cache meanwhile; each four
+of them are read from there for all outputs but the first."""
+_TILE, _LAST_TILE, _LONE = (
+    _dot_tile(ROWS, OUTPUTS, asking=False),
+    _dot_tile(ROWS, OUTPUTS, asking=True),
+    _dot_tile(LONE, 1, asking=False),
+)
 
 
 @merged
 def dots(real, a, b, c, m, n, k, lda, ldb, ldc):
-    """Write ``c (m, n) = a (m, k) @ b (n, k).T``; addresses, and strides in elements."""
+    """Write ``c (m, n) = a (m, k) @ b (n, k).T``; addresses, and strides in elements.
+
+    While the last outputs of some rows are summed, the next rows are asked for: those of the block, or the first ones
+    of its next part.
+    """
     size = size_of(real)
-    for r in range(0, m, ROWS):
-        for o in range(0, n, OUTPUTS):
-            x, y, z = a + r * lda * size, b + o * ldb * size, c + (r * ldc + o) * size
-            ahead = ROWS * lda * size if o + OUTPUTS >= n else 0
-            _BLOCK(real, x, lda, m - 1 - r, y, ldb, n - 1 - o, z, ldc, 1, k, ahead)
+    part = PART // size if 2 * m >= BLOCK else k
+    tiles = (n + OUTPUTS - 1) // OUTPUTS
+    kept = room(BLOCK * tiles * OUTPUTS * VECTOR_BYTES // size, real)
+    for top in range(0, m, BLOCK):
+        rows = min(BLOCK, m - top)
+        for start in range(0, k, part):
+            width, first, last = min(part, k - start), np.int64(start == 0), np.int64(start + part >= k)
+            for r in range(0, rows, ROWS):
+                x = a + ((top + r) * lda + start) * size
+                ahead = (ROWS * lda if r + ROWS < rows else part - r * lda) * size
+                for tile in range(tiles):
+                    o = tile * OUTPUTS
+                    y, z = b + (o * ldb + start) * size, c + ((top + r) * ldc + o) * size
+                    at = kept.ctypes.data + (r * tiles + tile * ROWS) * OUTPUTS * VECTOR_BYTES
+                    if tile < tiles - 1:
+                        _TILE(real, x, lda, rows - 1 - r, y, ldb, n - 1 - o, z, ldc, 1, width, 0, at, first, last)
+                    else:
+                        _LAST_TILE(
+                            real, x, lda, rows - 1 - r, y, ldb, n - 1 - o, z, ldc, 1, width, ahead, at, first, last
+                        )
+    leave(kept)
 
 
 @merged
@@ -86,4 +136,4 @@ def lone_row(real, a, b, c, n, k, ldb):
     """Write ``c (n,) = b (n, k) @ a (k,)``; addresses, and a stride in elements."""
     size = size_of(real)
     for o in range(0, n, LONE):
-        _LONE(real, b + o * ldb * size, ldb, n - 1 - o, a, 0, 0, c + o * size, 1, 0, k, 0)
+        _LONE(real, b + o * ldb * size, ldb, n - 1 - o, a, 0, 0, c + o * size, 1, 0, k, 0, 0, 1, 1)

@@ -85,13 +85,17 @@ def lane_sum(builder, value):
     return builder.extract_element(value, ir.Constant(i32, 0))
 
 
-def prefetch(builder, place):
-    """Ask for the cache line at a place, which need not exist, to be brought to the second-level cache."""
+NEAREST, NEAR = 3, 2
+"""LLVM's names of the caches of the first and the second level."""
+
+
+def prefetch(builder, place, level=NEAR):
+    """Ask for the cache line at a place, which need not exist, to be brought to a cache."""
     i32 = ir.IntType(32)
     pointer = builder.inttoptr(place, ir.IntType(8).as_pointer())
     kind = ir.FunctionType(ir.VoidType(), [pointer.type, i32, i32, i32])
     function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-    builder.call(function, [pointer, ir.Constant(i32, 0), ir.Constant(i32, 2), ir.Constant(i32, 1)])
+    builder.call(function, [pointer, ir.Constant(i32, 0), ir.Constant(i32, level), ir.Constant(i32, 1)])
 
 
 @intrinsic
