@@ -2,7 +2,6 @@
 
 from collections.abc import Hashable
 from functools import lru_cache
-from statistics import median
 
 
 class Choice:
@@ -13,15 +12,14 @@ class Choice:
     tried again and again, for a millisecond or a step. What a trial should cost is at most a `BUDGET` of the time since
     the last one, so ways that are alike are tried sooner; and one that changes nothing doubles the time to the next, up
     to `RETRIED`. A `Choice` lives on for fits of the same work (`choice_of`), which may be over before the first trial.
+    Several threads may ask and tell it at once.
     """
 
-    SHORT = 0.02
-    FIRST = 0.5
-    """Of a call's usual time: what a trial takes, and the first call of a fit, whose data may be slower than before."""
-    TRIAL = 1e-3
-    """Seconds."""
-    RETRIED = 2.0
-    """Seconds, of fits."""
+    SHORT, FIRST = 0.02, 0.1
+    """Shares of a call's usual time: of a trial, and of a fit's first call, since steps may take longer than in the fit
+    before."""
+    TRIAL, RETRIED = 1e-3, 2.0
+    """Seconds: of a trial, and of fits between two of them at most."""
     BUDGET = 0.03
     LEAST = 0.1
     """What part of a trial's time counts as its cost at least, since what it was is known from few calls."""
@@ -31,54 +29,71 @@ class Choice:
         self.candidates = (threads, 1) if threads > 1 else (1,)
         self.seconds: dict[int, tuple[float, ...]] = dict.fromkeys(self.candidates, ())
         self.since = self.pause = 0.0
+        self.told = 0
 
     def next(self, *, first: bool) -> tuple[int, float]:
-        """Return the number of threads for the next call, and what share of a call's usual time it should take."""
-        best = self._best()
+        """Return the number of threads for the next call, and what share of a call's usual time it should take.
+
+        A trial never comes first in a fit: that call is slow whatever it does.
+        """
+        best, other = self._ranked()
         if not self.seconds[best]:  # what a step takes is not known yet
             return best, self.SHORT
-        if not self._trial_is_due():
+        if other is None or not self._trial_is_due(best, other):
             return best, self.FIRST if first else 1.0
-        return (best if first else self._other()), self.SHORT  # it needs a call before it that finds everything cold
+        return (best if first else other), self.SHORT
 
-    def learn(self, threads: int, seconds: float, steps: int, *, cold: bool) -> None:
-        """Take in what a call took; of those that have found everything cold only long ones."""
-        best = self._best()
-        if not cold or (self.seconds[threads] and seconds > 2.0 * self.TRIAL):
-            self.seconds[threads] = (*self.seconds[threads][1 - self.KEPT :], seconds / steps)
-        if threads == best == self._best():
+    def learn(self, threads: int, seconds: float, steps: int, *, first: bool) -> None:
+        """Take in what a call took.
+
+        A fit's first call is slow, which counts for little if it is long, and otherwise leaves no measure. The first of
+        all also waits for the compiler, so that the one after it may be a lone step: not enough to judge by either.
+        """
+        best, _ = self._ranked()
+        self.told += 1
+        if threads == best and self.seconds[best]:
             self.since += seconds
+        if first and not (self.seconds[threads] and seconds > 2.0 * self.TRIAL):
             return
-        confirmed = threads != best == self._best() and seconds / steps > median(self.seconds[best])
-        self.pause = min(2.0 * max(self.pause, self.since), self.RETRIED) if confirmed else 0.0
-        self.since = 0.0
+        if steps == 1 and self.told <= 2:
+            return
+        self.seconds[threads] = (*self.seconds[threads][1 - self.KEPT :], seconds / steps)
+        if self._ranked()[0] != best:
+            self.since = self.pause = 0.0
+        elif threads != best:
+            confirmed = seconds / steps > _middle(self.seconds[best])
+            self.pause = min(2.0 * max(self.pause, self.since), self.RETRIED) if confirmed else 0.0
+            self.since = 0.0
 
     def expected(self) -> float | None:
         """Return the seconds of a step, or None while they are not known."""
-        best = self.seconds[self._best()]
-        return median(best) if best else None
+        best = self.seconds[self._ranked()[0]]
+        return _middle(best) if best else None
 
-    def _best(self) -> int:
-        known = [n for n in self.candidates if self.seconds[n]]
-        return min(known, key=lambda n: median(self.seconds[n])) if known else self.candidates[0]
-
-    def _other(self) -> int:
-        return next(n for n in self.candidates if n != self._best())
-
-    def _trial_is_due(self) -> bool:
+    def _ranked(self) -> tuple[int, int | None]:
+        """Return the faster number of threads, as far as is known, and the other one, if there is one."""
         if len(self.candidates) == 1:
-            return False
-        best, other = (self.seconds[n] for n in (self._best(), self._other()))
-        least = self.LEAST * self.TRIAL
-        if other:
-            slower = median(other)
-            cost = max(self.TRIAL, slower) * (1.0 - median(best) / slower)
+            return 1, None
+        several, one = (self.seconds[n] for n in self.candidates)
+        if one and (not several or _middle(one) < _middle(several)):
+            return 1, self.candidates[0]
+        return self.candidates
+
+    def _trial_is_due(self, best: int, other: int) -> bool:
+        now, slower = _middle(self.seconds[best]), self.seconds[other]
+        if slower:
+            cost = max(self.TRIAL, _middle(slower)) * (1.0 - now / _middle(slower))
         else:  # a step on one thread takes as long as all of them together at most
-            cost = median(best) * (self.candidates[0] - 1)
-        return self.since >= max(max(cost, least) / self.BUDGET, self.pause)
+            cost = now * (self.candidates[0] - 1)
+        return self.since >= max(cost / self.BUDGET, self.LEAST * self.TRIAL / self.BUDGET, self.pause)
 
 
 @lru_cache(maxsize=256)
 def choice_of(work: Hashable, threads: int) -> Choice:
     """Return the `Choice` of this process for calls of some work."""
     return Choice(threads)
+
+
+def _middle(values: tuple[float, ...]) -> float:
+    """Return the median, of two the smaller: what holds a call up only adds to it."""
+    return sorted(values)[(len(values) - 1) // 2]

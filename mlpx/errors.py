@@ -8,6 +8,9 @@ from typing import Any
 
 import numpy as np
 
+PASSED_OVER = ("mlpx.", "sklearn.", "joblib.", "scipy.")
+"""Whose lines no warning names: those of whoever called them tell more."""
+
 
 class BackendError(RuntimeError):
     """A backend was asked for that this machine cannot run; the message says what is missing."""
@@ -114,8 +117,8 @@ def check_flag(argument: str, value: object) -> bool:
 
 
 def warn(message: str, category: type[Warning] = UserWarning) -> None:
-    """Warn, at the line of the program that called the library, through scikit-learn's own functions or not."""
+    """Warn, at the line of the program that called the library, through functions of scikit-learn's or not."""
     frame, level = inspect.currentframe(), 1
-    while frame is not None and frame.f_globals.get("__name__", "").startswith(("mlpx.", "sklearn.")):
+    while frame is not None and str(frame.f_globals.get("__name__")).startswith(PASSED_OVER):
         frame, level = frame.f_back, level + 1
     warnings.warn(message, category, stacklevel=level)

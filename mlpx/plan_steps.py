@@ -26,8 +26,8 @@ WORTH_THREADS = 6e6
 """Floating-point operations of a step in float32 below which one thread is faster; half as many in float64, which
 take as long. Measured, see the kernel diary."""
 MANY_LAYERS = 12
-"""Layers with weights beyond which that number grows with them: in blocks for two threads each takes 0.3 us longer, on
-one thread too."""
+"""Layers with weights beyond which `WORTH_THREADS` grows in proportion: cut into blocks for two threads, each takes 0.3
+us longer, even where one thread then runs both blocks."""
 SMALL_PRODUCT = 1 << 16
 """Multiplications up to which every BLAS stays on one thread by itself, so that it need not be held to one."""
 BLOCK_ROWS = 64
@@ -177,13 +177,10 @@ class PlanSteps(FitSteps):
                 taken, losses[:, part] = self._call(crew, threads, first + done, rows, changing[:, part].copy())
                 if taken < wanted or not self._finite():
                     break
-                seconds = time.perf_counter() - began
-                self.seconds_per_step = max(seconds / wanted, 1e-7)
+                seconds = max(time.perf_counter() - began, 1e-7 * wanted)
+                self.seconds_per_step = seconds / wanted
+                self.choice.learn(threads, seconds, wanted, first=not self.calls)
                 self.calls += 1
-                cold = self.calls == 1 or (
-                    self.calls == 2 and wanted == 1
-                )  # a lone step, since the first call compiled
-                self.choice.learn(threads, seconds, wanted, cold=cold)
                 done += wanted
                 self.taken += wanted
                 self.optimizer.steps += wanted

@@ -181,3 +181,18 @@ def test_scikit_learns_functions_check_less_where_they_are_called(method, early_
         Asking(alpha=-1.0).fit(X, Y)
     with config_context(skip_parameter_validation=True):
         Asking(alpha=-1.0, max_iter=1).fit(X, Y)
+
+
+@pytest.mark.parametrize(("dtype", "n"), [(np.int8, 300), (np.int16, 70_000)])
+def test_negative_classes_of_more_rows_than_the_dtype_has_numbers(dtype, n) -> None:
+    y = np.resize([-1, 2], n).astype(dtype)
+    np.testing.assert_array_equal(labels._unique(y), [-1, 2])
+
+
+def test_a_subclass_checks_its_parameters_by_itself() -> None:
+    class Strict(MLPClassifier):
+        def _validate_params(self) -> None:
+            raise RuntimeError("checked")
+
+    with pytest.raises(RuntimeError, match="checked"):
+        Strict().fit(X, Y)

@@ -1,5 +1,6 @@
 """Fits that blow up: on every path the weights that are left are finite, and the estimator is what it was."""
 
+import signal
 from typing import Any
 
 import numpy as np
@@ -49,6 +50,24 @@ def test_a_gradient_that_overflows_is_seen_before_its_update(early: bool, at: in
     before = [w.copy() for w in model.coefs_]
     with pytest.raises(ValueError, match="non-finite"):
         model.set_params(loss=Planted(at)).fit(X, NUMBERS)
+    for w, old in zip(model.coefs_, before, strict=True):
+        np.testing.assert_array_equal(w, old)
+
+
+def test_ctrl_c_right_after_an_update_that_overflows(monkeypatch) -> None:
+    """No later step sees what that update did."""
+    learn = _LayerSteps._learn
+
+    def pressed(self, *given):
+        learn(self, *given)
+        self.net.parameters[0] = np.inf
+        signal.raise_signal(signal.SIGINT)
+
+    model = fitted(MLPRegressor, NUMBERS, warm_start=True)
+    before = [w.copy() for w in model.coefs_]
+    monkeypatch.setattr(_LayerSteps, "_learn", pressed)
+    with using_fused("off"), pytest.warns(UserWarning, match="interrupted"), pytest.raises(ValueError, match="non-fin"):
+        model.set_params(batch_size=50).fit(X, NUMBERS)
     for w, old in zip(model.coefs_, before, strict=True):
         np.testing.assert_array_equal(w, old)
 

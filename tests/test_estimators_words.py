@@ -1,9 +1,12 @@
 """What does not go together is refused before anything is trained, in words that name it."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 from estimators_kit import NUMBERS, X, Y, fitted
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.model_selection import cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -143,7 +146,13 @@ def test_weights_that_fit_no_network() -> None:
 @pytest.mark.parametrize("params", [{}, {"early_stopping": True}, {"solver": "conjugate_gradient"}], ids=str)
 def test_warnings_name_the_line_that_called(params) -> None:
     model = MLPClassifier(max_iter=1, batch_size=20, **params)
-    for fit in (model.fit, make_pipeline(StandardScaler(), model).fit):
+    for fit in (model.fit, make_pipeline(StandardScaler(), model).fit, partial(cross_val_score, model, cv=2)):
         with pytest.warns(ConvergenceWarning, match="hasn't converged yet") as told:
             fit(X, Y)
-        assert [each.filename for each in told] == [__file__]
+        assert {each.filename for each in told} == {__file__}
+
+
+def test_a_program_without_a_name_is_not_warned_but_gets_its_fit() -> None:
+    model = MLPClassifier(max_iter=1)
+    exec("fit(X, Y)", {"__name__": None, "fit": model.fit, "X": X, "Y": Y})
+    assert model.n_iter_ == 1

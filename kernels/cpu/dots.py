@@ -27,8 +27,9 @@ from mlpx_kernels.cpu.vectors import (
 def _dot_tile(rows, outputs, *, asking):
     """Return the intrinsic for ``rows`` rows of a by ``outputs`` rows of b; those beyond the last repeat it.
 
-    It goes over a part of the sums: they begin at 0 or, if not ``first``, with the vectors at ``kept``, and are written
-    to ``c`` or, if not ``last``, left there. If ``asking``, it asks for what lies ``ahead`` of each row of a.
+    It goes over a part of the sums: they begin at 0 if that is the ``first``, else with the vectors at ``kept``; after
+    the ``last`` they are written to ``c``, else left at ``kept``. If ``asking``, it asks for what lies ``ahead`` of the
+    rows of a.
     """
 
     @intrinsic
@@ -91,8 +92,8 @@ ROWS, OUTPUTS = (4 if MANY_REGISTERS else 2), 5
 LONE = 8
 """Rows of weights at a time for a single row of inputs."""
 BLOCK, PART = 32, 2048
-"""So many rows go through so many bytes of the weights' rows, which stay in the first-level cache meanwhile; each four
-of them are read from there for all outputs but the first."""
+"""So many rows go through so many bytes of the weights' rows, which stay in the first-level cache meanwhile; a tile's
+rows are read from there for all outputs but the first."""
 _TILE, _LAST_TILE, _LONE = (
     _dot_tile(ROWS, OUTPUTS, asking=False),
     _dot_tile(ROWS, OUTPUTS, asking=True),
@@ -104,8 +105,7 @@ _TILE, _LAST_TILE, _LONE = (
 def dots(real, a, b, c, m, n, k, lda, ldb, ldc):
     """Write ``c (m, n) = a (m, k) @ b (n, k).T``; addresses, and strides in elements.
 
-    While the last outputs of some rows are summed, the next rows are asked for: those of the block, or the first ones
-    of its next part.
+    While the last outputs of some rows are summed, the rows that come next are asked for.
     """
     size = size_of(real)
     part = PART // size if 2 * m >= BLOCK else k
@@ -117,7 +117,9 @@ def dots(real, a, b, c, m, n, k, lda, ldb, ldc):
             width, first, last = min(part, k - start), np.int64(start == 0), np.int64(start + part >= k)
             for r in range(0, rows, ROWS):
                 x = a + ((top + r) * lda + start) * size
-                ahead = (ROWS * lda if r + ROWS < rows else part - r * lda) * size
+                ahead = ROWS * lda * size
+                if r + ROWS >= rows:  # the same rows' next part, or after the last one the next block
+                    ahead = ((BLOCK - r) * lda - start if last else part - r * lda) * size
                 for tile in range(tiles):
                     o = tile * OUTPUTS
                     y, z = b + (o * ldb + start) * size, c + ((top + r) * ldc + o) * size

@@ -34,7 +34,8 @@ class BaseMLP(CallbackSupport, Exporting, Explained):
     def _keep(self, given: dict[str, Any]) -> None:
         """Set the constructor's arguments as attributes, as scikit-learn wants it."""
         self.__dict__.update(given)
-        del self.__dict__["self"]
+        for name in ("self", "__class__"):
+            self.__dict__.pop(name, None)
 
     def _fit(
         self,
@@ -84,9 +85,9 @@ class BaseMLP(CallbackSupport, Exporting, Explained):
             self._fit_batches(rows, validation_data, incremental, announcer)
         else:
             self._fit_all(rows, validation_data, announcer)
-            xp = self._net.backend.xp
-            if not bool(xp.all(xp.isfinite(self._net.parameters))):  # steps look at their weights by themselves
-                raise self._not_finite()
+        xp = self._net.backend.xp
+        if not bool(xp.all(xp.isfinite(self._net.parameters))):
+            raise self._not_finite()
         self.stopped_ = self._watch.over
 
     def _checked(self, X: Any, y: Any, *, reset: bool) -> tuple[Any, Any]:

@@ -10,9 +10,10 @@ from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.metaestimators import available_if
 
 from mlpx.estimators.base import _has_steps
+from mlpx.estimators.context import in_context
 from mlpx.estimators.decisions import Deciding
 from mlpx.estimators.losses import LossFunction, custom
-from mlpx.estimators.parameters import AT_LEAST_ZERO, CONSTRAINTS, ZERO_TO_ONE, in_context
+from mlpx.estimators.parameters import AT_LEAST_ZERO, CONSTRAINTS, ZERO_TO_ONE
 from mlpx.fullbatch import FullBatch
 from mlpx.losses import BinaryCrossEntropy, BinaryFocal, CrossEntropy, Focal, Hinge, Loss
 from mlpx.optimizers import Optimizer

@@ -20,8 +20,7 @@ def _unique(y: Any) -> Array:
     """Return the sorted classes of labels, as scikit-learn's ``unique_labels``, which takes up to 80 times as long."""
     if not _plain(y):
         return unique_labels(y)
-    # Small numbers are marked, not sorted; negative ones are large without their sign.
-    if y.dtype.kind == "i" and y.size and y.view(f"u{y.itemsize}").max() < y.size:
+    if y.dtype.kind == "i" and y.size and y.min() >= 0 and y.max() < y.size:  # small numbers are marked, not sorted
         seen = np.zeros(y.size, bool)
         seen[y] = True
         return seen.nonzero()[0].astype(y.dtype)

@@ -1,20 +1,17 @@
 """What constructor parameters may be, as data that scikit-learn's own validation reads."""
 
 import inspect
-from collections.abc import Callable
-from functools import cache, lru_cache, wraps
+from functools import cache, lru_cache
 from numbers import Integral, Real
-from typing import Any, TypeVar, cast
+from typing import Any
 
 import numpy as np
-from sklearn.base import _fit_context
 from sklearn.utils._param_validation import Interval, Options, StrOptions, make_constraint
 
 from mlpx.estimators.solvers import KINDS, NAMES, RATES
 from mlpx.ops.activation import TABLE
 from mlpx.schedules import Schedule
 
-Method = TypeVar("Method", bound=Callable[..., Any])
 ACTIVATIONS = {name: name for name in TABLE} | {"logistic": "sigmoid"}
 """Name of a hidden activation to the library's; scikit-learn calls the sigmoid logistic."""
 AT_LEAST_ONE = Interval(Integral, 1, None, closed="left")
@@ -89,22 +86,7 @@ def satisfied(estimator: Any) -> bool:
         if value is default:
             continue
         if type(value) is tuple:
-            value = ()  # no constraint looks into a tuple
+            value = ()  # none of the constraints above looks into a tuple
         if not (_remembered if type(value) in SIMPLE else _satisfies)(kind, name, value):
             return False
     return True
-
-
-def in_context(method: Method) -> Method:
-    """Decorate ``fit`` or ``partial_fit`` as scikit-learn does, for a tenth of the time where its contexts do nothing.
-
-    They are there for its callbacks, and so that its functions, such as the one that holds rows out, check less.
-    """
-    everywhere = _fit_context(prefer_skip_nested_validation=True)(method)
-
-    @wraps(method)
-    def fit(estimator: Any, *args: Any, **kwargs: Any) -> Any:
-        needed = estimator.early_stopping or getattr(estimator, "_skl_callbacks", None) or not satisfied(estimator)
-        return (everywhere if needed else method)(estimator, *args, **kwargs)
-
-    return cast(Method, fit)

@@ -20,6 +20,7 @@ CONVERTED_AT_ONCE = 1 << 18
 
 def all_finite(x: Array) -> bool:
     """Return whether every element of an array on the host is finite; in blocks, since rows may fill the memory."""
+    x = x.T if x.flags.f_contiguous else x
     if x.size <= CONVERTED_AT_ONCE:
         return bool(np.isfinite(x).all())
     size = max(1, CONVERTED_AT_ONCE * x.shape[0] // x.size)

@@ -14,9 +14,10 @@ from sklearn.utils.metaestimators import available_if
 from mlpx.backend import to_numpy
 from mlpx.errors import check_number
 from mlpx.estimators.base import BaseMLP, _has_steps
+from mlpx.estimators.context import in_context
 from mlpx.estimators.devices import check_all_readable, on_host
 from mlpx.estimators.losses import LossFunction, custom
-from mlpx.estimators.parameters import ABOVE_ZERO, CONSTRAINTS, in_context
+from mlpx.estimators.parameters import ABOVE_ZERO, CONSTRAINTS
 from mlpx.estimators.rows import Rows
 from mlpx.fullbatch import FullBatch
 from mlpx.losses import Huber, Loss, Quantile, find
