@@ -116,6 +116,10 @@ def check_flag(argument: str, value: object) -> bool:
     return bool(value)
 
 
+Later = list[tuple[str, type[Warning]]]
+"""Warnings, each with its category, that wait until a fit is complete: a program may make errors of them."""
+
+
 def warn(message: str, category: type[Warning] = UserWarning) -> None:
     """Warn, at the line of the program that called the library, through functions of scikit-learn's or not."""
     frame, level = inspect.currentframe(), 1

@@ -7,7 +7,7 @@ from sklearn.base import RegressorMixin, is_classifier
 from sklearn.utils.validation import _check_sample_weight, _check_y, check_consistent_length, validate_data
 
 from mlpx.backend import NUMPY, dtype_name
-from mlpx.errors import check_count
+from mlpx.errors import Later, check_count, warn
 from mlpx.estimators.devices import backend_for, check_all_readable, checked, home_of, on_host
 from mlpx.estimators.epochs import Epochs
 from mlpx.estimators.explain import Explained
@@ -55,17 +55,20 @@ class BaseMLP(CallbackSupport, Exporting, Explained):
         try:
             if incremental:
                 self._first_call(y, classes)
-            self._train(X, y, sample_weight, validation_data, mask, incremental, announcer)
+            later = self._train(X, y, sample_weight, validation_data, mask, incremental, announcer)
         except BaseException:
             before.restore(self.__dict__)
             raise
         if announcer is not None:
             announcer.end()
+        for message, category in later:
+            warn(message, category)
         return self
 
     def _train(
         self, X: Any, y: Any, sample_weight: Any, validation_data: Any, mask: Any, incremental: bool, announcer: Any
-    ) -> None:
+    ) -> Later:
+        """Train, and return what is to be warned of."""
         widths = self.hidden_layer_sizes if np.iterable(self.hidden_layer_sizes) else [self.hidden_layer_sizes]
         sizes = [check_count("hidden_layer_sizes", width) for width in widths]
         if not incremental:
@@ -79,16 +82,25 @@ class BaseMLP(CallbackSupport, Exporting, Explained):
             dtype = dtype_name(X) if self.dtype == "auto" else self.dtype
             self._start([X.shape[1], *sizes, self.n_outputs_], dtype, backend_for(self.device, X))
         else:
-            self._network()
+            self._take_up(incremental)
         rows = self._rows(X, y, sample_weight, mask, incremental)
         if on_batches(self.solver):
-            self._fit_batches(rows, validation_data, incremental, announcer)
+            later = self._fit_batches(rows, validation_data, incremental, announcer)
         else:
-            self._fit_all(rows, validation_data, announcer)
+            later = self._fit_all(rows, validation_data, announcer)
         xp = self._net.backend.xp
         if not bool(xp.all(xp.isfinite(self._net.parameters))):
             raise self._not_finite()
         self.stopped_ = self._watch.over
+        return later
+
+    def _take_up(self, incremental: bool) -> None:
+        """Prepare to go on from the weights of an earlier call."""
+        if any(isinstance(array, np.ndarray) and not array.flags.writeable for array in self._arrays()):
+            self.__dict__.pop("_shown", None)  # so that a network is made of copies
+        self._network()
+        if not incremental:
+            self._watch.best = None  # of other held-out rows; their score is still to be beaten, as in scikit-learn
 
     def _checked(self, X: Any, y: Any, *, reset: bool) -> tuple[Any, Any]:
         home, y = home_of(X), on_host(y)
@@ -164,17 +176,18 @@ class BaseMLP(CallbackSupport, Exporting, Explained):
 
     # --- mini-batches, and all rows at once -----------------------------------------------------------------------
 
-    def _fit_batches(self, rows: Rows, validation_data: Any, incremental: bool, announcer: Announcer | None) -> None:
+    def _fit_batches(self, rows: Rows, validation_data: Any, incremental: bool, announcer: Announcer | None) -> Later:
         if self.early_stopping and incremental and self._watch.over:
             self._say("Early stopping has ended the training; a new fit starts another.")
-            return
+            return []
         # From call to call the same seed is to hold the same rows out, whether or not weights were drawn before.
         chooser = random_state_of(self.random_state) if incremental else self._random_state
         rows, held_out = self._hold_out(rows, validation_data, chooser)
         with Observers(self, announcer, bar=not incremental) as observers:
             Epochs(self, rows, held_out, incremental, observers).run()
+        return observers.later
 
-    def _fit_all(self, rows: Rows, validation_data: Any, announcer: Announcer | None) -> None:
+    def _fit_all(self, rows: Rows, validation_data: Any, announcer: Announcer | None) -> Later:
         refused = (self.dropout, self.clip_norm is not None)
         if any(refused) or self.learning_rate not in ("constant", "invscaling", "adaptive"):
             raise ValueError(
@@ -188,6 +201,7 @@ class BaseMLP(CallbackSupport, Exporting, Explained):
                 fit_lbfgs(self, self._net, rows, held_out, observers)
             else:
                 fit_full_batch(self, self._net, rows, held_out, observers, self.solver)
+        return observers.later
 
     def _hold_out(self, rows: Rows, validation_data: Any, chooser: Any) -> tuple[Rows, Rows | None]:
         """Return the rows to train on, and those to score: none, a share of the rows, or what the user gave."""

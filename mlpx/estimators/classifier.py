@@ -254,9 +254,9 @@ class MLPClassifier(Deciding):
         the call's rows, held out before its epoch. The weights of the best score so far are kept aside while training
         goes on from the newest. After more than ``n_iter_no_change`` calls without an improvement of ``tol`` the best
         ones are put back, ``stopped_`` is True, and further calls change nothing, so that a loop of calls ends where
-        ``fit`` would; `restore_best` puts them back earlier. Scores compare only on the same rows: give
-        ``validation_data`` where each call brings others; where the same rows come again, an int ``random_state`` holds
-        the same ones out each time.
+        ``fit`` would with the same held-out rows; `restore_best` puts them back earlier. Scores compare only on the
+        same rows: give ``validation_data`` where each call brings others; where the same rows come again, an int
+        ``random_state`` holds the same ones out each time.
 
         Parameters
         ----------

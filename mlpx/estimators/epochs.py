@@ -6,6 +6,7 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
 from mlpx import interrupt
+from mlpx.backend import NUMPY
 from mlpx.errors import DivergenceError, TrainingInterrupted, warn
 from mlpx.estimators.kept import steps_of_call
 from mlpx.estimators.observers import Observers
@@ -43,9 +44,10 @@ class Epochs:
         self._take_up()
         given, n = estimator.batch_size, rows.n
         if given != "auto" and given > n:
-            warn(f"batch_size={given} is larger than the {n} rows and is clipped.")
+            clipped = "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped"
+            warn(f"{clipped} from {given} to {n}.")
         automatic = n if isinstance(self.optimizer, Rprop) else 200
-        self.batch_size = min(automatic if given == "auto" else given, n)
+        self.batch_size = min(automatic if given == "auto" else int(given), n)
         self.n_steps = -(-n // self.batch_size)
         # Which of scikit-learn's learning rates is in force.
         self.policy = str(estimator.learning_rate) if estimator.solver == "sgd" else "constant"
@@ -55,7 +57,7 @@ class Epochs:
         e = self.estimator
         goes_on = self.incremental or (e.warm_start and e.warm_start_optimizer)
         if goes_on and hasattr(e, "_optimizer") and fits(e._optimizer, self.net):
-            e._optimizer.state = [self.net.backend.asarray(each) for each in e._optimizer.state]  # from a pickle, say
+            e._optimizer.state = [self._writable(each) for each in e._optimizer.state]  # from a pickle, say
         else:
             e._optimizer = optimizer_of(e)
             e._optimizer.start(self.net)
@@ -67,6 +69,11 @@ class Epochs:
         if not self.incremental:
             e._progress = (0, 0)
             schedule.start()
+
+    def _writable(self, state: Array) -> Array:
+        """Return an array of an optimiser's state where the network is; a copy if it may not be written to."""
+        array = self.net.backend.asarray(state)
+        return np.require(array, requirements=["C", "W"]) if self.net.backend is NUMPY else array
 
     def run(self) -> None:
         """Take the epochs."""
@@ -108,10 +115,10 @@ class Epochs:
                 if self._after_epoch(loss) or self.incremental:
                     return
         if pressed.requested:
-            warn("Training interrupted by user.")
+            self.observers.later.append(("Training interrupted by user.", UserWarning))
             return
         reached = f"Maximum iterations ({e.max_iter}) reached and the optimization hasn't converged yet."
-        warn(f"Stochastic Optimizer: {reached}", ConvergenceWarning)
+        self.observers.later.append((f"Stochastic Optimizer: {reached}", ConvergenceWarning))
 
     def _undisturbed(self, steps: Steps) -> int:
         """Return how many epochs may be taken at once: what comes between them neither decides nor shows anything."""

@@ -2,6 +2,7 @@
 
 import copy
 import math
+import warnings
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from sklearn.utils.optimize import _check_optimize_result
 from mlpx import fullbatch, interrupt
 from mlpx.backend import to_numpy
 from mlpx.batch import Batch
-from mlpx.errors import DivergenceError, warn
+from mlpx.errors import DivergenceError
 from mlpx.estimators.losses import reported
 from mlpx.estimators.observers import Observers
 from mlpx.estimators.rows import Rows
@@ -97,7 +98,7 @@ class Iterations:
         self.ended = self.observers.end_epoch() or stop
         if self.pressed.requested:
             self.ended = True
-            warn("Training interrupted by user.")
+            self.observers.later.append(("Training interrupted by user.", UserWarning))
         if not self.ended and e.n_iter_ < e.max_iter:
             self.observers.begin_epoch()
         return self.ended
@@ -140,7 +141,10 @@ def fit_lbfgs(estimator: Any, net: Sequential, rows: Rows, held_out: Rows | None
     objective.leave(result.x)
     iterations.put_best_back()
     if not iterations.ended:
-        e.n_iter_ = _check_optimize_result("lbfgs", result, e.max_iter)
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            e.n_iter_ = _check_optimize_result("lbfgs", result, e.max_iter)
+        observers.later += [(str(each.message), each.category) for each in told]
     e.loss_ = float(result.fun)
 
 
@@ -187,8 +191,6 @@ def fit_full_batch(
         raise e._not_finite()
     iterations.put_best_back()
     if e.n_iter_ >= e.max_iter and not iterations.ended:
-        warn(
-            f"solver={solver!r}: {e.max_iter} iterations reached and the optimization hasn't converged yet. Increase "
-            "max_iter or scale the data.",
-            ConvergenceWarning,
-        )
+        reached = f"{e.max_iter} iterations reached and the optimization hasn't converged yet."
+        told = f"solver={solver!r}: {reached} Increase max_iter or scale the data."
+        observers.later.append((told, ConvergenceWarning))

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from mlpx.callbacks import Run
+from mlpx.errors import Later
 from mlpx.history import History
 from mlpx.progress import ProgressBar, wanted
 
@@ -58,6 +59,11 @@ class Observers:
         Tells scikit-learn's callbacks.
     bar : bool
         Whether a progress bar makes sense; whether it is wanted says the estimator.
+
+    Attributes
+    ----------
+    later : list of (str, type)
+        What the fit is to warn of when it is complete.
     """
 
     def __init__(self, estimator: Any, announcer: Announcer | None, *, bar: bool) -> None:
@@ -69,6 +75,7 @@ class Observers:
                     f"callbacks: expected functions of the estimator, got {callback!r}. scikit-learn's go to "
                     "set_callbacks; for those of mlpx.callbacks there are early_stopping and max_iter."
                 )
+        self.later: Later = []
         self.bar = ProgressBar() if bar and wanted(estimator.progress_bar) else None
 
     def __enter__(self) -> "Observers":

@@ -27,6 +27,17 @@ def all_finite(x: Array) -> bool:
     return all(np.isfinite(x[start : start + size]).all() for start in range(0, x.shape[0], size))
 
 
+def _converted(x: Array, dtype: str) -> Array:
+    """Return rows on the host as C-contiguous ones of a dtype, or raise ValueError for numbers too large for it."""
+    with np.errstate(over="ignore"):
+        converted = np.ascontiguousarray(x, dtype)
+    if not all_finite(converted) and all_finite(x):
+        raise ValueError(
+            f"X: holds numbers too large for {dtype}, the dtype of the weights. Scale it, or fit in float64."
+        )
+    return converted
+
+
 class Predicting(Weights):
     """The parts of an estimator that predict."""
 
@@ -67,7 +78,7 @@ class Predicting(Weights):
         for start in range(0, X.shape[0], size):
             part = slice(start, min(start + size, X.shape[0]))
             x = X[part].toarray() if issparse(X) else X[part, ...]
-            x = backend.asarray(np.ascontiguousarray(x, net.dtype) if home is NUMPY else x, net.dtype)
+            x = backend.asarray(_converted(x, net.dtype) if home is NUMPY else x, net.dtype)
             flags = None if mask is None else backend.asarray(mask[part])
             y = self._allowed(x, net, flags) if masked else net.predict(x)
             result[part, ...] = home.asarray(y)

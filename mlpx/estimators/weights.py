@@ -147,7 +147,8 @@ class Weights(BaseEstimator):  # type: ignore[misc]
                 f"coefs_: holds {len(self.coefs_)} arrays, and intercepts_ {len(self.intercepts_)}; expected one "
                 "each for every layer."
             )
-        width = self.n_features_in_
+        # Who puts arrays there by hand may have fitted nothing.
+        width = self.__dict__.setdefault("n_features_in_", self.coefs_[0].shape[0] if self.coefs_ else 0)
         for layer, (w, b) in enumerate(zip(self.coefs_, self.intercepts_, strict=True)):
             if w.ndim != 2 or w.shape[0] != width or tuple(b.shape) != (w.shape[1],):
                 raise ValueError(
