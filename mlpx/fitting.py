@@ -113,7 +113,7 @@ class Trainable(Network):
                 f"gradient_hook: expected a function of the gradient, together with a mini-batch optimiser; got "
                 f"{gradient_hook!r} and {type(chosen).__name__}."
             )
-        check_count("seed", seed, 0)
+        seed = check_count("seed", seed, 0)
         precision = self.precision if precision is None else precision
         check_precision(precision, self.dtype)
         everything = self.batch(*sent(self, x, y, mask, sample_weight, valid))

@@ -193,5 +193,15 @@ def test_numbers_of_numpy_are_numbers() -> None:
     assert net.seed == 3
     assert type(net.seed) is int
     optimizer = optimizers.Adam(lr=np.float32(0.01), clip_norm=np.float64(1))
-    net.fit(X, Y, epochs=np.int32(2), batch_size=np.int64(5), optimizer=optimizer, shuffle=np.True_, progress=False)
+    net.fit(
+        X,
+        Y,
+        epochs=np.int32(2),
+        batch_size=np.int64(5),
+        optimizer=optimizer,
+        shuffle=np.True_,
+        progress=False,
+        seed=np.int64(3),
+        n_threads=np.int8(1),
+    )
     assert mlpx.MLP(iter([4, 5, 3])).n_out == 3
