@@ -30,32 +30,35 @@ class Choice:
         self.seconds: dict[int, tuple[float, ...]] = dict.fromkeys(self.candidates, ())
         self.since = self.pause = 0.0
         self.told = 0
+        self.was_first = self.over_at_once = False
 
     def next(self, *, first: bool) -> tuple[int, float]:
         """Return the number of threads for the next call, and what share of a call's usual time it should take.
 
-        A trial never comes first in a fit: that call is slow whatever it does.
+        A fit's first call is slow whatever it does, so a trial does not come first, unless fits are of one call.
         """
         best, other = self._ranked()
         if not self.seconds[best]:  # what a step takes is not known yet
             return best, self.SHORT
         if other is None or not self._trial_is_due(best, other):
             return best, self.FIRST if first else 1.0
-        return (best if first else other), self.SHORT
+        return (best if first and not self.over_at_once else other), self.SHORT
 
     def learn(self, threads: int, seconds: float, steps: int, *, first: bool) -> None:
         """Take in what a call took.
 
-        A fit's first call is slow, which counts for little if it is long, and otherwise leaves no measure. The first of
-        all also waits for the compiler, so that the one after it may be a lone step: not enough to judge by either.
+        A fit's first call is slow: it is no measure unless it is long, or fits are of one call. The first of all waits
+        for the compiler; so the one after it may be a lone step, which is no measure either.
         """
         best, _ = self._ranked()
         self.told += 1
         if threads == best and self.seconds[best]:
             self.since += seconds
-        if first and not (self.seconds[threads] and seconds > 2.0 * self.TRIAL):
+        self.over_at_once, self.was_first = first and self.was_first, first
+        long = bool(self.seconds[threads]) and seconds > 2.0 * self.TRIAL
+        if self.told <= 2 and (first or steps == 1):
             return
-        if steps == 1 and self.told <= 2:
+        if first and not (long or self.over_at_once):
             return
         self.seconds[threads] = (*self.seconds[threads][1 - self.KEPT :], seconds / steps)
         if self._ranked()[0] != best:

@@ -121,7 +121,9 @@ Later = list[tuple[str, type[Warning]]]
 
 
 def warn(message: str, category: type[Warning] = UserWarning) -> None:
-    """Warn, at the line of the program that called the library, through functions of scikit-learn's or not."""
+    """Warn, at the line of the program that called the library, through functions of scikit-learn's or not; in a
+    worker's thread or process, where that line is not to be seen, at one of whoever runs the worker.
+    """
     frame, level = inspect.currentframe(), 1
     while frame is not None and str(frame.f_globals.get("__name__")).startswith(PASSED_OVER):
         frame, level = frame.f_back, level + 1

@@ -52,9 +52,17 @@ def test_the_faster_number_of_threads_is_chosen_and_the_other_tried_again() -> N
 @pytest.mark.parametrize("seconds", [(1e-4, 5e-5), (8e-4, 4e-4), (1.8e-3, 1e-3), (4e-3, 1.9e-3)])
 def test_short_fits_find_the_faster_number_of_threads_one_after_the_other(seconds) -> None:
     choice = Choice(2)
-    fits = [calls_of(choice, dict(zip((2, 1), seconds, strict=True)), 40) for _ in range(30)]
+    fits = [calls_of(choice, dict(zip((2, 1), seconds, strict=True)), 40) for _ in range(60)]
     assert not by(1, fits[0])
-    assert not by(2, fits[-1])
+    assert sum(steps for fit in fits[30:] for threads, steps in fit if threads == 2) < 0.1 * 30 * 40
+
+
+@pytest.mark.parametrize("step", [2e-4, 3e-3])
+@pytest.mark.parametrize("faster", [1, 2])
+def test_fits_of_a_single_call_find_it_too(faster, step) -> None:
+    choice, seconds = Choice(2), {faster: step, 3 - faster: 3.0 * step}
+    taken = [calls_of(choice, seconds, 1)[0][0] for _ in range(600)]
+    assert taken[300:].count(3 - faster) < 30
 
 
 def test_one_call_that_something_has_held_up_does_not_decide() -> None:

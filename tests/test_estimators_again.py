@@ -11,6 +11,7 @@ from sklearn.neural_network import MLPClassifier as TheirClassifier
 from sklearn.neural_network import MLPRegressor as TheirRegressor
 
 from mlpx import MLPClassifier, MLPRegressor
+from mlpx.estimators import prediction
 
 quiet = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -30,9 +31,13 @@ def test_an_estimator_on_a_mapped_file_goes_on_from_copies(mode, solver, tmp_pat
             each.partial_fit(X, Y)
     for one, other in zip(mapped.coefs_, model.coefs_, strict=True):
         np.testing.assert_array_equal(one, other)
-    fresh = joblib.load(tmp_path / "model", mmap_mode="r")
+    unchanged = joblib.load(tmp_path / "model")
+    for one, other in zip(unchanged.coefs_, fitted(solver=solver).coefs_, strict=True):
+        np.testing.assert_array_equal(one, other)
     if solver != "lbfgs":
-        fresh.partial_fit(X, Y)
+        fresh = joblib.load(tmp_path / "model", mmap_mode=mode).partial_fit(X, Y)
+        for one, other in zip(fresh.coefs_, unchanged.partial_fit(X, Y).coefs_, strict=True):
+            np.testing.assert_array_equal(one, other)
 
 
 @quiet
@@ -60,6 +65,28 @@ def test_warm_starts_with_early_stopping_are_those_of_scikit_learn(ours, theirs,
         assert one.best_validation_score_ == pytest.approx(other.best_validation_score_, rel=1e-9)
         for w, expected in zip(one.coefs_, other.coefs_, strict=True):
             np.testing.assert_allclose(w, expected, rtol=1e-6, atol=1e-9)
+
+
+@quiet
+def test_warm_starts_with_the_same_validation_data_keep_the_best_weights() -> None:
+    rows = X[100:], Y[100:]
+    model = MLPClassifier(
+        (8,), warm_start=True, early_stopping=True, max_iter=4, learning_rate_init=0.1, random_state=1
+    )
+    for _ in range(5):
+        model.fit(X[:100], Y[:100], validation_data=rows)
+        assert model.score(*rows) == model.best_validation_score_
+
+
+@quiet
+def test_calls_after_a_warm_start_that_brought_no_better_score() -> None:
+    model = MLPClassifier((8,), warm_start=True, early_stopping=True, max_iter=40, n_iter_no_change=2, random_state=0)
+    for _ in range(3):
+        model.fit(X, Y)
+    while not model.stopped_:
+        model.partial_fit(X, Y)
+    before = model.coefs_[0].copy()
+    np.testing.assert_array_equal(model.restore_best().coefs_[0], before)
 
 
 @pytest.mark.parametrize(
@@ -99,6 +126,32 @@ def test_a_network_that_is_put_together_by_hand() -> None:
         model.n_layers_, model.n_outputs_, model.out_activation_ = 3, 1, "identity"
         outputs.append(model.predict(X))
     np.testing.assert_allclose(*outputs)
+
+
+def test_a_network_that_is_put_together_by_hand_and_mended() -> None:
+    model = MLPRegressor()
+    model.n_layers_, model.n_outputs_, model.out_activation_ = 2, 1, "identity"
+    model.intercepts_ = [np.ones(1)]
+    for wrong, said in (([np.ones(5)], "has shape"), ([np.ones((5, 1))], "5"), ([1.0], "has shape")):
+        model.coefs_ = wrong
+        with pytest.raises(ValueError, match=said):
+            model.predict(X)
+    model.coefs_ = [np.ones((6, 1))]
+    np.testing.assert_allclose(model.predict(X), X.sum(axis=1) + 1.0)
+    assert not hasattr(model, "n_features_in_")
+
+
+@pytest.mark.parametrize("shape", [(40,), (40, 1), (1, 40), (8, 5)])
+@pytest.mark.parametrize("order", ["C", "F", "strided"])
+def test_numbers_are_looked_at_in_blocks(shape, order, monkeypatch) -> None:
+    monkeypatch.setattr(prediction, "CONVERTED_AT_ONCE", 3)
+    x = np.ones(shape)
+    x = np.repeat(x, 2, axis=0)[::2] if order == "strided" else np.array(x, order=order)
+    assert prediction.all_finite(x)
+    for place in np.ndindex(shape):
+        x[place] = np.nan
+        assert not prediction.all_finite(x)
+        x[place] = 1.0
 
 
 def test_rows_too_large_for_the_dtype_of_the_weights() -> None:

@@ -19,6 +19,7 @@ from mlpx.estimators.randomness import random_state_of
 from mlpx.estimators.rows import Rows
 from mlpx.estimators.snapshot import Snapshot
 from mlpx.estimators.solvers import on_batches
+from mlpx.estimators.stopping import Watch
 from mlpx.typing import Array
 
 
@@ -82,7 +83,7 @@ class BaseMLP(CallbackSupport, Exporting, Explained):
             dtype = dtype_name(X) if self.dtype == "auto" else self.dtype
             self._start([X.shape[1], *sizes, self.n_outputs_], dtype, backend_for(self.device, X))
         else:
-            self._take_up(incremental)
+            self._take_up(incremental or validation_data is not None)
         rows = self._rows(X, y, sample_weight, mask, incremental)
         if on_batches(self.solver):
             later = self._fit_batches(rows, validation_data, incremental, announcer)
@@ -94,13 +95,14 @@ class BaseMLP(CallbackSupport, Exporting, Explained):
         self.stopped_ = self._watch.over
         return later
 
-    def _take_up(self, incremental: bool) -> None:
-        """Prepare to go on from the weights of an earlier call."""
+    def _take_up(self, same_rows: bool) -> None:
+        """Prepare to go on from the weights of an earlier call, with the same held-out rows or not."""
         if any(isinstance(array, np.ndarray) and not array.flags.writeable for array in self._arrays()):
-            self.__dict__.pop("_shown", None)  # so that a network is made of copies
+            self.__dict__.pop("_shown", None)  # a network is then made of copies: steps would write below such views
         self._network()
-        if not incremental:
-            self._watch.best = None  # of other held-out rows; their score is still to be beaten, as in scikit-learn
+        self._watch = vars(self).get("_watch") or Watch()  # there is none where weights were put there by hand
+        if not same_rows:
+            self._watch.best = None  # as in scikit-learn, where their score is to be beaten nevertheless
 
     def _checked(self, X: Any, y: Any, *, reset: bool) -> tuple[Any, Any]:
         home, y = home_of(X), on_host(y)

@@ -9,7 +9,7 @@ from mlpx import interrupt
 from mlpx.backend import NUMPY
 from mlpx.errors import DivergenceError, TrainingInterrupted, warn
 from mlpx.estimators.kept import steps_of_call
-from mlpx.estimators.observers import Observers
+from mlpx.estimators.observers import INTERRUPTED, Observers
 from mlpx.estimators.rows import Rows
 from mlpx.estimators.solvers import fits, optimizer_of
 from mlpx.estimators.steps import Steps
@@ -86,6 +86,8 @@ class Epochs:
             steps = Steps(self.net, rows.x, rows.target, rows.weight, *given)
         with interrupt.held_back() as pressed:
             self._run(steps, pressed)
+        if pressed.requested:
+            self.observers.later.append(INTERRUPTED)
         e._publish()
         if e.early_stopping and (e._watch.over or not self.incremental):
             e._watch.restore(self.net.buffers)
@@ -115,7 +117,6 @@ class Epochs:
                 if self._after_epoch(loss) or self.incremental:
                     return
         if pressed.requested:
-            self.observers.later.append(("Training interrupted by user.", UserWarning))
             return
         reached = f"Maximum iterations ({e.max_iter}) reached and the optimization hasn't converged yet."
         self.observers.later.append((f"Stochastic Optimizer: {reached}", ConvergenceWarning))

@@ -2,20 +2,18 @@
 
 import copy
 import math
-import warnings
 from typing import Any
 
 import numpy as np
 from scipy.optimize import minimize
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils.optimize import _check_optimize_result
 
 from mlpx import fullbatch, interrupt
 from mlpx.backend import to_numpy
 from mlpx.batch import Batch
 from mlpx.errors import DivergenceError
 from mlpx.estimators.losses import reported
-from mlpx.estimators.observers import Observers
+from mlpx.estimators.observers import INTERRUPTED, Observers
 from mlpx.estimators.rows import Rows
 from mlpx.estimators.steps import Steps
 from mlpx.estimators.validation import look
@@ -96,9 +94,7 @@ class Iterations:
         stop = self._look()
         e._publish()
         self.ended = self.observers.end_epoch() or stop
-        if self.pressed.requested:
-            self.ended = True
-            self.observers.later.append(("Training interrupted by user.", UserWarning))
+        self.ended = self.ended or self.pressed.requested
         if not self.ended and e.n_iter_ < e.max_iter:
             self.observers.begin_epoch()
         return self.ended
@@ -138,13 +134,15 @@ def fit_lbfgs(estimator: Any, net: Sequential, rows: Rows, held_out: Rows | None
 
         start = objective.weights()
         result = minimize(objective, start, jac=True, method="L-BFGS-B", options=options, callback=callback)
+    if pressed.requested:
+        observers.later.append(INTERRUPTED)
     objective.leave(result.x)
     iterations.put_best_back()
     if not iterations.ended:
-        with warnings.catch_warnings(record=True) as told:
-            warnings.simplefilter("always")
-            e.n_iter_ = _check_optimize_result("lbfgs", result, e.max_iter)
-        observers.later += [(str(each.message), each.category) for each in told]
+        e.n_iter_ = min(result.nit, e.max_iter)
+        if result.status != 0:
+            told = f"lbfgs failed to converge after {e.n_iter_} iteration(s) (status={result.status}): {result.message}"
+            observers.later.append((f"{told}. Increase max_iter or scale the data.", ConvergenceWarning))
     e.loss_ = float(result.fun)
 
 
@@ -187,6 +185,8 @@ def fit_full_batch(
             return iterations.after(value(w)) or e.n_iter_ >= e.max_iter
 
         objective.leave(optimizer.run(objective, e.max_iter, report))
+    if pressed.requested:
+        observers.later.append(INTERRUPTED)
     if not math.isfinite(e.loss_):
         raise e._not_finite()
     iterations.put_best_back()

@@ -14,6 +14,9 @@ except ImportError:
     _Mixin = object
 
 
+INTERRUPTED = ("Training interrupted by user.", UserWarning)
+
+
 class CallbackSupport(_Mixin):  # type: ignore[misc]
     """``set_callbacks``, where the installed scikit-learn has callbacks of its own."""
 

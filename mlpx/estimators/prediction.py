@@ -20,9 +20,10 @@ CONVERTED_AT_ONCE = 1 << 18
 
 def all_finite(x: Array) -> bool:
     """Return whether every element of an array on the host is finite; in blocks, since rows may fill the memory."""
-    x = x.T if x.flags.f_contiguous else x
     if x.size <= CONVERTED_AT_ONCE:
         return bool(np.isfinite(x).all())
+    if x.flags.c_contiguous or x.flags.f_contiguous:
+        x = x.ravel(order="K")
     size = max(1, CONVERTED_AT_ONCE * x.shape[0] // x.size)
     return all(np.isfinite(x[start : start + size]).all() for start in range(0, x.shape[0], size))
 
@@ -31,7 +32,7 @@ def _converted(x: Array, dtype: str) -> Array:
     """Return rows on the host as C-contiguous ones of a dtype, or raise ValueError for numbers too large for it."""
     with np.errstate(over="ignore"):
         converted = np.ascontiguousarray(x, dtype)
-    if not all_finite(converted) and all_finite(x):
+    if x.dtype != dtype and not all_finite(converted) and all_finite(x):
         raise ValueError(
             f"X: holds numbers too large for {dtype}, the dtype of the weights. Scale it, or fit in float64."
         )
@@ -62,7 +63,7 @@ class Predicting(Weights):
             type(X) is np.ndarray
             and X.dtype == net.dtype
             and X.ndim == 2
-            and X.shape[1] == self.n_features_in_
+            and X.shape[1] == self.coefs_[0].shape[0]
             and X.shape[0] > 0
             and not hasattr(self, "feature_names_in_")
             and all_finite(X)

@@ -49,10 +49,11 @@ class Watch:
             self.best = (copied(buffers.parameters), copied(buffers.statistics))
 
     def restore(self, buffers: Buffers) -> None:
-        """Put the weights of the best score back."""
-        if self.best is not None:
-            backend = backend_of(buffers.parameters)
-            buffers.parameters[...], buffers.statistics[...] = (backend.asarray(each) for each in self.best)
+        """Put the weights of the best score back; where none are kept, those that are there count as such."""
+        if self.best is None:
+            self.best = (copied(buffers.parameters), copied(buffers.statistics))
+        backend = backend_of(buffers.parameters)
+        buffers.parameters[...], buffers.statistics[...] = (backend.asarray(each) for each in self.best)
 
 
 def next_rate(policy: str, lr: float, message: str) -> tuple[float | None, str]:

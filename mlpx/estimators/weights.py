@@ -147,13 +147,12 @@ class Weights(BaseEstimator):  # type: ignore[misc]
                 f"coefs_: holds {len(self.coefs_)} arrays, and intercepts_ {len(self.intercepts_)}; expected one "
                 "each for every layer."
             )
-        # Who puts arrays there by hand may have fitted nothing.
-        width = self.__dict__.setdefault("n_features_in_", self.coefs_[0].shape[0] if self.coefs_ else 0)
+        width = vars(self).get("n_features_in_")  # None where arrays were put there by hand and nothing was fitted
         for layer, (w, b) in enumerate(zip(self.coefs_, self.intercepts_, strict=True)):
-            if w.ndim != 2 or w.shape[0] != width or tuple(b.shape) != (w.shape[1],):
+            if w.ndim != 2 or width not in (None, w.shape[0]) or tuple(b.shape) != (w.shape[1],):
                 raise ValueError(
                     f"coefs_[{layer}]: has shape {tuple(w.shape)}, and intercepts_[{layer}] {tuple(b.shape)}; expected "
-                    f"({width}, n_out) and (n_out,)."
+                    f"({width or 'n_in'}, n_out) and (n_out,)."
                 )
             width = w.shape[1]
         if width != self.n_outputs_:
