@@ -18,8 +18,12 @@ class Snapshot:
     """
 
     def __init__(self, attributes: dict[str, Any]) -> None:
-        self.attributes = {name: list(v) if isinstance(v, list) else v for name, v in attributes.items()}
-        self.inside = []
+        self.attributes = dict(attributes)
+        self.inside: list[tuple[Any, dict[str, Any]]] = []
+        self.buffers = None
+        if "coefs_" not in attributes:  # a fit changes nothing that was there before
+            return
+        self.attributes.update((name, list(v)) for name, v in attributes.items() if isinstance(v, list))
         for name in ("_optimizer", "_watch"):
             if name in attributes:
                 state = {k: _copies(v) for k, v in vars(attributes[name]).items()}
