@@ -132,8 +132,7 @@ class Epochs:
 
     def _rates(self, count: int) -> Array:
         """Return the learning rates of the steps of so many epochs."""
-        first, epoch = self.estimator._progress
-        n_steps = self.n_steps
+        n_steps, (first, epoch) = self.n_steps, self.estimator._progress
         total = n_steps * self.estimator.max_iter
         if isinstance(self.schedule, Constant):
             return self.optimizer.rates(first, n_steps * count, total, epoch)
@@ -157,8 +156,7 @@ class Epochs:
         """Look at the epoch's loss or score, adapt the learning rate, and return whether to stop."""
         e, watch, optimizer = self.estimator, self.estimator._watch, self.optimizer
         watch.losses.append(e.loss_)
-        if e.verbose:
-            print(f"Iteration {e.n_iter_}, loss = {e.loss_:.8f}")
+        e._say(f"Iteration {e.n_iter_}, loss = {e.loss_:.8f}")
         if self.held_out is not None:
             look(e, self.held_out)
         if not e.early_stopping:

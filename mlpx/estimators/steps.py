@@ -27,7 +27,6 @@ from mlpx_kernels import Unsupported
 
 DENSE_ELEMENTS = 1 << 22
 """Elements of sparse rows that are dense at once."""
-EPS = {dtype: float(np.finfo(dtype).eps) for dtype in ("float32", "float64")}
 WORTH_BLAS_THREADS = 1e8
 """Floating-point operations of a step below which, layer by layer, the BLAS stays on one thread.
 
@@ -156,7 +155,7 @@ class Steps:
         if isinstance(optimizer, Adam):  # scikit-learn adds it before the bias is corrected
             steps = np.arange(optimizer.steps + 1, optimizer.steps + 1 + rows.size)
             eps = optimizer.eps / np.sqrt(1.0 - optimizer.beta2**steps)
-        l2 = optimizer.l2 + (self.alpha / rows if weight is None else _quotient(self.alpha, scale))
+        l2 = optimizer.l2 + _quotient(self.alpha, scale)
         losses = self.taker.take(self._dense(order), 0, optimizer.steps, rates, after, l2=l2, eps=eps)
         each = losses[0] * self.unit + losses[1]
         if self.constant is not None:
@@ -198,7 +197,7 @@ def _ceiling(net: Network) -> float:
     """
     plain = not net.layers[-1].uses_mask and not any(isinstance(layer, Dropout) for layer in net.layers)
     logarithmic = isinstance(net.loss, CrossEntropy | BinaryCrossEntropy) and not net.loss.label_smoothing
-    return -math.log(EPS[net.dtype]) if logarithmic and plain else math.inf
+    return -math.log(np.finfo(net.dtype).eps) if logarithmic and plain else math.inf
 
 
 def _single_threaded_blas() -> Callable[[], AbstractContextManager[None]]:
