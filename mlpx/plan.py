@@ -130,6 +130,7 @@ class Table:
                 k.BACKWARD: 0,
                 k.WEIGHTS: 0,
                 k.APART: 0,
+                k.ALIKE: 1,
                 k.TURNED: 0,
                 k.STRIDE: row.n_out,
             }

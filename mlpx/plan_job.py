@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -14,34 +15,61 @@ from mlpx.network import Network
 from mlpx.optimizers import Optimizer
 from mlpx.typing import Array
 
-TURNED_STEPS, TURNED_OUTPUTS = 64, 16
-"""The fewest steps at once for which it pays to turn the first layer's weights, and what its outputs must be a multiple
-of: whole vectors."""
+TURNED_STEPS, TURNED_OUTPUTS, TURNED_BYTES = 45, 16, 1 << 22
+"""The fewest steps at once for which it pays to turn a network's only layer, and what its outputs must be a multiple
+of: whole vectors; and the most bytes of parameters, which are copied, and should not leave the caches."""
+ENOUGH_ROWS = 16
+"""Rows of a block whose products cost a row no more than those of many."""
 INPUTS = 1 << 19
 """Bytes of a batch's inputs that a core's second-level cache has room for."""
 
 
-def _many_weights(row: PlanRow, batch_size: int, blocks: int) -> bool:
-    """Return whether every block's gradients of a dense layer are more than what the sums over all rows need.
+def row_blocks(rows: list[PlanRow], batch_size: int, blocks: int, dtype: str) -> int:
+    """Return into how many blocks a batch's rows are cut, where outputs are cut into ``blocks``: as many or fewer.
 
-    Those need the inputs and half of the outputs' gradients of every row, written by one core and read by another.
+    Each has so many rows that tiles still take the products of the largest layer, or enough for any.
     """
-    return blocks * row.n_in * row.n_out >= batch_size * (2 * row.n_in + row.n_out)
+    dense = [row for row in rows if row.op == "dense"]
+    if blocks == 1 or not dense or any(row.op == "batch_norm" for row in rows):
+        return 1
+    largest = max(dense, key=lambda row: row.n_in * row.n_out)
+    alike_from = plan.kernels("product").alike_from(ENOUGH_ROWS, largest.n_in, largest.n_out, dtype)
+    enough = min(ENOUGH_ROWS, alike_from)
+
+    def smallest(count: int) -> int:
+        cuts = [int(plan.kernels("step").cut(batch_size, block, count)) for block in range(count + 1)]
+        return min(end - begin for begin, end in pairwise(cuts))
+
+    return max(count for count in range(1, blocks + 1) if count == 1 or smallest(count) >= enough)
+
+
+def _weights_moved(row: PlanRow, blocks: int) -> int:
+    """Return the numbers that cores exchange where every block of rows has gradients of a dense layer of its own."""
+    return blocks * row.n_in * row.n_out
+
+
+def _rows_moved(row: PlanRow, batch_size: int) -> int:
+    """Return the numbers that they exchange where each sums the gradients of some outputs over all rows.
+
+    It needs the inputs and half of the outputs' gradients of every row, written by one core and read by another.
+    """
+    return batch_size * (2 * row.n_in + row.n_out)
 
 
 def summed_apart(rows: list[PlanRow], batch_size: int, blocks: int, *, clipped: bool) -> list[bool]:
     """Return for each layer whether each block of rows sums gradients of its own, which are then added up.
 
     Else a block of outputs sums those of all rows. Cores that wait for each other's memory are what threads lose most
-    by, so it is whichever moves less of it.
+    by; but to add up is more to do, on one thread too, so it must move half as much at most.
     """
-    if blocks == 1 or any(row.op == "batch_norm" for row in rows):
+    if blocks == 1:
         return [False] * len(rows)
 
     def apart(row: PlanRow) -> bool:
         if not (clipped or any(row.lr_factors)):
             return False
-        return row.op == "layer_norm" or (row.op == "dense" and not _many_weights(row, batch_size, blocks))
+        fewer = 2 * _weights_moved(row, blocks) < _rows_moved(row, batch_size)
+        return row.op == "layer_norm" or (row.op == "dense" and fewer)
 
     return [apart(row) for row in rows]
 
@@ -55,17 +83,20 @@ def first_split(row: PlanRow, batch_size: int, blocks: int, itemsize: int) -> bo
     near = batch_size * row.n_in * itemsize <= INPUTS
     trained = row.op == "dense" and any(row.lr_factors)
     enough = blocks > 1 and row.n_out >= blocks * plan.kernels("step").CUT  # outputs, for every block to have some
-    return trained and near and enough and _many_weights(row, batch_size, blocks)
+    return trained and near and enough and _weights_moved(row, blocks) >= _rows_moved(row, batch_size)
 
 
-def worth_turning(row: PlanRow, blocks: int, steps: int) -> bool:
+def worth_turning(row: PlanRow, blocks: int, steps: int, buffer: Array) -> bool:
     """Return whether the first layer's weights are turned for so many steps, none of which then needs to.
 
     A product wants vectors of what it sums into, so a layer's weights, (n_out, n_in), are turned either on the way
     forward or back. The first layer has no way back. Where threads share a step, each of them would have to take part.
+    The whole buffer of parameters is copied for it, so they must be most of that, or the steps many.
     """
     whole = row.op == "dense" and any(row.lr_factors) and row.n_out % TURNED_OUTPUTS == 0
-    return whole and blocks == 1 and steps >= TURNED_STEPS and plan.kernels("product").IN_TILES
+    share = row.n_in * row.n_out / buffer.size
+    pays = steps * share * share >= TURNED_STEPS and buffer.nbytes <= TURNED_BYTES
+    return whole and blocks == 1 and pays and plan.kernels("product").IN_TILES
 
 
 class StepsJob:
@@ -112,14 +143,18 @@ class StepsJob:
         self.kind, numbers = plan_numbers.of_update(optimizer)
         self.numbers = np.concatenate([numbers, [0.0, option, optimizer.clip_norm or 0.0, ceiling]])
         labelled, mask = train.target.dtype.kind == "i", net.loss_mask(train)
-        apart = summed_apart(rows, n, blocks, clipped=optimizer.clip_norm is not None)
+        of_rows = row_blocks(rows, n, blocks, dtype)
+        apart = summed_apart(rows, n, of_rows, clipped=optimizer.clip_norm is not None)
         # A deterministic fit may have more blocks than threads, and each would gather the inputs of all rows.
         split = not deterministic and first_split(rows[0], n, blocks, np.dtype(dtype).itemsize)
         targets_at = plan.padded(n * n_in) * (blocks if split else 1)
         weight_at = targets_at + plan.padded(0 if labelled else n * c)
         self.table = plan.Table(rows, n, weight_at + n, dtype, training=True)
         self.table.whole[:, k.APART] = apart
-        self.turning = worth_turning(rows[0], blocks, steps_at_once)
+        for line, row in zip(self.table.whole, rows, strict=True):
+            if of_rows > 1 and row.op == "dense":
+                line[k.ALIKE] = plan.kernels("product").alike_from(n, row.n_in, row.n_out, dtype)
+        self.turning = worth_turning(rows[0], blocks, steps_at_once, buffers.parameters)
         self.table.whole[0, k.TURNED] = self.turning
         self._shape, first = (rows[0].n_out, n_in), self.table.whole[0, k.W]
         self._weights = slice(first, first + rows[0].n_out * n_in)
@@ -136,7 +171,7 @@ class StepsJob:
             k.WORK: NUMPY.zeros(self.table.size, dtype),
             k.PARAMS: self.weights,
             k.GRADS: gradient,
-            k.OTHER_GRADS: NUMPY.zeros((blocks - 1 if any(apart) else 0, buffers.gradient.size), dtype),
+            k.OTHER_GRADS: NUMPY.zeros((of_rows - 1 if any(apart) else 0, buffers.gradient.size), dtype),
             k.BACKUP: self.parameters,
             k.STATS: buffers.statistics,
             k.INPUT: np.ascontiguousarray(train.x),
@@ -171,8 +206,8 @@ class StepsJob:
             k.LABELLED: labelled,
             k.WEIGHTED: train.sample_weight is not None,
             k.MASKED: mask is not None,
-            k.TOGETHER: any(row.op == "batch_norm" for row in rows),
             k.BLOCKS: blocks,
+            k.ROW_BLOCKS: of_rows,
             k.SPLIT: split,
             k.LAYERS: len(rows),
             k.GRADS_BYTES: buffers.gradient.nbytes,

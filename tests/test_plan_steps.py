@@ -7,10 +7,8 @@ import pytest
 from scipy.special import expit, log_softmax, xlogy
 
 import mlpx
-from mlpx import optimizers, plan_job, plan_steps
-from mlpx.choice import Choice
+from mlpx import optimizers
 from mlpx.op import using_fused
-from mlpx.plan import describe, kernels
 from mlpx.plan_steps import PlanSteps
 
 N, N_IN, C, BATCH = 70, 6, 4, 20
@@ -113,73 +111,3 @@ def test_biases_get_the_sums_over_all_rows(rows, width, dtype) -> None:
     with using_fused("off"):
         twin.step(twin.batch(x, t), mlpx.layers.Context(True))
     np.testing.assert_allclose(net.gradient, twin.gradient, rtol=1e-3 if dtype == "float32" else 1e-9, atol=1e-6)
-
-
-@pytest.mark.parametrize("clip_norm", [None, 0.1])
-@pytest.mark.parametrize("rows", [N, 10, 3])
-@pytest.mark.parametrize("apart", [True, False])
-@pytest.mark.parametrize(("activation", "factors"), [("tanh", (1.0, 0.0)), ("gelu", (0.0, 1.0)), ("gelu", (1.0, 1.0))])
-def test_what_blocks_of_rows_and_of_outputs_compute_adds_up(
-    monkeypatch, activation, factors, apart, rows, clip_norm
-) -> None:
-    """Gradients are summed by blocks of rows; or else by those of outputs, which take the first layer by themselves.
-
-    Ten rows leave nothing for the second of three blocks, and nine outputs nothing for the third.
-    """
-    monkeypatch.setattr(plan_steps, "WORTH_THREADS", 0.0)
-    monkeypatch.setattr(
-        plan_job, "summed_apart", lambda rows, *_, **__: [apart and row.weight is not None for row in rows]
-    )
-    monkeypatch.setattr(plan_job, "first_split", lambda *_: not apart)
-    found = []
-    for n_threads in (1, 3):
-        first = mlpx.layers.Dense(N_IN, 9, activation, lr_factor=factors[0])
-        second = mlpx.layers.Dense(9, 9, lr_factor=factors[1])
-        layers = first, mlpx.layers.LayerNorm(9), second, mlpx.layers.Dense(9, C), mlpx.layers.Softmax()
-        net = mlpx.Sequential(*layers, dtype="float64", seed=1)
-        twin, by_hand = net.copy(), optimizers.Adam(clip_norm=clip_norm)
-        steps = steps_of(net, LABELS, optimizers.Adam(clip_norm=clip_norm), batch_size=rows, n_threads=3)
-        steps.choice = Choice(n_threads)
-        parts = [ROWS[start : start + rows] for start in range(0, N, rows)]
-        steps.take(ROWS, 0, 0, np.full(len(parts), 0.1), nothing)
-        by_hand.start(twin)
-        with using_fused("off"):
-            for part in parts:
-                twin.step(twin.batch(X[part], LABELS[part]), mlpx.layers.Context(True))
-                by_hand.update(twin, 0.1)
-        if clip_norm is not None or all(factors):  # else nobody needs the gradients of frozen layers
-            np.testing.assert_allclose(net.gradient, twin.gradient, rtol=1e-9, atol=1e-12)
-        np.testing.assert_allclose(net.parameters, twin.parameters, rtol=1e-9, atol=1e-12)
-        found.append(net.parameters)
-    np.testing.assert_array_equal(*found)
-
-
-def test_few_weights_for_many_rows_are_summed_by_blocks_of_rows() -> None:
-    def apart(sizes, batch_size, *, blocks=2, clipped=False, **options):
-        rows = describe(mlpx.MLP(sizes, **options).body(), sizes[0], training=True)
-        return plan_job.summed_apart(rows, batch_size, blocks, clipped=clipped)
-
-    assert apart([64, 100, C], 400) == [True, True]
-    assert apart([64, 100, C], 400, blocks=1) == [False, False]
-    assert apart([784, 512, C], 128) == [False, True]
-    assert apart([64, 100, C], 400, norm="layer") == [True, True, False, True]
-    assert not any(apart([64, 100, C], 400, norm="batch"))
-
-
-def test_a_first_layer_of_many_weights_is_split_by_outputs() -> None:
-    """But not for a deterministic fit, whose blocks may be more than there are threads."""
-
-    def job(sizes, batch_size, **options):
-        net = mlpx.MLP(sizes)
-        optimizer = optimizers.Adam()
-        optimizer.start(net)
-        batch = net.batch(np.zeros((batch_size, sizes[0]), np.float32), np.arange(batch_size) % C)
-        steps = PlanSteps(net, batch, batch_size, optimizer, seed=0, n_steps=1, n_threads=2, **options)
-        return steps.job.values[kernels("job").SPLIT], len(steps.job.table.whole)
-
-    assert job([784, 512, C], 128, deterministic=False) == (1, 4)
-    assert job([784, 512, C], 128, deterministic=True) == (0, 2)
-    assert job([784, 4096, C], 256, deterministic=False) == (0, 2)  # inputs of 800 KB
-    assert job([9000, 15, C], 12, deterministic=False) == (0, 2)  # outputs for one block alone
-    assert job([64, 100, C], 400, deterministic=False) == (0, 2)
-    assert job([64, C], 32, deterministic=False) == (0, 1)  # on one thread

@@ -1,5 +1,6 @@
 """Products in tiles against NumPy's in float64, and what the plan relies on: strides, cuts, who is asked."""
 
+import itertools
 import os
 import platform
 import subprocess
@@ -91,6 +92,9 @@ def test_tiles_are_asked_where_vectors_are_filled() -> None:
     assert fits(blas.NT, 32, 128, 64, lanes, True)
     assert fits(blas.TN, 128, 64, 32, lanes, True)
     assert not fits(blas.NT, 1, 128, 64, lanes, True)  # packing would not pay
+    assert not fits(blas.NT, rows, 128, 64, lanes, True)
+    assert fits(blas.NT, rows, 256, 64, lanes, True)  # but the BLAS is slow there
+    assert fits(blas.NT, rows, 128, 1024, lanes, True)
     assert not fits(blas.NN, rows - 1, 128, 64, lanes, True)
     assert not fits(blas.NT, 32, 10, 128, lanes, True)
     assert not fits(blas.NT, 100, 10, 256, lanes, True)
@@ -99,6 +103,24 @@ def test_tiles_are_asked_where_vectors_are_filled() -> None:
     assert fits(blas.TN, rows + 2, 256, 600, lanes, True)
     assert fits(blas.NT, 100, 10, 256, lanes, False)  # and without a quicker way of its own everywhere
     assert fits(blas.TN, rows + 2, 256, 256, lanes, False)
+
+
+@pytest.mark.parametrize("quick_way", [True, False])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_from_some_number_of_rows_on_all_are_computed_alike(monkeypatch, dtype, quick_way) -> None:
+    monkeypatch.setattr(product, "has_quick_way", lambda: quick_way)
+    product.alike_from.cache_clear()
+    fits, lanes, most = product.fits_tiles.py_func, product.VECTOR_BYTES // np.dtype(dtype).itemsize, 150
+    for n_in, n_out in itertools.product((1, 3, 8, 10, 16, 31, 64, 100, 256, 1023, 1024), repeat=2):
+        along = n_out <= product.SKINNY and n_in >= product.LONG
+        tiles_take = [
+            ((along and m > 1) or fits(blas.NT, m, n_out, n_in, lanes, quick_way))
+            and fits(blas.NN, m, n_in, n_out, lanes, quick_way)
+            for m in range(1, most + 1)
+        ]
+        least = product.alike_from(most, n_in, n_out, dtype)
+        assert tiles_take == [m >= least for m in range(1, most + 1)]
+    product.alike_from.cache_clear()
 
 
 def with_blas(asked: str, code: str) -> subprocess.CompletedProcess[str]:

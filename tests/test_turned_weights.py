@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import mlpx
-from mlpx import optimizers, plan, plan_steps
+from mlpx import optimizers, plan, plan_job, plan_steps
 from mlpx.choice import Choice
 from mlpx.plan_steps import PlanSteps
 from mlpx.steps import LayerSteps
@@ -39,6 +39,12 @@ def many_calls(monkeypatch) -> None:
     )
     monkeypatch.setattr(plan_steps, "SLICE", 1.0)
     monkeypatch.setattr(Choice, "next", lambda self, first: (self.candidates[0], 1.0))
+
+
+@pytest.fixture(autouse=True)
+def few_steps_will_do(monkeypatch) -> None:
+    """Turn weights for so few steps as there are here, though they are half of the network's."""
+    monkeypatch.setattr(plan_job, "TURNED_STEPS", 10)
 
 
 def pair(optimizer, *, outputs=16, dtype="float64", factors=(1.0, 1.0)):
@@ -144,6 +150,8 @@ def test_ctrl_c_right_after_a_call_leaves_the_weights_as_they_should_lie(monkeyp
 
 
 def test_which_weights_are_turned(monkeypatch) -> None:
+    monkeypatch.undo()
+
     def turning(sizes, batch_size, steps, *, n_threads=1, **options):
         net, optimizer = mlpx.MLP(sizes, **options), optimizers.Adam()
         optimizer.start(net)
@@ -155,7 +163,9 @@ def test_which_weights_are_turned(monkeypatch) -> None:
     assert turning([64, 128, C], 32, 64)
     assert turning([64, 128, C], 32, 64, norm="batch")
     assert turning([64, 128, C], 32, 64, n_threads=2)  # so little work that one thread does it
-    assert not turning([64, 128, C], 32, 63)  # in so few steps that costs more than it saves
+    assert not turning([64, 128, C], 32, 40)  # in so few steps that costs more than it saves
+    assert not turning([64, 128, 128, C], 32, 64)  # most of what would be copied needs no turning
+    assert not turning([64, 16400, C], 1, 100)  # more than the caches hold
     assert not turning([64, 100, C], 32, 64)  # vectors that are not filled
     assert not turning([64, 128, C], 1024, 64, n_threads=2)
     monkeypatch.setattr(plan.kernels("product"), "IN_TILES", False)

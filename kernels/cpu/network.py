@@ -13,7 +13,8 @@ With clipping, the update is another phase. Where the first layer has many weigh
 of its *outputs* is computed for the whole batch, by the core that has updated their weights and will do so again.
 
 The cuts depend on the number of blocks alone, so results do not depend on how many threads share the blocks, or on
-which of them runs which.
+which of them runs which. A thread that is alone takes the rows of all blocks through a layer at once, wherever that
+gives each row the same numbers; it then turns the layer's weights once, not for each block.
 """
 
 import math
@@ -55,8 +56,8 @@ def train(thread, job, table, reals, numbers, changing, losses, partial, shared,
     stats, stats_backup : array (bytes,), uint8
         Running statistics, and a copy from before the last step.
     """
-    n_threads, blocks, steps = job[p.THREADS], job[p.BLOCKS], changing.shape[1]
-    row_blocks = 1 if job[p.TOGETHER] else blocks
+    n_threads, steps = job[p.THREADS], changing.shape[1]
+    blocks, row_blocks = job[p.BLOCKS], job[p.ROW_BLOCKS]
     frame, floats = room(p.FRAME_SIZE, np.int64), room(p.N_FLOATS, np.float64)  # on the stack: nothing to leave
     for i in range(p.N_FLOATS):
         floats[i] = numbers[i]
@@ -96,12 +97,13 @@ def train(thread, job, table, reals, numbers, changing, losses, partial, shared,
                                 losses[1, s - 1] = 0.5 * changing[1, s - 1] * total(partial, blocks, 2)
                             for k in range(stats.size):
                                 stats_backup[k] = stats[k]
-                        if block < row_blocks:
-                            partial[block, 0] = through(block, row_blocks, job, table, reals, frame)
+                        if block < (1 if alone else row_blocks):
+                            last = row_blocks if alone else block + 1
+                            through(block, last, row_blocks, job, table, reals, frame, partial)
                     elif part == 1:
                         if block == 0:
                             losses[0, s] = loss
-                        partial[block, 1], partial[block, 2] = learn(block, job, table, reals, frame, floats)
+                        partial[block, 1], partial[block, 2] = learn(block, alone, job, table, reals, frame, floats)
                     else:
                         square = total(partial, blocks, 1)
                         partial[block, 2] = update_clipped(block, job, table, reals, frame, floats, square)

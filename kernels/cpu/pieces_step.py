@@ -18,7 +18,6 @@ from mlpx_kernels.cpu.job import (
     BACKUP,
     BATCH_LABELS,
     BATCH_MASK,
-    BLOCKS,
     CEILING,
     COLUMN,
     FLOATS,
@@ -41,6 +40,7 @@ from mlpx_kernels.cpu.job import (
     OTHER_GRADS,
     OUTPUT,
     PARAMS,
+    ROW_BLOCKS,
     ROWS,
     S1,
     S2,
@@ -223,7 +223,7 @@ def add_up(dtype):
     @piece
     def run(row, reals, job, frame, a, b):
         g = view(job[GRADS], a, b - a, real)
-        for block in range(1, job[BLOCKS]):
+        for block in range(1, job[ROW_BLOCKS]):
             other = view(job[OTHER_GRADS] + (block - 1) * job[GRADS_BYTES], a, b - a, real)
             for k in range(g.size):
                 g[k] += other[k]

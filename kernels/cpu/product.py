@@ -4,7 +4,8 @@ Nothing is packed but a ``b`` that comes transposed, and operands whose rows lie
 and chooses its way per call; at the sizes of a batch through a layer that costs it 10 to 40 %.
 """
 
-from functools import cache
+from bisect import bisect_left
+from functools import cache, partial
 
 import llvmlite.binding
 import numpy as np
@@ -13,7 +14,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from mlpx_kernels.cpu.blas import ASKED, LIBRARY, NT, TN, blas_product
+from mlpx_kernels.cpu.blas import ASKED, LIBRARY, NN, NT, TN, blas_product
 from mlpx_kernels.cpu.compile import cached_callback, inlined, merged
 from mlpx_kernels.cpu.dots import dots, lone_row
 from mlpx_kernels.cpu.memory import leave, room, size_of, view
@@ -57,15 +58,38 @@ def fits_tiles(form, m, n, k, lanes, quick_way):
     Sums of a few numbers are over before a BLAS has begun. Where tiles are not filled the number of a batch's rows
     counts, so the same rows in a batch of another size may be summed in another order.
     """
-    if m < (2 * ROWS if form == NT else ROWS):
+    if m < ROWS:
         return False
     if form == NT and k <= lanes:
         return True
     filled = n / padded(n, lanes)
     if form == TN:
         filled *= m / padded(m, ROWS)
-    quick = m * n <= QUICK_RESULT if form == NT else filled < 0.5 or m * n * k <= QUICK_PRODUCT
+    quick = m * n * k <= QUICK_PRODUCT
+    if form == NT:
+        quick = quick and m * n <= QUICK_RESULT
+        filled *= m >= 2 * ROWS  # to turn weights for few rows does not pay
+    else:
+        quick = quick or filled < 0.5
     return filled >= 0.8 or not (quick and quick_way)
+
+
+@cache
+def alike_from(most, n_in, n_out, dtype):
+    """Return from how many rows on, up to ``most``, each goes through a layer and back alike whatever others come too.
+
+    One more than ``most`` where a BLAS takes them, which may sum in another order for every number of rows.
+    """
+    lanes, quick_way = VECTOR_BYTES // np.dtype(dtype).itemsize, has_quick_way()
+
+    def tiles(form, n, k):  # once they fit some rows, they fit more
+        fit = partial(fits_tiles.py_func, form, n=n, k=k, lanes=lanes, quick_way=quick_way)
+        return 1 + bisect_left(range(1, most + 1), True, key=fit)
+
+    if not IN_TILES:
+        return most + 1
+    along = n_out <= SKINNY and n_in >= LONG
+    return max(2 if along else tiles(NT, n_out, n_in), tiles(NN, n_in, n_out))
 
 
 @inlined

@@ -121,30 +121,52 @@ def ahead(block, job, table, reals, frame):
     call_piece(table[own, p.FORWARD], table, reals, own, job, frame, 0, frame[p.ROWS])
 
 
-@merged
-def through(block, blocks, job, table, reals, frame):
-    """Take a block of the step's rows through all layers (after a split one) and back; return its share of the loss.
+@inlined
+def by_rows(piece, table, reals, layer, job, frame, first, last, blocks, least):
+    """Call a piece of a layer for the rows of blocks ``first`` to ``last``, the smallest of which has ``least``.
 
-    Gradients that blocks sum by themselves are summed while what they are made of is in this core's caches.
+    Once for all of them, where a row is computed alike whatever others come with it.
     """
-    last_layer = job[p.LAYERS] - 1
-    a, b = cut(frame[p.ROWS], block, blocks), cut(frame[p.ROWS], block + 1, blocks)
-    call_piece(job[p.GATHER], table, reals, 0, job, frame, a, b)
+    step = last - first if least >= table[layer, p.ALIKE] else 1
+    block = first
+    while block < last:  # a range with this step would divide
+        a, b = cut(frame[p.ROWS], block, blocks), cut(frame[p.ROWS], block + step, blocks)
+        call_piece(piece, table, reals, layer, job, frame, a, b)
+        block += step
+
+
+@merged
+def through(first, last, blocks, job, table, reals, frame, partial):
+    """Take blocks ``first`` to ``last`` of the step's rows through all layers (after a split one) and back.
+
+    Each block's share of the loss goes to ``partial``. Gradients that blocks sum by themselves are summed while what
+    they are made of is in this core's caches.
+    """
+    last_layer, rows = job[p.LAYERS] - 1, frame[p.ROWS]
+    least = rows
+    for block in range(first, last):
+        size = cut(rows, block + 1, blocks) - cut(rows, block, blocks)
+        least = min(least, size) if size > 0 else least
+    call_piece(job[p.GATHER], table, reals, 0, job, frame, cut(rows, first, blocks), cut(rows, last, blocks))
     for layer in range(job[p.SPLIT], last_layer + 1):
-        call_piece(table[layer, p.FORWARD], table, reals, layer, job, frame, a, b)
-    loss = call_piece(job[p.LOSS], table, reals, last_layer, job, frame, a, b)
-    sums = job[p.GRADS] if block == 0 else job[p.OTHER_GRADS] + (block - 1) * job[p.GRADS_BYTES]
-    frame[p.FROM], frame[p.TO], frame[p.SUMS] = a, b, sums
+        by_rows(table[layer, p.FORWARD], table, reals, layer, job, frame, first, last, blocks, least)
+    for block in range(first, last):
+        a, b = cut(rows, block, blocks), cut(rows, block + 1, blocks)
+        partial[block, 0] = call_piece(job[p.LOSS], table, reals, last_layer, job, frame, a, b)
     for layer in range(last_layer, -1, -1):
         if table[layer, p.BACKWARD]:
-            call_piece(table[layer, p.BACKWARD], table, reals, layer, job, frame, a, b)
+            by_rows(table[layer, p.BACKWARD], table, reals, layer, job, frame, first, last, blocks, least)
         if table[layer, p.APART]:
-            call_piece(table[layer, p.WEIGHTS], table, reals, layer, job, frame, 0, table[layer, p.N_OUT])
-    return loss
+            for block in range(first, last):
+                frame[p.FROM], frame[p.TO] = cut(rows, block, blocks), cut(rows, block + 1, blocks)
+                frame[p.SUMS] = job[p.GRADS] if block == 0 else job[p.OTHER_GRADS] + (block - 1) * job[p.GRADS_BYTES]
+                call_piece(table[layer, p.WEIGHTS], table, reals, layer, job, frame, 0, table[layer, p.N_OUT])
+            if last - first == blocks:  # nobody else adds to them: at once, while they are near
+                spans(job[p.ADD], table, reals, layer, job, frame, 0, table[layer, p.N_OUT])
 
 
 @merged
-def learn(block, job, table, reals, frame, floats):
+def learn(block, alone, job, table, reals, frame, floats):
     """Compute the gradients of a block's weights, and without clipping update them.
 
     Returns the sum of squares of the gradients (with clipping) and that of the weights that were updated.
@@ -156,7 +178,8 @@ def learn(block, job, table, reals, frame, floats):
         if table[layer, p.W] < 0 or first >= last or (frozen(reals, layer) and not clipped):
             continue
         if table[layer, p.APART]:
-            spans(job[p.ADD], table, reals, layer, job, frame, first, last)
+            if not alone:
+                spans(job[p.ADD], table, reals, layer, job, frame, first, last)
         elif table[layer, p.WEIGHTS]:
             call_piece(table[layer, p.WEIGHTS], table, reals, layer, job, frame, first, last)
         if clipped:
