@@ -26,8 +26,8 @@ WORTH_THREADS = 6e6
 """Floating-point operations of a step in float32 below which one thread is faster; half as many in float64, which
 take as long. Measured, see the kernel diary."""
 MANY_LAYERS = 7
-"""Layers with weights beyond which `WORTH_THREADS` grows in proportion: cut into blocks for two threads, each takes some
-0.15 us longer, even where one thread then runs both blocks."""
+"""Layers with weights beyond which `WORTH_THREADS` grows in proportion: cut into blocks for two threads, each takes
+some 0.15 us longer, even where one thread then runs both blocks."""
 SMALL_PRODUCT = 1 << 16
 """Multiplications up to which every BLAS stays on one thread by itself, so that it need not be held to one."""
 BLOCK_ROWS = 64

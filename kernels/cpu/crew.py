@@ -10,9 +10,9 @@ threads that a scheduler placed.)
 import ctypes
 import os
 from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from threading import Lock, get_native_id
 
 import numpy as np
@@ -51,38 +51,80 @@ def _find_processor() -> Callable[[], int] | None:
 
 
 _processor = _find_processor()
+_UNREAD = np.empty(1, np.int64)
+"""Where `watch` leaves a sign that nobody looks at."""
 
 
-class Job(Future):
-    """A function to call once, unless it is cancelled before somebody has begun it.
+class Job:
+    """A function to call once, unless it is taken back before somebody has begun it.
 
     Attributes
     ----------
     free : array (1,)
         Becomes 1 when the thread that called the function does without the GIL again.
+    error : BaseException, optional
+        What the function raised.
     """
 
     def __init__(self, function: Callable[[], object]) -> None:
-        super().__init__()
-        self.function = function
+        self.function, self.error = function, None
         self.free = np.zeros(1, np.int64)
+        self._begun, self._over = Lock(), Lock()  # a tenth of what a Future costs, which is made to be waited for
+        self._over.acquire()
+
+    def take(self) -> bool:
+        """Return whether the job is the caller's, who is the first to ask: to run it, or so that nobody does."""
+        return self._begun.acquire(blocking=False)
 
     def run(self) -> None:
         """Call the function, unless that is no longer wanted."""
-        if not self.set_running_or_notify_cancel():
+        if not self.take():
             return
         try:
-            self.set_result(self.function())
+            self.function()
         except BaseException as error:
-            self.set_exception(error)
+            self.error = error
+        finally:
+            self._over.release()
 
     def wait(self) -> None:
         """Wait until it is done, awake at first, and raise what it raised.
 
         A caller that met a taken GIL would fall asleep over it, so it waits until the helper has left it.
         """
-        watch(self.free, 0, LINGER, 0, np.empty(1, np.int64))
-        self.result()
+        watch(self.free, 0, LINGER, 0, _UNREAD)
+        with self._over:
+            if self.error is not None:
+                raise self.error
+
+
+class Help:
+    """A ``with`` block during which helpers call functions; see `Crew.helping`."""
+
+    def __init__(self, crew: "Crew", functions: list[Callable[[], object]], wait: bool) -> None:
+        self.crew, self.wait = crew, wait
+        self.jobs = [Job(function) for function in functions]
+
+    def __enter__(self) -> None:
+        self.allowed = self.crew._keep_apart()
+        try:
+            self.crew._ask(self.jobs)
+        except BaseException:
+            self._end()
+            raise
+
+    def __exit__(self, *error: object) -> None:
+        begun = [job for job in self.jobs if not job.take()]
+        try:
+            for job in begun if self.wait else ():
+                job.wait()
+        finally:
+            self._end()
+
+    def _end(self) -> None:
+        if self.allowed:
+            with suppress(OSError):
+                os.sched_setaffinity(0, self.allowed)
 
 
 class Crew:
@@ -96,42 +138,30 @@ class Crew:
         self.bell = np.zeros(1, np.int64)
         watch(self.bell, 1, 1, 0, np.empty(1, np.int64))  # compiled here, not while somebody waits
 
-    @contextmanager
-    def helping(self, functions: list[Callable[[], object]], *, wait: bool = True) -> Iterator[None]:
+    def helping(self, functions: list[Callable[[], object]], *, wait: bool = True) -> Help:
         """Let helpers call functions while a ``with`` block does the caller's share of the work.
 
         At its end, what no helper has begun is not begun any more; for the rest it waits (and raises what that raises)
         unless told not to.
         """
-        jobs = [Job(function) for function in functions]
-        with self._apart():
-            self._ask(jobs)
-            try:
-                yield
-            finally:
-                begun = [job for job in jobs if not job.cancel()]
-                for job in begun if wait else ():
-                    job.wait()
+        return Help(self, functions, wait)
 
-    @contextmanager
-    def _apart(self) -> Iterator[None]:
-        """Keep the caller on its core for a ``with`` block, and helpers off it until they are called from another."""
+    def _keep_apart(self) -> set[int]:
+        """Keep the caller on its core, and helpers off it until they are called from another.
+
+        Returns where the caller may be afterwards; nothing, if it is not kept.
+        """
         allowed = os.sched_getaffinity(0) if _processor else set()
         core = _processor() if _processor else -1
         if len(allowed) < 2 or core not in allowed:
-            yield
-            return
+            return set()
         with suppress(OSError):  # a container may forbid it; then things are as the scheduler likes them
             os.sched_setaffinity(0, {core})
             if self.elsewhere != allowed - {core}:
                 self.elsewhere = allowed - {core}
                 for member in self.members:
                     os.sched_setaffinity(member, self.elsewhere)
-        try:
-            yield
-        finally:
-            with suppress(OSError):
-                os.sched_setaffinity(0, allowed)
+        return allowed
 
     def _join(self) -> None:
         """Begin as a helper: a new thread may run where the one may that made it."""
@@ -141,6 +171,7 @@ class Crew:
                 os.sched_setaffinity(0, self.elsewhere)
 
     def _ask(self, jobs: list[Job]) -> None:
+        """Tell helpers of jobs, and wake as many as there are more jobs than helpers awake."""
         with self.lock:
             self.jobs.extend(jobs)
             asleep = len(jobs) - self.awake
