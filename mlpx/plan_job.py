@@ -24,6 +24,16 @@ INPUTS = 1 << 19
 """Bytes of a batch's inputs that a core's second-level cache has room for."""
 
 
+def alike_from(row: PlanRow, most: int, dtype: str) -> int:
+    """Return from how many rows on, up to ``most``, each goes through a dense layer and back alike whatever others do.
+
+    One more than ``most`` if that is not so.
+    """
+    blas, least = plan.kernels("blas"), plan.kernels("product").alike_from
+    forward = least(blas.NT, most, row.n_out, row.n_in, dtype)
+    return int(max(forward, least(blas.NN, most, row.n_in, row.n_out, dtype)))
+
+
 def row_blocks(rows: list[PlanRow], batch_size: int, blocks: int, dtype: str) -> int:
     """Return into how many blocks a batch's rows are cut, where outputs are cut into ``blocks``: as many or fewer.
 
@@ -33,8 +43,7 @@ def row_blocks(rows: list[PlanRow], batch_size: int, blocks: int, dtype: str) ->
     if blocks == 1 or not dense or any(row.op == "batch_norm" for row in rows):
         return 1
     largest = max(dense, key=lambda row: row.n_in * row.n_out)
-    alike_from = plan.kernels("product").alike_from(ENOUGH_ROWS, largest.n_in, largest.n_out, dtype)
-    enough = min(ENOUGH_ROWS, alike_from)
+    enough = min(ENOUGH_ROWS, alike_from(largest, ENOUGH_ROWS, dtype))
 
     def smallest(count: int) -> int:
         cuts = [int(plan.kernels("step").cut(batch_size, block, count)) for block in range(count + 1)]
@@ -153,7 +162,7 @@ class StepsJob:
         self.table.whole[:, k.APART] = apart
         for line, row in zip(self.table.whole, rows, strict=True):
             if of_rows > 1 and row.op == "dense":
-                line[k.ALIKE] = plan.kernels("product").alike_from(n, row.n_in, row.n_out, dtype)
+                line[k.ALIKE] = alike_from(row, n, dtype)
         self.turning = worth_turning(rows[0], blocks, steps_at_once, buffers.parameters)
         self.table.whole[0, k.TURNED] = self.turning
         self._shape, first = (rows[0].n_out, n_in), self.table.whole[0, k.W]

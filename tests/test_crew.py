@@ -90,9 +90,9 @@ def test_a_helper_is_done_for_its_caller_when_it_has_left_the_gil(monkeypatch) -
     one, seen, watch = crew.Crew(1), [], crew.watch
     caller = threading.get_ident()
 
-    def recorded(bell, heard, looks, settle, free) -> None:
+    def recorded(bell, heard, looks, settle, free, *board) -> None:
         before = int(free[0])
-        watch(bell, heard, looks, settle, free)
+        watch(bell, heard, looks, settle, free, *board)
         if threading.get_ident() != caller and looks == crew.LINGER:
             seen.append((before, int(free[0])))
 

@@ -155,8 +155,8 @@ def test_blocks_of_rows_are_as_many_as_tiles_have_rows_for(monkeypatch) -> None:
     assert [blocks([64, 64, C], n) for n in (1, 16, 24, 31, 32, 100)] == [1, 1, 1, 1, 2, 2]
     assert [blocks([64, 64, C], 50, wanted) for wanted in (1, 2, 3, 8)] == [1, 2, 2, 2]  # of three, one would have 10
     assert blocks([64, 64, C], 200, norm="batch") == 1
-    wide = kernels("product").alike_from(16, 256, 256, "float32")
-    assert blocks([64, 256, 256, C], 16) == (2 if wide <= 8 else 1)
+    wide = describe(mlpx.MLP([64, 256, 256, C]).body(), 64, training=True)[1]
+    assert blocks([64, 256, 256, C], 16) == (2 if plan_job.alike_from(wide, 16, "float32") <= 8 else 1)
     monkeypatch.setattr(kernels("product"), "IN_TILES", False)
     kernels("product").alike_from.cache_clear()
     assert [blocks([64, 256, 256, C], n) for n in (16, 31, 32)] == [1, 1, 2]

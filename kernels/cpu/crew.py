@@ -17,29 +17,14 @@ from threading import Lock, get_native_id
 
 import numpy as np
 
-from mlpx_kernels.cpu.compile import kernel
-from mlpx_kernels.cpu.sharing import idle, number_at
+from mlpx_kernels.cpu.board import PARTS, PIECE, lead, new_board, watch
+from mlpx_kernels.cpu.sharing import new_shared
 
 LINGER = 3000
 """Looks of a helper for new work: about a millisecond, most of it offered to other threads."""
 SETTLE = 300
 """Looks between a call for help and its answer: some 5 microseconds, after which the caller has left the GIL for its
 own share of the work. A helper that met a taken GIL would fall asleep over it."""
-
-
-@kernel
-def watch(bell, heard, looks, settle, free):
-    """Return once the bell's number is not ``heard``, and then ``settle`` looks later; or after so many looks.
-
-    ``free`` becomes 1 at once: a sign that the calling thread has left the GIL.
-    """
-    free[0] = 1
-    for look in range(looks):
-        if number_at(bell, 0) != heard:
-            for k in range(settle):
-                idle(k)
-            return
-        idle(look)
 
 
 def _find_processor() -> Callable[[], int] | None:
@@ -53,6 +38,7 @@ def _find_processor() -> Callable[[], int] | None:
 _processor = _find_processor()
 _UNREAD = np.empty(1, np.int64)
 """Where `watch` leaves a sign that nobody looks at."""
+_NO_BOARD = 0, 1, new_board(), new_shared(1), 1
 
 
 class Job:
@@ -92,7 +78,7 @@ class Job:
 
         A caller that met a taken GIL would fall asleep over it, so it waits until the helper has left it.
         """
-        watch(self.free, 0, LINGER, 0, _UNREAD)
+        watch(self.free, 0, LINGER, 0, _UNREAD, *_NO_BOARD)
         with self._over:
             if self.error is not None:
                 raise self.error
@@ -131,12 +117,15 @@ class Crew:
     """So many helpers, for any number of callers."""
 
     def __init__(self, size: int) -> None:
+        self.size, self.parts = size, PARTS * (size + 1)
         self.members: list[int] = []
         self.elsewhere: set[int] = set()
         self.sleepers = ThreadPoolExecutor(size, "mlpx", initializer=self._join)
         self.lock, self.jobs, self.awake = Lock(), deque[Job](), 0
         self.bell = np.zeros(1, np.int64)
-        watch(self.bell, 1, 1, 0, np.empty(1, np.int64))  # compiled here, not while somebody waits
+        self.board, self.shared, self.posting = new_board(), new_shared(self.parts), Lock()
+        self.shared[0] = 0  # the first work may begin
+        watch(self.bell, 1, 1, 0, _UNREAD, *_NO_BOARD)  # compiled here, not while somebody waits
 
     def helping(self, functions: list[Callable[[], object]], *, wait: bool = True) -> Help:
         """Let helpers call functions while a ``with`` block does the caller's share of the work.
@@ -146,22 +135,43 @@ class Crew:
         """
         return Help(self, functions, wait)
 
+    def share(self, piece: int, arguments: tuple[int, int, int, int], rows: int, step: int) -> bool:
+        """Call the piece at an address for all rows, shared with the helpers in compiled code; see `share_piece`.
+
+        Returns whether it was done: not, and nothing has begun, while another thread shares something.
+        """
+        if not self.posting.acquire(blocking=False):
+            return False
+        try:
+            self._keep_off()
+            self.board[PIECE:] = piece, *arguments, rows, step
+            self._wake(self.size - self.awake)
+            lead(self.size + 1, self.board, self.shared, self.parts)
+        finally:
+            self.posting.release()
+        return True
+
     def _keep_apart(self) -> set[int]:
         """Keep the caller on its core, and helpers off it until they are called from another.
 
         Returns where the caller may be afterwards; nothing, if it is not kept.
         """
-        allowed = os.sched_getaffinity(0) if _processor else set()
-        core = _processor() if _processor else -1
-        if len(allowed) < 2 or core not in allowed:
-            return set()
-        with suppress(OSError):  # a container may forbid it; then things are as the scheduler likes them
-            os.sched_setaffinity(0, {core})
-            if self.elsewhere != allowed - {core}:
-                self.elsewhere = allowed - {core}
-                for member in self.members:
-                    os.sched_setaffinity(member, self.elsewhere)
+        core = self._keep_off()
+        allowed = os.sched_getaffinity(0) if core >= 0 else set()
+        if len(allowed) > 1:
+            with suppress(OSError):
+                os.sched_setaffinity(0, {core})
         return allowed
+
+    def _keep_off(self) -> int:
+        """Keep helpers off the caller's core, which is returned; -1 if nobody can be kept to cores."""
+        core = _processor() if _processor else -1
+        if core >= 0 and (core in self.elsewhere or not self.elsewhere):
+            self.elsewhere = os.sched_getaffinity(0) - {core}
+            with suppress(OSError):  # a container may forbid it; then things are as the scheduler likes them
+                for member in self.members if self.elsewhere else ():
+                    os.sched_setaffinity(member, self.elsewhere)
+        return core
 
     def _join(self) -> None:
         """Begin as a helper: a new thread may run where the one may that made it."""
@@ -176,13 +186,17 @@ class Crew:
             self.jobs.extend(jobs)
             asleep = len(jobs) - self.awake
             self.bell[0] += 1
+        self._wake(asleep)
+
+    def _wake(self, helpers: int) -> None:
         with suppress(RuntimeError):  # no more threads, or the interpreter is about to end: the caller does it all
-            for _ in range(asleep):
+            for _ in range(helpers):
                 self.sleepers.submit(self._serve)
 
     def _serve(self) -> None:
         """Do what there is to do, and go when there has been nothing for a while."""
         free = np.empty(1, np.int64)
+        board = self.members.index(get_native_id()) + 1, self.size + 1, self.board, self.shared, self.parts
         while True:
             with self.lock:
                 job = self.jobs.popleft() if self.jobs else None
@@ -193,7 +207,7 @@ class Crew:
                 job.run()
                 free = job.free
                 continue
-            watch(self.bell, heard, LINGER, SETTLE, free)
+            watch(self.bell, heard, LINGER, SETTLE, free, *board)
             with self.lock:
                 self.awake -= 1
                 if not self.jobs:

@@ -1,4 +1,4 @@
-"""The dense layer: a product in tiles (product.py) or NumPy's, then bias and activation in one pass."""
+"""The dense layer: a plan's piece (pieces_layers.py), or NumPy's product, then bias and activation in one pass."""
 
 import math
 from functools import cache
@@ -16,26 +16,30 @@ from mlpx_kernels.cpu.activation import (
 )
 from mlpx_kernels.cpu.blas import NN, NT, TN
 from mlpx_kernels.cpu.compile import kernel
+from mlpx_kernels.cpu.job import JOB_SIZE, N_COLUMNS, N_IN, N_OUT, STRIDE, B, W, X, Y, Z
 from mlpx_kernels.cpu.memory import leave, room
+from mlpx_kernels.cpu.pieces_layers import dense_forward
 from mlpx_kernels.cpu.product import (
     IN_TILES,
     LONG,
-    PACK,
-    PACKED,
     SKINNY,
     TILES,
+    alike_from,
     fits_tiles,
     has_quick_way,
     register,
 )
-from mlpx_kernels.cpu.threads import share_rows
-from mlpx_kernels.cpu.tiles import ROWS, VECTORS, panel_size
+from mlpx_kernels.cpu.threads import share_piece, share_rows
+from mlpx_kernels.cpu.tiles import ROWS
 from mlpx_kernels.cpu.vectors import VECTOR_BYTES
 
 BLOCK = 4096
 """Elements of the epilogue's block: bias and activation run while it is in the first-level cache."""
 WORTH_SHARING = 1 << 25
-"""Multiplications from which on products in tiles, shared among threads, beat NumPy's BLAS with its own."""
+"""Multiplications from which on gradients' products in tiles, shared among threads, beat NumPy's BLAS with its own."""
+WORTH_PIECES, PIECE_ROWS = 8_000_000, 32
+"""The same for a layer by the plan's piece, whose rows threads share in compiled code; and what each takes at once,
+or a multiple of it."""
 AN_ELEMENT = 32
 """Multiplications that take as long as an element of other row work."""
 
@@ -90,68 +94,70 @@ def gradient_loop(code):
     return run
 
 
-def shared_product(form, a, b, then=None):
-    """Return a product of matrices, its rows shared among threads; None where a BLAS is faster or the user's choice.
-
-    ``then(z, start, stop)``, if given, is called for the rows that were just computed, while they are in cache.
-    """
+def shared_product(form, a, b):
+    """Return a product NN or TN, its rows shared among threads; None where a BLAS is faster or the user's choice."""
     m = a.shape[1] if form == TN else a.shape[0]
-    n, k = b.shape if form == NT else b.shape[::-1]
+    k, n = b.shape
     lanes = VECTOR_BYTES // a.itemsize
-    few = form == NT and n <= SKINNY and k >= LONG
-    worth = few or (m * n * k >= WORTH_SHARING and fits_tiles.py_func(form, m, n, k, lanes, has_quick_way()))
-    if not (IN_TILES and worth and m):
+    worth = m * n * k >= WORTH_SHARING and fits_tiles.py_func(form, m, n, k, lanes, has_quick_way())
+    if not (IN_TILES and worth):
         return None
     run, c = register(a.dtype).ctypes, np.empty((m, n), a.dtype)
-    source, step, lda, ldb = b.ctypes.data, (a.itemsize if form == TN else a.strides[0]), a.shape[1], b.shape[1]
-    if form != NT:
-        form += TILES
-    elif not few:
-        panel, form = np.empty(panel_size(n, k, a.dtype), a.dtype), PACKED
-        source = panel.ctypes.data
-        wide, first_b = VECTORS * lanes, b.ctypes.data
-        stripe = panel_size(wide, k, a.dtype)
-
-        def fill(start, stop):
-            columns = min(n, stop * wide) - start * wide
-            place, panel_place = first_b + start * wide * b.strides[0], source + start * stripe * a.itemsize
-            run(PACK, 0, place, 0, panel_place, 0, columns, k, 0, ldb, 0)
-
-        share_rows(fill, -(-n // wide), n * k)
-    groups, first, out = max(1, m // ROWS), a.ctypes.data, c.ctypes.data
+    step, lda, groups = (a.itemsize if form == TN else a.strides[0]), a.shape[1], max(1, m // ROWS)
+    first, second, out = a.ctypes.data, b.ctypes.data, c.ctypes.data
 
     def some(start, stop):
         start, stop = start * ROWS, m if stop == groups else stop * ROWS
-        run(form, first + start * step, source, 0, out + start * n * c.itemsize, stop - start, n, k, lda, ldb, n)
-        if then is not None:
-            then(c, start, stop)
+        place = out + start * n * c.itemsize
+        run(form + TILES, first + start * step, second, 0, place, stop - start, n, k, lda, n, n)
 
     share_rows(some, groups, m * n * k // AN_ELEMENT)
     return c
 
 
+def in_tiles(x, w, b):
+    """Return whether the plan's piece is faster than NumPy's product, and each row's numbers are its own."""
+    (n_out, n_in), multiplications = w.shape, x.shape[0] * w.size
+    few = n_out <= SKINNY and n_in >= LONG
+    if not multiplications or (multiplications < WORTH_PIECES and not few):
+        return False
+    alike = alike_from(NT, PIECE_ROWS, n_out, n_in, x.dtype.name) <= min(PIECE_ROWS, x.shape[0])
+    return alike and all(each.flags.aligned for each in (x, w, b))
+
+
+def by_piece(kind, x, w, b, z, y):
+    """Write the layer's ``z`` and ``y`` by the plan's piece, whose rows threads share in compiled code."""
+    rows, (n_out, n_in) = len(x), w.shape
+    row, job = np.zeros(N_COLUMNS, np.int64), np.zeros(JOB_SIZE, np.int64)  # buffers begin at address 0
+    x_at, w_at, b_at, z_at, y_at = (each.ctypes.data // x.itemsize for each in (x, w, b, z, y))
+    row[[N_IN, N_OUT, STRIDE, X, W, B, Z, Y]] = n_in, n_out, n_out, x_at, w_at, b_at if b.size else -1, z_at, y_at
+    work = rows * w.size // AN_ELEMENT
+    share_piece(dense_forward(kind, x.dtype.name), (row.ctypes.data, 0, job.ctypes.data, 0), rows, PIECE_ROWS, work)
+
+
 def dense(x, w, b, *, activation="identity"):
-    """The product, then bias and activation in one pass, on rows that are in cache where the product is our own."""
+    """The plan's piece for large products, else NumPy's, then bias and activation in one pass."""
     kind = CODES[activation]
     x, w = real_array(x, name="dense"), real_array(w, name="dense")
     n_out, n_in = w.shape
     shape, rows = (*x.shape[:-1], n_out), math.prod(x.shape[:-1])
     bias = np.empty(0, x.dtype) if b is None else real_array(b, name="dense").reshape(-1)
-    x2, separate, run = x.reshape(rows, n_in), kind in SAVES_INPUT, epilogue_loop(kind)
+    x2, separate = x.reshape(rows, n_in), kind in SAVES_INPUT
     y = np.empty((rows, n_out), x.dtype) if separate else None
-
-    def finish(z, start, stop):
-        here = slice(start * n_out, stop * n_out)
-        zs = z.reshape(-1)[here]
-        run(zs, bias, y.reshape(-1)[here] if separate else zs, stop - start, n_out)
-
-    plain = b is None and kind == IDENTITY
-    z = shared_product(NT, x2, w, None if plain else finish)
-    if z is None:
+    if in_tiles(x2, w, bias):
+        z = np.empty((rows, n_out), x.dtype)
+        by_piece(kind, x2, w, bias, z, y if separate else z)
+    else:
         with np.errstate(all="ignore"):  # NaN and overflow are results
             z = x2 @ w.T
-        if not plain:
-            share_rows(lambda start, stop: finish(z, start, stop), rows, z.size)
+        if b is not None or kind != IDENTITY:
+            run, zs, ys = epilogue_loop(kind), z.reshape(-1), (y if separate else z).reshape(-1)
+
+            def finish(start, stop):
+                here = slice(start * n_out, stop * n_out)
+                run(zs[here], bias, ys[here], stop - start, n_out)
+
+            share_rows(finish, rows, z.size)
     z = z.reshape(shape)
     return (y.reshape(shape) if separate else z), z
 

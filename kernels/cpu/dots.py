@@ -10,10 +10,11 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from mlpx_kernels.cpu.compile import merged
+from mlpx_kernels.cpu.compile import inlined, merged
 from mlpx_kernels.cpu.memory import leave, room, size_of
 from mlpx_kernels.cpu.vectors import (
     MANY_REGISTERS,
+    NEAR,
     NEAREST,
     VECTOR_BYTES,
     access,
@@ -24,12 +25,12 @@ from mlpx_kernels.cpu.vectors import (
 )
 
 
-def _dot_tile(rows, outputs, *, asking):
+def _dot_tile(rows, outputs, cache=None):
     """Return the intrinsic for ``rows`` rows of a by ``outputs`` rows of b; those beyond the last repeat it.
 
     It goes over a part of the sums: they begin at 0 if that is the ``first``, else with the vectors at ``kept``; after
-    the ``last`` they are written to ``c``, else left at ``kept``. If ``asking``, it asks for what lies ``ahead`` of the
-    rows of a.
+    the ``last`` they are written to ``c``, else left at ``kept``. It asks for what lies ``ahead`` of the rows of a, to
+    be brought to a ``cache``, if one is given.
     """
 
     @intrinsic
@@ -59,10 +60,10 @@ def _dot_tile(rows, outputs, *, asking):
 
             def add(first, mask):
                 at = builder.mul(first, size)
-                if asking and mask is None:
+                if cache is not None and mask is None:
                     for i in range(rows):
                         row = builder.mul(builder.mul(ir.Constant(i64, i), lda), size)
-                        prefetch(builder, builder.add(builder.add(a, builder.add(at, ahead)), row), NEAREST)
+                        prefetch(builder, builder.add(builder.add(a, builder.add(at, ahead)), row), cache)
                 xs = [access(builder, kind, builder.add(row, at), mask) for row in rows_a]
                 for j, row in enumerate(rows_b):
                     y = access(builder, kind, builder.add(row, at), mask)
@@ -94,18 +95,28 @@ LONE = 8
 BLOCK, PART = 32, 2048
 """So many rows go through so many bytes of the weights' rows, which stay in the first-level cache meanwhile; a tile's
 rows are read from there for all outputs but the first."""
-_TILE, _LAST_TILE, _LONE = (
-    _dot_tile(ROWS, OUTPUTS, asking=False),
-    _dot_tile(ROWS, OUTPUTS, asking=True),
-    _dot_tile(LONE, 1, asking=False),
-)
+_TILE, _LAST_TILE, _LONE = _dot_tile(ROWS, OUTPUTS, NEAR), _dot_tile(ROWS, OUTPUTS, NEAREST), _dot_tile(LONE, 1)
+FAR = 2 * ROWS
+"""Rows ahead that all passes but the last ask for, to come to the second-level cache: the last one asks for the next
+rows only, since from memory they would come too late, and the first-level cache has no room for more."""
+
+
+@inlined
+def ahead(count, r, rows, lda, part, start, last):
+    """Return how many numbers ahead that row lies which is read ``count`` rows after row ``r`` of a block of ``rows``.
+
+    After a block's last row it is the first one's next part; after the last part, the next block.
+    """
+    if r + count < rows:
+        return count * lda
+    return count * lda - start if last else (count - rows) * lda + part
 
 
 @merged
 def dots(real, a, b, c, m, n, k, lda, ldb, ldc):
     """Write ``c (m, n) = a (m, k) @ b (n, k).T``; addresses, and strides in elements.
 
-    While the last outputs of some rows are summed, the rows that come next are asked for.
+    While some rows are summed, those that come next are asked for.
     """
     size = size_of(real)
     part = PART // size if 2 * m >= BLOCK else k
@@ -117,18 +128,17 @@ def dots(real, a, b, c, m, n, k, lda, ldb, ldc):
             width, first, last = min(part, k - start), np.int64(start == 0), np.int64(start + part >= k)
             for r in range(0, rows, ROWS):
                 x = a + ((top + r) * lda + start) * size
-                ahead = ROWS * lda * size
-                if r + ROWS >= rows:  # the same rows' next part, or after the last one the next block
-                    ahead = ((BLOCK - r) * lda - start if last else part - r * lda) * size
+                near = ahead(ROWS, r, rows, lda, part, start, last) * size
+                far = ahead(FAR, r, rows, lda, part, start, last) * size
                 for tile in range(tiles):
                     o = tile * OUTPUTS
                     y, z = b + (o * ldb + start) * size, c + ((top + r) * ldc + o) * size
                     at = kept.ctypes.data + (r * tiles + tile * ROWS) * OUTPUTS * VECTOR_BYTES
                     if tile < tiles - 1:
-                        _TILE(real, x, lda, rows - 1 - r, y, ldb, n - 1 - o, z, ldc, 1, width, 0, at, first, last)
+                        _TILE(real, x, lda, rows - 1 - r, y, ldb, n - 1 - o, z, ldc, 1, width, far, at, first, last)
                     else:
                         _LAST_TILE(
-                            real, x, lda, rows - 1 - r, y, ldb, n - 1 - o, z, ldc, 1, width, ahead, at, first, last
+                            real, x, lda, rows - 1 - r, y, ldb, n - 1 - o, z, ldc, 1, width, near, at, first, last
                         )
     leave(kept)
 

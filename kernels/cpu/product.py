@@ -14,7 +14,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from mlpx_kernels.cpu.blas import ASKED, LIBRARY, NN, NT, TN, blas_product
+from mlpx_kernels.cpu.blas import ASKED, LIBRARY, NT, TN, blas_product
 from mlpx_kernels.cpu.compile import cached_callback, inlined, merged
 from mlpx_kernels.cpu.dots import dots, lone_row
 from mlpx_kernels.cpu.memory import leave, room, size_of, view
@@ -40,9 +40,9 @@ QUICK_ON = {"SkylakeX", "Cooperlake", "SapphireRapids"}
 """OpenBLAS's names of them: those with AVX-512."""
 
 
-PACK, PACKED, TILES = 3, 4, 8
-"""For those who share the rows of one product, all of which must be computed alike: write ``b`` (n, k) to the panel
-``c``; ``a @ panel``; and what is added to NN or TN so that tiles are taken without asking."""
+TILES = 8
+"""What is added to a form so that tiles are taken without asking: by those who share the rows of one product, all of
+which must be computed alike."""
 
 
 @cache
@@ -75,21 +75,18 @@ def fits_tiles(form, m, n, k, lanes, quick_way):
 
 
 @cache
-def alike_from(most, n_in, n_out, dtype):
-    """Return from how many rows on, up to ``most``, each goes through a layer and back alike whatever others come too.
+def alike_from(form, most, n, k, dtype):
+    """Return from how many rows of ``a`` on, up to ``most``, each gets the same numbers whatever others come with it.
 
-    One more than ``most`` where a BLAS takes them, which may sum in another order for every number of rows.
+    One more than ``most`` where a BLAS takes them all, which may sum in another order for every number of rows.
     """
-    lanes, quick_way = VECTOR_BYTES // np.dtype(dtype).itemsize, has_quick_way()
-
-    def tiles(form, n, k):  # once they fit some rows, they fit more
-        fit = partial(fits_tiles.py_func, form, n=n, k=k, lanes=lanes, quick_way=quick_way)
-        return 1 + bisect_left(range(1, most + 1), True, key=fit)
-
     if not IN_TILES:
         return most + 1
-    along = n_out <= SKINNY and n_in >= LONG
-    return max(2 if along else tiles(NT, n_out, n_in), tiles(NN, n_in, n_out))
+    if form == NT and n <= SKINNY and k >= LONG:
+        return 2
+    lanes, quick_way = VECTOR_BYTES // np.dtype(dtype).itemsize, has_quick_way()
+    fit = partial(fits_tiles.py_func, form, n=n, k=k, lanes=lanes, quick_way=quick_way)
+    return 1 + bisect_left(range(1, most + 1), True, key=fit)  # once tiles fit some rows, they fit more
 
 
 @inlined
@@ -129,34 +126,28 @@ def products(dtype):
                 dots(real, a, b, c, m, n, k, lda, ldb, ldc)
             add_to_rows(real, bias, c, m, n, ldc)
             return
-        if asking and form <= TN and not fits_tiles(form, m, n, k, lanes, quick_way):
+        if asking and not fits_tiles(form, m, n, k, lanes, quick_way):
             by_blas(real, form, a, b, bias, c, m, n, k, lda, ldb, ldc)
             return
         wide, deep = VECTORS * lanes, padded(k, lanes)
-        b_stripe = wide * deep if form == PACKED else wide * (ldb if form == NT else 1)
+        b_stripe = wide * (ldb if form == NT else 1)
         a_row, a_k, a_stripe = (1, lda, lanes) if form == TN else (lda, 1, lanes * lda)
-        pack_b = form == NT or (form != PACKED and ldb * size > FAR and m >= OFTEN and k > FEW)
+        pack_b = form == NT or (ldb * size > FAR and m >= OFTEN and k > FEW)
         pack_a = form == TN and lda * size > FAR and n >= OFTEN and m % ROWS == 0 and lanes % ROWS == 0
         stripe = wide * deep if pack_b else 0
         scratch = room(stripe + (padded(m, lanes) * deep if pack_a else 0), real)
         packed = scratch.ctypes.data
-        if form == PACK or pack_a:  # one call for both: every further one is compiled again
-            first = form == TN
-            source, step, columns, width = (a, lda, m, lanes) if first else (b, ldb, n, wide)
-            target = packed + stripe * size if first else c
-            pack(real, not first, source, step, columns, k, width, target)
+        if pack_a:
+            target = packed + stripe * size
+            pack(real, False, a, lda, m, k, lanes, target)
             a, a_k, a_stripe = target, lanes, lanes * deep
-        if form != PACK:
-            step = wide if form == PACKED else ldb
-            rows = ROWS if k <= FEW and not pack_b else m
-            top = 0
-            while top < m:
-                top = min(top, m - rows)
-                x, y = a + (top // lanes * a_stripe + top % lanes * a_row) * size, c + top * ldc * size
-                multiply(
-                    real, x, a_row, a_k, a_stripe, form, b, step, b_stripe, pack_b, packed, bias, y, ldc, rows, n, k
-                )
-                top += rows
+        rows = ROWS if k <= FEW and not pack_b else m
+        top = 0
+        while top < m:
+            top = min(top, m - rows)
+            x, y = a + (top // lanes * a_stripe + top % lanes * a_row) * size, c + top * ldc * size
+            multiply(real, x, a_row, a_k, a_stripe, form, b, ldb, b_stripe, pack_b, packed, bias, y, ldc, rows, n, k)
+            top += rows
         leave(scratch)
 
     return run

@@ -123,6 +123,12 @@ def number_at(array, index):
 
 
 @inlined
+def count_up(array, index):
+    """Add 1 to an element that other threads read; return what it was. They see what was written before."""
+    return _fetch_add(array, index, 1)
+
+
+@inlined
 def begin(shared, blocks, n_threads):
     """Open phase 0, and let helpers come that a scheduler has put on this core, where they would wait for it."""
     _fetch_add(shared, 0, blocks)

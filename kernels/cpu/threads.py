@@ -1,5 +1,6 @@
 """How many threads, and how rows are shared among them."""
 
+import ctypes
 import math
 import os
 from contextlib import contextmanager
@@ -14,6 +15,9 @@ from mlpx_kernels.cpu.crew import Crew
 
 WORTH_A_THREAD = 1 << 18
 """Elements of row work per thread below which one thread is faster: handing work over costs some 20 to 60 us."""
+
+WORTH_A_HELPER = 1 << 16
+"""The same for work that is shared in compiled code."""
 
 FEWEST, MOST = 2, 16
 """Pieces of work for each thread, claimed one by one: few where there is little work, since each costs some
@@ -111,6 +115,26 @@ def share_rows(function, rows, work):
 
     with crew(threads - 1).helping([partial(take, thread) for thread in range(1, threads)]):
         take(0)
+
+
+def share_piece(piece, arguments, rows, step, work):
+    """Call a piece (job.py) for all rows, split over threads in compiled code when the work (in elements) is worth it.
+
+    Parameters
+    ----------
+    piece : CFunc
+    arguments : tuple of int
+        The addresses of what it is called with before the rows: row, reals, job, frame.
+    rows, step : int
+        How many rows, and what is taken at once: a multiple of it, or more at the end, but never less.
+    """
+    threads = min(n_threads(), work // WORTH_A_HELPER, rows // step)
+    if threads < 2 or not crew(threads - 1).share(piece.address, arguments, rows, step):
+        _as_piece(piece.address)(*arguments, 0, rows)
+
+
+_as_piece = cache(ctypes.CFUNCTYPE(ctypes.c_double, *[ctypes.c_void_p] * 4, *[ctypes.c_int64] * 2))
+"""What lets Python call the piece at an address, without the GIL."""
 
 
 def fixed_parts(rows, work):

@@ -4,7 +4,6 @@ Each step adds the products of a number of every row of ``a`` and vectors from a
 order of k, whatever the tile, so results do not depend on where rows are cut.
 """
 
-import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
@@ -95,12 +94,6 @@ def _copy(typingctx, real, source, n, target):
 def padded(n, step):
     """Return ``n`` rounded up to a multiple of ``step``."""
     return (n + step - 1) // step * step
-
-
-def panel_size(n, k, dtype):
-    """Return the elements of the panel for ``b`` (n, k)."""
-    lanes = VECTOR_BYTES // np.dtype(dtype).itemsize
-    return padded(n, VECTORS * lanes) * padded(k, lanes)
 
 
 @inlined
