@@ -115,24 +115,33 @@ def shared_product(form, a, b):
     return c
 
 
+def name_of(x):
+    """Return the name of an array's dtype, which NumPy takes longer to find than a thousand multiplications."""
+    return "float32" if x.itemsize == 4 else "float64"
+
+
 def in_tiles(x, w, b):
     """Return whether the plan's piece is faster than NumPy's product, and each row's numbers are its own."""
     (n_out, n_in), multiplications = w.shape, x.shape[0] * w.size
     few = n_out <= SKINNY and n_in >= LONG
     if not multiplications or (multiplications < WORTH_PIECES and not few):
         return False
-    alike = alike_from(NT, PIECE_ROWS, n_out, n_in, x.dtype.name) <= min(PIECE_ROWS, x.shape[0])
+    alike = alike_from(NT, PIECE_ROWS, n_out, n_in, name_of(x)) <= min(PIECE_ROWS, x.shape[0])
     return alike and all(each.flags.aligned for each in (x, w, b))
 
 
 def by_piece(kind, x, w, b, z, y):
     """Write the layer's ``z`` and ``y`` by the plan's piece, whose rows threads share in compiled code."""
     rows, (n_out, n_in) = len(x), w.shape
-    row, job = np.zeros(N_COLUMNS, np.int64), np.zeros(JOB_SIZE, np.int64)  # buffers begin at address 0
-    x_at, w_at, b_at, z_at, y_at = (each.ctypes.data // x.itemsize for each in (x, w, b, z, y))
-    row[[N_IN, N_OUT, STRIDE, X, W, B, Z, Y]] = n_in, n_out, n_out, x_at, w_at, b_at if b.size else -1, z_at, y_at
-    work = rows * w.size // AN_ELEMENT
-    share_piece(dense_forward(kind, x.dtype.name), (row.ctypes.data, 0, job.ctypes.data, 0), rows, PIECE_ROWS, work)
+    row = np.zeros(N_COLUMNS + JOB_SIZE, np.int64)  # and behind it the job, all of whose buffers begin at address 0
+    row[N_IN], row[N_OUT], row[STRIDE], row[B] = n_in, n_out, n_out, -1
+    for column, array in ((X, x), (W, w), (B, b), (Z, z)):
+        if array.size:
+            row[column] = array.ctypes.data // x.itemsize
+    row[Y] = row[Z] if y is z else y.ctypes.data // x.itemsize
+    at = row.ctypes.data
+    arguments = at, 0, at + N_COLUMNS * row.itemsize, 0
+    share_piece(dense_forward(kind, name_of(x)), arguments, rows, PIECE_ROWS, rows * w.size // AN_ELEMENT)
 
 
 def dense(x, w, b, *, activation="identity"):

@@ -18,6 +18,7 @@ from mlpx_kernels.cpu.vectors import (
     NEAREST,
     VECTOR_BYTES,
     access,
+    copy_lanes,
     in_vectors,
     lane_sum,
     prefetch,
@@ -92,9 +93,11 @@ def _dot_tile(rows, outputs, cache=None):
 ROWS, OUTPUTS = (4 if MANY_REGISTERS else 2), 5
 LONE = 8
 """Rows of weights at a time for a single row of inputs."""
-BLOCK, PART = 32, 2048
+BLOCK, PART = 64, 2048
 """So many rows go through so many bytes of the weights' rows, which stay in the first-level cache meanwhile; a tile's
 rows are read from there for all outputs but the first."""
+MANY = 64
+"""Rows from which on the weights are copied to whole cache lines, part by part, since each of them is read so often."""
 _TILE, _LAST_TILE, _LONE = _dot_tile(ROWS, OUTPUTS, NEAR), _dot_tile(ROWS, OUTPUTS, NEAREST), _dot_tile(LONE, 1)
 FAR = 2 * ROWS
 """Rows ahead that all passes but the last ask for, to come to the second-level cache: the last one asks for the next
@@ -122,24 +125,35 @@ def dots(real, a, b, c, m, n, k, lda, ldb, ldc):
     part = PART // size if 2 * m >= BLOCK else k
     tiles = (n + OUTPUTS - 1) // OUTPUTS
     kept = room(BLOCK * tiles * OUTPUTS * VECTOR_BYTES // size, real)
+    copied = m >= MANY
+    near_b = room(n * ((k + part - 1) // part * part) if copied else 0, real)
+    if copied:
+        for start in range(0, k, part):
+            for o in range(n):
+                source, target = b + (o * ldb + start) * size, near_b.ctypes.data + (start * n + o * part) * size
+                copy_lanes(real, source, min(part, k - start), target)
     for top in range(0, m, BLOCK):
         rows = min(BLOCK, m - top)
         for start in range(0, k, part):
             width, first, last = min(part, k - start), np.int64(start == 0), np.int64(start + part >= k)
+            rows_b, step_b = b + start * size, ldb
+            if copied:
+                rows_b, step_b = near_b.ctypes.data + start * n * size, part
             for r in range(0, rows, ROWS):
                 x = a + ((top + r) * lda + start) * size
                 near = ahead(ROWS, r, rows, lda, part, start, last) * size
                 far = ahead(FAR, r, rows, lda, part, start, last) * size
                 for tile in range(tiles):
                     o = tile * OUTPUTS
-                    y, z = b + (o * ldb + start) * size, c + ((top + r) * ldc + o) * size
+                    y, z = rows_b + o * step_b * size, c + ((top + r) * ldc + o) * size
                     at = kept.ctypes.data + (r * tiles + tile * ROWS) * OUTPUTS * VECTOR_BYTES
                     if tile < tiles - 1:
-                        _TILE(real, x, lda, rows - 1 - r, y, ldb, n - 1 - o, z, ldc, 1, width, far, at, first, last)
+                        _TILE(real, x, lda, rows - 1 - r, y, step_b, n - 1 - o, z, ldc, 1, width, far, at, first, last)
                     else:
                         _LAST_TILE(
-                            real, x, lda, rows - 1 - r, y, ldb, n - 1 - o, z, ldc, 1, width, near, at, first, last
+                            real, x, lda, rows - 1 - r, y, step_b, n - 1 - o, z, ldc, 1, width, near, at, first, last
                         )
+    leave(near_b)
     leave(kept)
 
 
