@@ -24,26 +24,26 @@ INPUTS = 1 << 19
 """Bytes of a batch's inputs that a core's second-level cache has room for."""
 
 
-def alike_from(row: PlanRow, most: int, dtype: str) -> int:
-    """Return from how many rows on, up to ``most``, each goes through a dense layer and back alike whatever others do.
+def alike_from(row: PlanRow, most: int, dtype: str, *, back: bool) -> int:
+    """Return the fewest rows, up to ``most``, that get the same numbers from a dense layer whatever others come too.
 
-    One more than ``most`` if that is not so.
+    Forward, and back too if asked. One more than ``most`` if so many do not.
     """
     blas, least = plan.kernels("blas"), plan.kernels("product").alike_from
-    forward = least(blas.NT, most, row.n_out, row.n_in, dtype)
-    return int(max(forward, least(blas.NN, most, row.n_in, row.n_out, dtype)))
+    forward = int(least(blas.NT, most, row.n_out, row.n_in, dtype))
+    return max(forward, int(least(blas.NN, most, row.n_in, row.n_out, dtype))) if back else forward
 
 
 def row_blocks(rows: list[PlanRow], batch_size: int, blocks: int, dtype: str) -> int:
     """Return into how many blocks a batch's rows are cut, where outputs are cut into ``blocks``: as many or fewer.
 
-    Each has so many rows that tiles still take the products of the largest layer, or enough for any.
+    Each has so many rows that tiles still take the products of the largest layer, or `ENOUGH_ROWS`.
     """
     dense = [row for row in rows if row.op == "dense"]
     if blocks == 1 or not dense or any(row.op == "batch_norm" for row in rows):
         return 1
     largest = max(dense, key=lambda row: row.n_in * row.n_out)
-    enough = min(ENOUGH_ROWS, alike_from(largest, ENOUGH_ROWS, dtype))
+    enough = min(ENOUGH_ROWS, alike_from(largest, ENOUGH_ROWS, dtype, back=largest is not dense[0]))
 
     def smallest(count: int) -> int:
         cuts = [int(plan.kernels("step").cut(batch_size, block, count)) for block in range(count + 1)]
@@ -53,7 +53,7 @@ def row_blocks(rows: list[PlanRow], batch_size: int, blocks: int, dtype: str) ->
 
 
 def _weights_moved(row: PlanRow, blocks: int) -> int:
-    """Return the numbers that cores exchange where every block of rows has gradients of a dense layer of its own."""
+    """Return how many numbers of a dense layer's weights cores exchange in a step: of gradients, or of themselves."""
     return blocks * row.n_in * row.n_out
 
 
@@ -65,19 +65,19 @@ def _rows_moved(row: PlanRow, batch_size: int) -> int:
     return batch_size * (2 * row.n_in + row.n_out)
 
 
-def summed_apart(rows: list[PlanRow], batch_size: int, blocks: int, *, clipped: bool) -> list[bool]:
+def summed_apart(rows: list[PlanRow], batch_size: int, row_blocks: int, *, clipped: bool) -> list[bool]:
     """Return for each layer whether each block of rows sums gradients of its own, which are then added up.
 
     Else a block of outputs sums those of all rows. Cores that wait for each other's memory are what threads lose most
-    by; but to add up is more to do, on one thread too, so it must move half as much at most.
+    by; but to add up is more to do, on one thread too, so it must move less than half as much.
     """
-    if blocks == 1:
+    if row_blocks == 1:
         return [False] * len(rows)
 
     def apart(row: PlanRow) -> bool:
         if not (clipped or any(row.lr_factors)):
             return False
-        fewer = 2 * _weights_moved(row, blocks) < _rows_moved(row, batch_size)
+        fewer = 2 * _weights_moved(row, row_blocks) < _rows_moved(row, batch_size)
         return row.op == "layer_norm" or (row.op == "dense" and fewer)
 
     return [apart(row) for row in rows]
@@ -100,7 +100,8 @@ def worth_turning(row: PlanRow, blocks: int, steps: int, buffer: Array) -> bool:
 
     A product wants vectors of what it sums into, so a layer's weights, (n_out, n_in), are turned either on the way
     forward or back. The first layer has no way back. Where threads share a step, each of them would have to take part.
-    The whole buffer of parameters is copied for it, so they must be most of that, or the steps many.
+    The whole buffer of parameters is copied for it, so they must be most of that, or the steps many: in proportion to
+    what is copied for each number turned, and again since that leaves less to gain of a step.
     """
     whole = row.op == "dense" and any(row.lr_factors) and row.n_out % TURNED_OUTPUTS == 0
     share = row.n_in * row.n_out / buffer.size
@@ -155,14 +156,14 @@ class StepsJob:
         of_rows = row_blocks(rows, n, blocks, dtype)
         apart = summed_apart(rows, n, of_rows, clipped=optimizer.clip_norm is not None)
         # A deterministic fit may have more blocks than threads, and each would gather the inputs of all rows.
-        split = not deterministic and first_split(rows[0], n, blocks, np.dtype(dtype).itemsize)
+        split = not (deterministic or apart[0]) and first_split(rows[0], n, blocks, np.dtype(dtype).itemsize)
         targets_at = plan.padded(n * n_in) * (blocks if split else 1)
         weight_at = targets_at + plan.padded(0 if labelled else n * c)
         self.table = plan.Table(rows, n, weight_at + n, dtype, training=True)
         self.table.whole[:, k.APART] = apart
         for line, row in zip(self.table.whole, rows, strict=True):
             if of_rows > 1 and row.op == "dense":
-                line[k.ALIKE] = alike_from(row, n, dtype)
+                line[k.ALIKE] = alike_from(row, n, dtype, back=line[k.DX] >= 0)
         self.turning = worth_turning(rows[0], blocks, steps_at_once, buffers.parameters)
         self.table.whole[0, k.TURNED] = self.turning
         self._shape, first = (rows[0].n_out, n_in), self.table.whole[0, k.W]

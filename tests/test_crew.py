@@ -164,3 +164,100 @@ def test_a_child_process_gets_helpers_of_its_own() -> None:
             threads.share_rows(lambda a, b: seen.append(b - a), 100, 10 * threads.WORTH_A_THREAD)
         os._exit(0 if sum(seen) == 100 else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_all_that_was_begun_is_waited_for_though_one_raises() -> None:
+    """What a function works on may be gone as soon as the block is left."""
+    one, met, done = crew.Crew(2), threading.Barrier(3, timeout=10), []
+
+    def fail() -> None:
+        met.wait()
+        raise KeyError("from the helper")
+
+    def slow() -> None:
+        met.wait()
+        time.sleep(0.05)
+        done.append("slow")
+
+    with pytest.raises(KeyError, match="from the helper"), one.helping([fail, slow]):
+        met.wait()
+    assert done == ["slow"]
+
+
+def test_an_interrupt_while_helpers_are_called_takes_the_call_back(monkeypatch) -> None:
+    one, done = crew.Crew(1), []
+    before = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
+
+    def interrupted(wanted: int) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(one, "_wake", interrupted)
+        with pytest.raises(KeyboardInterrupt), one.helping([lambda: done.append("stale")]):
+            pytest.fail("the block was entered")
+    if before is not None:
+        assert os.sched_getaffinity(0) == before
+    with one.helping([lambda: done.append("new")]):
+        end = time.monotonic() + 10
+        while not done and time.monotonic() < end:
+            time.sleep(0.001)
+    assert done == ["new"]
+
+
+def test_an_interrupt_while_a_helper_is_waited_for_comes_when_it_is_done(monkeypatch) -> None:
+    one, met, done = crew.Crew(1), threading.Barrier(2, timeout=10), []
+    watch, caller, signals = crew.watch, threading.get_ident(), [KeyboardInterrupt]
+
+    def interrupted(*args: object) -> None:
+        if threading.get_ident() == caller and signals:
+            raise signals.pop()
+        watch(*args)
+
+    def slow() -> None:
+        met.wait()
+        time.sleep(0.05)
+        done.append("slow")
+
+    monkeypatch.setattr(crew, "watch", interrupted)
+    with pytest.raises(KeyboardInterrupt), one.helping([slow]):
+        met.wait()
+    assert done == ["slow"]
+    assert not signals
+
+
+def test_a_busy_helper_is_not_called_again_and_again() -> None:
+    one, begun, released, calls = crew.Crew(1), threading.Event(), threading.Event(), []
+    submit = one.sleepers.submit
+    one.sleepers.submit = lambda *args: calls.append(submit(*args))
+
+    def busy() -> None:
+        begun.set()
+        released.wait(10)
+
+    with one.helping([busy], wait=False):
+        assert begun.wait(10)
+    for _ in range(50):
+        with one.helping([int]):
+            pass
+    assert len(calls) == 1
+    released.set()
+    assert sleeping(one)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="threads cannot be kept to cores here")
+def test_helpers_go_where_the_caller_may_and_is_not(monkeypatch) -> None:
+    one, places = crew.Crew(1), {}
+    one.members.append(77)
+    monkeypatch.setattr(os, "sched_setaffinity", lambda thread, cores: places.update({thread: cores}))
+    for allowed, core, elsewhere in (
+        ({0, 1}, 0, {1}),
+        ({0, 1, 2, 3}, 2, {0, 1, 3}),
+        ({0, 1, 2, 3}, 2, {0, 1, 3}),
+        ({1, 2}, 2, {1}),
+        ({2}, 2, {1}),  # there is no other: they stay where they are
+        ({3}, 2, {1}),  # moved just now
+    ):
+        monkeypatch.setattr(os, "sched_getaffinity", lambda _, allowed=allowed: allowed)
+        monkeypatch.setattr(crew, "_processor", lambda core=core: core)
+        one._keep_off()
+        assert places[77] == elsewhere

@@ -45,7 +45,7 @@ def test_what_blocks_of_rows_and_of_outputs_compute_adds_up(
         plan_job, "summed_apart", lambda rows, *_, **__: [apart and row.weight is not None for row in rows]
     )
     monkeypatch.setattr(plan_job, "first_split", lambda *_: not apart)
-    monkeypatch.setattr(plan_job, "ENOUGH_ROWS", 1)
+    monkeypatch.setattr(plan_job, "row_blocks", lambda *_: 3)
     found = []
     for n_threads in (1, 3):
         first = mlpx.layers.Dense(N_IN, 9, activation, lr_factor=factors[0])
@@ -100,12 +100,14 @@ def test_a_first_layer_of_many_weights_is_split_by_outputs() -> None:
     assert job([64, C], 32, deterministic=False) == (0, 1)  # on one thread
 
 
-def taken(net, x, y, batch_size, *, threads, blocks, merge=True, **options):
+def taken(net, x, y, batch_size, *, threads, blocks, cut, merge=True, **options):
     """Return what steps leave that are cut for ``blocks`` threads and shared by ``threads``."""
     net = net.copy()
     steps = steps_of(net, x, y, batch_size, n_threads=blocks, **options)
     k, steps.choice = kernels("job"), Choice(threads)
     table = steps.job.table.whole
+    if kernels("product").IN_TILES:
+        assert (steps.job.values[k.ROW_BLOCKS] > 1) == cut
     alike = (table[:, k.DENSE] == 1) & (table[:, k.ALIKE] <= batch_size // blocks)
     if not merge:
         table[:, k.ALIKE] = batch_size + 1
@@ -121,7 +123,7 @@ def taken(net, x, y, batch_size, *, threads, blocks, merge=True, **options):
         ((20, 64, 48, C), 100, 3, {"norm": "layer", "dropout": 0.3}),
         ((20, 64, 48, C), 100, 3, {"norm": "batch"}),
         ((1100, 10, 64, C), 40, 2, {"activation": "gelu"}),
-        ((256, 256, C), 17, 2, {"activation": "tanh"}),
+        ((256, 256, C), 24, 2, {"activation": "tanh"}),
         ((33, 100, 100, 1), 200, 8, {"activation": "silu", "output": "sigmoid"}),
     ],
 )
@@ -137,7 +139,7 @@ def test_blocks_that_one_thread_takes_together_change_no_bit(
     rows = 2 * batch_size + batch_size // 3  # the last step has fewer
     x, y = rng.standard_normal((rows, sizes[0])).astype(dtype), rng.integers(0, max(2, sizes[-1]), rows)
     one, apart, several = (
-        taken(net, x, y, batch_size, blocks=blocks, **how, **more)
+        taken(net, x, y, batch_size, blocks=blocks, cut=options.get("norm") != "batch", **how, **more)
         for how in ({"threads": 1}, {"threads": 1, "merge": False}, {"threads": blocks})
     )
     if kernels("product").IN_TILES and options.get("norm") != "batch":
@@ -147,17 +149,20 @@ def test_blocks_that_one_thread_takes_together_change_no_bit(
             np.testing.assert_array_equal(mine, its)
 
 
-def test_blocks_of_rows_are_as_many_as_tiles_have_rows_for(monkeypatch) -> None:
+@pytest.mark.parametrize("in_tiles", [True, False])
+def test_blocks_of_rows_are_as_many_as_tiles_have_rows_for(monkeypatch, in_tiles) -> None:
+    """Sixteen, or fewer for a wide layer."""
+
     def blocks(sizes, batch_size, wanted=2, **options):
         rows = describe(mlpx.MLP(sizes, **options).body(), sizes[0], training=True)
         return plan_job.row_blocks(rows, batch_size, wanted, "float32")
 
-    assert [blocks([64, 64, C], n) for n in (1, 16, 24, 31, 32, 100)] == [1, 1, 1, 1, 2, 2]
-    assert [blocks([64, 64, C], 50, wanted) for wanted in (1, 2, 3, 8)] == [1, 2, 2, 2]  # of three, one would have 10
-    assert blocks([64, 64, C], 200, norm="batch") == 1
-    wide = describe(mlpx.MLP([64, 256, 256, C]).body(), 64, training=True)[1]
-    assert blocks([64, 256, 256, C], 16) == (2 if plan_job.alike_from(wide, 16, "float32") <= 8 else 1)
-    monkeypatch.setattr(kernels("product"), "IN_TILES", False)
-    kernels("product").alike_from.cache_clear()
-    assert [blocks([64, 256, 256, C], n) for n in (16, 31, 32)] == [1, 1, 2]
-    kernels("product").alike_from.cache_clear()
+    def alike_from(row, most, dtype, *, back):
+        assert back == (row.n_in != 64)  # what a first layer has no way back for
+        return 8 if in_tiles and row.n_out >= 256 else most + 1
+
+    monkeypatch.setattr(plan_job, "alike_from", alike_from)
+    assert [blocks([64, 96, C], n) for n in (1, 16, 24, 31, 32, 100)] == [1, 1, 1, 1, 2, 2]
+    assert [blocks([64, 96, C], 50, wanted) for wanted in (1, 2, 3, 8)] == [1, 2, 2, 2]  # of three, one would have 10
+    assert blocks([64, 96, C], 200, norm="batch") == 1
+    assert blocks([64, 96, 256, C], 16) == (2 if in_tiles else 1)

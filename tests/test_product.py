@@ -95,7 +95,7 @@ def test_tiles_are_asked_where_vectors_are_filled() -> None:
     assert not fits(blas.NT, 1, 128, 64, lanes, True)  # packing would not pay
     assert not fits(blas.NT, rows, 128, 64, lanes, True)
     assert fits(blas.NT, rows, 256, 64, lanes, True)  # but the BLAS is slow there
-    assert fits(blas.NT, rows, 128, 1024, lanes, True)
+    assert fits(blas.NT, rows, 128, 2048, lanes, True)
     assert not fits(blas.NN, rows - 1, 128, 64, lanes, True)
     assert not fits(blas.NT, 32, 10, 128, lanes, True)
     assert not fits(blas.NT, 100, 10, 256, lanes, True)
@@ -106,11 +106,20 @@ def test_tiles_are_asked_where_vectors_are_filled() -> None:
     assert fits(blas.TN, rows + 2, 256, 256, lanes, False)
 
 
+@pytest.fixture
+def nothing_remembered():
+    """Forget before and after a test from how many rows on they are computed alike."""
+    product.alike_from.cache_clear()
+    yield
+    product.alike_from.cache_clear()
+
+
+@pytest.mark.usefixtures("nothing_remembered")
 @pytest.mark.parametrize("quick_way", [True, False])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_from_some_number_of_rows_on_all_are_computed_alike(monkeypatch, dtype, quick_way) -> None:
     monkeypatch.setattr(product, "has_quick_way", lambda: quick_way)
-    product.alike_from.cache_clear()
+    monkeypatch.setattr(product, "IN_TILES", True)
     fits, lanes, most = product.fits_tiles.py_func, product.VECTOR_BYTES // np.dtype(dtype).itemsize, 150
     for form, n, k in itertools.product((blas.NT, blas.NN), *[(1, 3, 8, 10, 16, 31, 64, 100, 256, 1023, 1024)] * 2):
         along = form == blas.NT and n <= product.SKINNY and k >= product.LONG
@@ -118,6 +127,8 @@ def test_from_some_number_of_rows_on_all_are_computed_alike(monkeypatch, dtype, 
         least = product.alike_from(form, most, n, k, dtype)
         assert tiles_take == [m >= least for m in range(1, most + 1)]
     product.alike_from.cache_clear()
+    monkeypatch.setattr(product, "IN_TILES", False)
+    assert product.alike_from(blas.NT, most, 256, 256, dtype) == most + 1
 
 
 def with_blas(asked: str, code: str) -> subprocess.CompletedProcess[str]:
@@ -227,13 +238,13 @@ def test_layers_by_the_plans_piece(m: int, n: int, k: int, activation: str, dtyp
             assert all(np.array_equal(mine, its) for mine, its in zip(results[0], other, strict=True))
 
 
+@pytest.mark.usefixtures("nothing_remembered")
 def test_which_layers_the_plans_piece_takes(monkeypatch) -> None:
     def taken(m: int, n: int, k: int, dtype: type = np.float32) -> bool:
         x, w = np.empty((m, k), dtype), np.empty((n, k), dtype)
         return dense.in_tiles(x, w, np.empty(0, dtype))
 
     monkeypatch.setattr(product, "IN_TILES", True)
-    product.alike_from.cache_clear()
     assert taken(1000, 10, 5000)
     assert taken(2, 3, 1024)
     assert taken(256, 256, 256)
@@ -246,4 +257,3 @@ def test_which_layers_the_plans_piece_takes(monkeypatch) -> None:
     monkeypatch.setattr(product, "IN_TILES", False)
     product.alike_from.cache_clear()
     assert not taken(256, 256, 256)
-    product.alike_from.cache_clear()

@@ -2,8 +2,8 @@
 
 Work is a plan's piece for some rows (job.py). Who has some posts it on the board, where awake helpers look, and takes
 part; the rows are cut into parts, which are claimed as a phase's blocks are (sharing.py). Before a helper has claimed a
-part it reads nothing of the work, and once all parts are done nobody does, so nothing of it need outlive the call of
-who posted it.
+part it knows nothing of the work but what may be another one's by now, so that it may miss some parts; who has posted
+it misses none. Once all are done nobody reads anything of it, so nothing need outlive that call.
 """
 
 import numpy as np
@@ -15,7 +15,8 @@ from mlpx_kernels.cpu.compile import inlined, kernel
 from mlpx_kernels.cpu.sharing import claim, count_up, finish, idle, number_at, open_phase
 
 PARTS = 4
-"""Parts of a work for each thread, at most: who comes late leaves some of its own to others."""
+"""Parts of a work for each thread: who comes late leaves some of its own to others. Where there are too few rows, the
+last parts are empty."""
 POSTED, PIECE, ROW, REALS, JOB, FRAME, ROWS, STEP = 0, 8, 9, 10, 11, 12, 13, 14
 """Places on the board: how many works there have been, on a cache line of its own; then of the last one the addresses
 of its piece and of what that is called with, how many rows there are, and what parts of them are multiples of; the last
@@ -41,7 +42,7 @@ def _call(typingctx, address, row, reals, job, frame, a, b):
 @inlined
 def take_part(thread, threads, board, shared, parts, work):
     """Run the parts of a work that nobody has claimed, a thread's own first; none, if it is over."""
-    used = min(parts, board[ROWS] // max(1, board[STEP]))  # perhaps another work's; but then nothing can be claimed
+    used = min(parts, board[ROWS] // max(1, board[STEP]))
     for turn in range(threads + 1):
         owner = thread + turn if thread + turn < threads else thread + turn - threads
         first, last = used * owner // threads, used * (owner + 1) // threads

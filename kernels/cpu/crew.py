@@ -41,6 +41,14 @@ _UNREAD = np.empty(1, np.int64)
 _NO_BOARD = 0, 1, new_board(), new_shared(1), 1
 
 
+def _may_run(thread: int, cores: set[int]) -> None:
+    """Say on which cores a thread may run; 0 is the calling one."""
+    try:
+        os.sched_setaffinity(thread, cores)
+    except OSError:  # a container may forbid it; then things are as the scheduler likes them
+        return
+
+
 class Job:
     """A function to call once, unless it is taken back before somebody has begun it.
 
@@ -73,55 +81,74 @@ class Job:
         finally:
             self._over.release()
 
-    def wait(self) -> None:
-        """Wait until it is done, awake at first, and raise what it raised.
+    def wait(self) -> BaseException | None:
+        """Wait until it is done, awake at first; return what it raised, or a Ctrl-C that came meanwhile.
 
         A caller that met a taken GIL would fall asleep over it, so it waits until the helper has left it.
         """
-        watch(self.free, 0, LINGER, 0, _UNREAD, *_NO_BOARD)
-        with self._over:
-            if self.error is not None:
-                raise self.error
+        interrupt = None
+        while True:
+            try:
+                watch(self.free, 0, LINGER, 0, _UNREAD, *_NO_BOARD)
+                with self._over:
+                    return self.error or interrupt
+            except KeyboardInterrupt as signal:  # what the function works on must outlive it
+                interrupt = signal
 
 
 class Help:
-    """A ``with`` block during which helpers call functions; see `Crew.helping`."""
+    """A ``with`` block during which helpers call functions; see `Crew.helping`.
+
+    Ctrl-C may come between any two lines: where the caller may run is known before that is changed, and what has been
+    asked for is taken back.
+    """
 
     def __init__(self, crew: "Crew", functions: list[Callable[[], object]], wait: bool) -> None:
         self.crew, self.wait = crew, wait
         self.jobs = [Job(function) for function in functions]
+        self.allowed: set[int] = set()
 
     def __enter__(self) -> None:
-        self.allowed = self.crew._keep_apart()
         try:
+            core, allowed = self.crew._keep_off()
+            if len(allowed) > 1:
+                self.allowed = allowed
+                _may_run(0, {core})
             self.crew._ask(self.jobs)
         except BaseException:
-            self._end()
+            self.__exit__()
             raise
 
     def __exit__(self, *error: object) -> None:
-        begun = [job for job in self.jobs if not job.take()]
         try:
-            for job in begun if self.wait else ():
-                job.wait()
+            begun = [job for job in self.jobs if not job.take()]
+            errors = [job.wait() for job in begun if self.wait]
         finally:
-            self._end()
-
-    def _end(self) -> None:
-        if self.allowed:
-            with suppress(OSError):
-                os.sched_setaffinity(0, self.allowed)
+            if self.allowed:
+                _may_run(0, self.allowed)
+        for raised in errors:
+            if raised is not None:
+                raise raised
 
 
 class Crew:
-    """So many helpers, for any number of callers."""
+    """So many helpers, for any number of callers.
+
+    Attributes
+    ----------
+    active : int
+        How many have been woken and have not gone to sleep again.
+    awake : int
+        How many of them are looking out for work just now.
+    """
 
     def __init__(self, size: int) -> None:
         self.size, self.parts = size, PARTS * (size + 1)
         self.members: list[int] = []
         self.elsewhere: set[int] = set()
         self.sleepers = ThreadPoolExecutor(size, "mlpx", initializer=self._join)
-        self.lock, self.jobs, self.awake = Lock(), deque[Job](), 0
+        self.lock, self.jobs = Lock(), deque[Job]()
+        self.active = self.awake = 0
         self.bell = np.zeros(1, np.int64)
         self.board, self.shared, self.posting = new_board(), new_shared(self.parts), Lock()
         self.shared[0] = 0  # the first work may begin
@@ -140,45 +167,36 @@ class Crew:
 
         Returns whether it was done: not, and nothing has begun, while another thread shares something.
         """
-        if not self.posting.acquire(blocking=False):
+        if self.posting.locked():
             return False
-        try:
+        with self.posting:  # who has come at the same moment waits for one work
             self._keep_off()
             self.board[PIECE:] = piece, *arguments, rows, step
             self._wake(self.size - self.awake)
             lead(self.size + 1, self.board, self.shared, self.parts)
-        finally:
-            self.posting.release()
         return True
 
-    def _keep_apart(self) -> set[int]:
-        """Keep the caller on its core, and helpers off it until they are called from another.
+    def _keep_off(self) -> tuple[int, set[int]]:
+        """Keep helpers off the caller's core until they are called from another.
 
-        Returns where the caller may be afterwards; nothing, if it is not kept.
+        Returns that core, and those on which the caller may run; none, where threads cannot be kept to cores.
         """
-        core = self._keep_off()
-        allowed = os.sched_getaffinity(0) if core >= 0 else set()
-        if len(allowed) > 1:
-            with suppress(OSError):
-                os.sched_setaffinity(0, {core})
-        return allowed
-
-    def _keep_off(self) -> int:
-        """Keep helpers off the caller's core, which is returned; -1 if nobody can be kept to cores."""
+        allowed = os.sched_getaffinity(0) if _processor else set()
         core = _processor() if _processor else -1
-        if core >= 0 and (core in self.elsewhere or not self.elsewhere):
-            self.elsewhere = os.sched_getaffinity(0) - {core}
-            with suppress(OSError):  # a container may forbid it; then things are as the scheduler likes them
-                for member in self.members if self.elsewhere else ():
-                    os.sched_setaffinity(member, self.elsewhere)
-        return core
+        if core not in allowed:
+            return core, set()
+        elsewhere = allowed - {core}
+        if elsewhere and self.elsewhere != elsewhere:
+            self.elsewhere = elsewhere
+            for member in self.members:
+                _may_run(member, elsewhere)
+        return core, allowed
 
     def _join(self) -> None:
         """Begin as a helper: a new thread may run where the one may that made it."""
         self.members.append(get_native_id())
         if self.elsewhere:
-            with suppress(OSError):
-                os.sched_setaffinity(0, self.elsewhere)
+            _may_run(0, self.elsewhere)
 
     def _ask(self, jobs: list[Job]) -> None:
         """Tell helpers of jobs, and wake as many as there are more jobs than helpers awake."""
@@ -188,10 +206,13 @@ class Crew:
             self.bell[0] += 1
         self._wake(asleep)
 
-    def _wake(self, helpers: int) -> None:
-        with suppress(RuntimeError):  # no more threads, or the interpreter is about to end: the caller does it all
-            for _ in range(helpers):
-                self.sleepers.submit(self._serve)
+    def _wake(self, wanted: int) -> None:
+        """Wake so many helpers, if so many are asleep."""
+        for _ in range(wanted):
+            with self.lock, suppress(RuntimeError):  # no more threads, or Python ends: then the caller does it all
+                if self.active < self.size:
+                    self.sleepers.submit(self._serve)
+                    self.active += 1
 
     def _serve(self) -> None:
         """Do what there is to do, and go when there has been nothing for a while."""
@@ -211,4 +232,5 @@ class Crew:
             with self.lock:
                 self.awake -= 1
                 if not self.jobs:
+                    self.active -= 1
                     return

@@ -38,8 +38,8 @@ BLOCK = 4096
 WORTH_SHARING = 1 << 25
 """Multiplications from which on gradients' products in tiles, shared among threads, beat NumPy's BLAS with its own."""
 WORTH_PIECES, PIECE_ROWS = 8_000_000, 32
-"""The same for a layer by the plan's piece, whose rows threads share in compiled code; and what each takes at once,
-or a multiple of it."""
+"""The same for a layer by the plan's piece, whose rows threads share in compiled code; and how many each takes at
+least. With so many, each must be computed alike whatever others come with it."""
 AN_ELEMENT = 32
 """Multiplications that take as long as an element of other row work."""
 

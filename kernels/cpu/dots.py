@@ -96,12 +96,13 @@ LONE = 8
 BLOCK, PART = 64, 2048
 """So many rows go through so many bytes of the weights' rows, which stay in the first-level cache meanwhile; a tile's
 rows are read from there for all outputs but the first."""
-MANY = 64
-"""Rows from which on the weights are copied to whole cache lines, part by part, since each of them is read so often."""
+MANY, NEAR_BYTES = 64, 1 << 19
+"""Rows from which on the weights are copied to whole cache lines, since each of them is read so often; if they are no
+more than that, and so stay in the second-level cache."""
 _TILE, _LAST_TILE, _LONE = _dot_tile(ROWS, OUTPUTS, NEAR), _dot_tile(ROWS, OUTPUTS, NEAREST), _dot_tile(LONE, 1)
 FAR = 2 * ROWS
-"""Rows ahead that all passes but the last ask for, to come to the second-level cache: the last one asks for the next
-rows only, since from memory they would come too late, and the first-level cache has no room for more."""
+"""Rows ahead that all tiles of outputs but the last ask for, to come to the second-level cache. The last one asks for
+the next rows: from memory they would come too late, and the first-level cache has no room for more."""
 
 
 @inlined
@@ -125,7 +126,7 @@ def dots(real, a, b, c, m, n, k, lda, ldb, ldc):
     part = PART // size if 2 * m >= BLOCK else k
     tiles = (n + OUTPUTS - 1) // OUTPUTS
     kept = room(BLOCK * tiles * OUTPUTS * VECTOR_BYTES // size, real)
-    copied = m >= MANY
+    copied = m >= MANY and n * k * size <= NEAR_BYTES
     near_b = room(n * ((k + part - 1) // part * part) if copied else 0, real)
     if copied:
         for start in range(0, k, part):

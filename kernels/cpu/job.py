@@ -53,9 +53,9 @@ from mlpx_kernels.updates import N_NUMBERS
 """Columns of the table: widths, and the elements between rows of outputs and their gradients; offsets of the weight and
 bias (or gain and shift; -1: none) in the parameters; of input, output, what the gradient needs, gradients for output
 and input (-1: not wanted), and scratch in the work buffer; the layer's number; its running statistics' offsets; 1 for a
-dense layer; 1 where each block of rows has gradients of its own; the rows of a block from which on each is computed
-alike whatever others come with it; 1 where weights, their gradients and states lie by inputs, (n_in, n_out), so that no
-step need turn them; its pieces' addresses (0: none).
+dense layer; 1 where each block of rows has gradients of its own; the fewest rows that every block must have for rows to
+get the same numbers when those of other blocks come with them; 1 where weights, their gradients and states lie by
+inputs, (n_in, n_out), so that no step need turn them; its pieces' addresses (0: none).
 
 With SPLIT, there is a row more for each block: the first layer as that block sees it, with some of the outputs, and
 with inputs in a place of its own."""

@@ -9,6 +9,8 @@ share each step's blocks (sharing.py, step.py), in two phases:
    in cache. Of a layer with few weights for its rows, each block of rows has summed gradients of its own in phase 1,
    and they are added up here: a core then waits for less that another has written.
 
+A small batch may have fewer blocks of rows than of outputs, or one.
+
 With clipping, the update is another phase. Where the first layer has many weights, there is one ahead of all: a block
 of its *outputs* is computed for the whole batch, by the core that has updated their weights and will do so again.
 

@@ -34,8 +34,8 @@ FAR, OFTEN = 2048, 128
 """Bytes between rows beyond which they are copied side by side, if every number is used so many times, in sums of more
 than `FEW`: rows a page apart share a few places of each cache, and drive each other out."""
 QUICK_RESULT, QUICK_PRODUCT = 1200, 1_000_000
-"""Numbers of a result (NT) and multiplications (else) up to which OpenBLAS has a quicker way of its own, which wins
-over tiles that are not filled; on some processors."""
+"""Numbers of a result (NT alone) and multiplications up to which OpenBLAS has a quicker way of its own, which wins over
+tiles that are not filled, or for which few rows' weights are turned; on some processors."""
 QUICK_ON = {"SkylakeX", "Cooperlake", "SapphireRapids"}
 """OpenBLAS's names of them: those with AVX-512."""
 
@@ -55,8 +55,8 @@ def has_quick_way():
 def fits_tiles(form, m, n, k, lanes, quick_way):
     """Return whether tiles are faster than the BLAS: packing must pay, and where the BLAS is quick they must be filled.
 
-    Sums of a few numbers are over before a BLAS has begun. Where tiles are not filled the number of a batch's rows
-    counts, so the same rows in a batch of another size may be summed in another order.
+    Sums of a few numbers are over before a BLAS has begun. Where tiles are not filled, or rows are few, the number of a
+    batch's rows counts, so the same rows in a batch of another size may be summed in another order.
     """
     if m < ROWS:
         return False

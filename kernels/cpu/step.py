@@ -123,7 +123,8 @@ def ahead(block, job, table, reals, frame):
 
 @inlined
 def by_rows(piece, table, reals, layer, job, frame, first, last, blocks, least):
-    """Call a piece of a layer for the rows of blocks ``first`` to ``last``, the smallest of which has ``least``.
+    """Call a piece of a layer for the rows of blocks ``first`` to ``last``; of those that have any, the smallest has
+    ``least``.
 
     Once for all of them, where a row is computed alike whatever others come with it.
     """
@@ -140,7 +141,7 @@ def through(first, last, blocks, job, table, reals, frame, partial):
     """Take blocks ``first`` to ``last`` of the step's rows through all layers (after a split one) and back.
 
     Each block's share of the loss goes to ``partial``. Gradients that blocks sum by themselves are summed while what
-    they are made of is in this core's caches.
+    they are made of is in this core's caches; and added up, if these are all blocks.
     """
     last_layer, rows = job[p.LAYERS] - 1, frame[p.ROWS]
     least = rows
@@ -168,6 +169,8 @@ def through(first, last, blocks, job, table, reals, frame, partial):
 @merged
 def learn(block, alone, job, table, reals, frame, floats):
     """Compute the gradients of a block's weights, and without clipping update them.
+
+    Who is ``alone`` has added up what blocks of rows have summed by themselves (`through`).
 
     Returns the sum of squares of the gradients (with clipping) and that of the weights that were updated.
     """

@@ -91,6 +91,16 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_crews.clear)  # threads do not survive a fork
 
 
+def _worth(work, least, most):
+    """Return how many threads some work is worth, each of which should have ``least`` of it; at most so many.
+
+    All that there are, or a power of two: each number has a crew of its own.
+    """
+    worth = min(most, work // least)
+    threads = n_threads() if worth > 1 else 1
+    return threads if threads <= worth else 1 << (max(worth, 1).bit_length() - 1)
+
+
 def share_rows(function, rows, work):
     """Call ``function(start, stop)`` over all rows, split over threads when the work (in elements) is worth it.
 
@@ -99,8 +109,7 @@ def share_rows(function, rows, work):
     that is late no longer than for the piece it has begun, and not at all for one that has not begun any. Each thread
     begins with pieces of its own, the same in every call, whose rows may still be in its core's caches.
     """
-    threads = min(rows, work // WORTH_A_THREAD)
-    threads = min(threads, n_threads()) if threads > 1 else 1
+    threads = _worth(work, WORTH_A_THREAD, rows)
     if threads == 1:
         function(0, rows)
         return
@@ -128,7 +137,7 @@ def share_piece(piece, arguments, rows, step, work):
     rows, step : int
         How many rows, and what is taken at once: a multiple of it, or more at the end, but never less.
     """
-    threads = min(n_threads(), work // WORTH_A_HELPER, rows // step)
+    threads = _worth(work, WORTH_A_HELPER, rows // step)
     if threads < 2 or not crew(threads - 1).share(piece.address, arguments, rows, step):
         _as_piece(piece.address)(*arguments, 0, rows)
 
