@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 
 Call = Callable[[], Any]
+WARMED = 10
+"""Samples' lengths up to which a call is warmed up: what caches and a pause take, a millisecond, is then little of it."""
 LONG = 1e-3
 """Seconds of a call from which on it may need more memory than a process keeps for itself."""
 
@@ -74,8 +76,8 @@ def interleave(calls: Mapping[str, Call], rounds: int | None = None) -> dict[str
 
     Without ``rounds`` this run's `effort` says how many, and how long at most. A round times every implementation
     once, each round in another order, so that a machine that slows down or warms up does so for all of them. An
-    untimed call goes before each sample of calls that are shorter than it: caches and thread pools belong to whoever is
-    being timed.
+    untimed call goes before each sample of calls that are not long: caches and thread pools belong to whoever is being
+    timed.
     """
     how = effort()
     lengths = {name: once(call) for name, call in calls.items()}
@@ -90,7 +92,7 @@ def interleave(calls: Mapping[str, Call], rounds: int | None = None) -> dict[str
         for name in names[turn:] + names[:turn]:
             time.sleep(how.pause)
             np.empty(touched, np.uint8)[::4096] = 1
-            if lengths[name] < how.sample:
+            if lengths[name] < WARMED * how.sample:
                 calls[name]()
             samples[name].append(timed(calls[name], times[name]))
         if rounds is None and number + 1 >= max(2, wanted // 3) and time.perf_counter() - began > how.seconds:
