@@ -11,7 +11,7 @@ import numpy as np
 
 Call = Callable[[], Any]
 WARMED = 10
-"""Samples' lengths up to which a call is warmed up: what caches and a pause take, a millisecond, is then little of it."""
+"""Samples' lengths up to which a call is warmed up: of longer ones, what a pause costs, a millisecond, is little."""
 LONG = 1e-3
 """Seconds of a call from which on it may need more memory than a process keeps for itself."""
 

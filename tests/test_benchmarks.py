@@ -123,15 +123,15 @@ def test_free_memory_is_touched_before_each_sample_of_long_calls(monkeypatch, se
     assert sizes == touched
 
 
-def test_calls_shorter_than_a_sample_are_all_warmed_up(monkeypatch) -> None:
-    """Whether one of them or several make a sample."""
+def test_calls_that_are_not_long_are_all_warmed_up(monkeypatch) -> None:
+    """Whether one of them or several make a sample, or it is a little more."""
     made: list[str] = []
-    calls = {name: lambda name=name: made.append(name) for name in ("several", "one", "long")}
-    lengths = dict(zip(calls.values(), (1e-3, 9e-3, 2e-2), strict=True))
+    calls = {name: lambda name=name: made.append(name) for name in ("several", "one", "more", "long")}
+    lengths = dict(zip(calls.values(), (1e-3, 9e-3, 2e-2, 0.2), strict=True))
     monkeypatch.setattr("benchmarks.measure.effort", lambda: Effort(2, 0.0, 1e-2, 0.0, 0))
     monkeypatch.setattr("benchmarks.measure.timed", lambda call, times: lengths[call])
     interleave(calls, rounds=2)
-    assert {name: made.count(name) for name in calls} == {"several": 3, "one": 3, "long": 1}
+    assert {name: made.count(name) for name in calls} == {"several": 3, "one": 3, "more": 3, "long": 1}
 
 
 def test_a_bound_is_a_new_array_where_the_result_is_one() -> None:
