@@ -100,6 +100,18 @@ def test_a_first_layer_of_many_weights_is_split_by_outputs() -> None:
     assert job([64, C], 32, deterministic=False) == (0, 1)  # on one thread
 
 
+def test_a_first_layer_whose_gradients_are_summed_apart_is_not_split(monkeypatch) -> None:
+    """With fewer blocks of rows than of outputs both would move less, but together they would undo each other."""
+    monkeypatch.setattr(plan_steps, "WORTH_THREADS", 0.0)
+    net = mlpx.MLP([20, 40, C])
+    rows = describe(net.body(), 20, training=True)
+    assert plan_job.first_split(rows[0], 47, 5, 4)
+    monkeypatch.setattr(plan_job, "row_blocks", lambda *_: 2)
+    job = steps_of(net, np.zeros((47, 20), np.float32), np.arange(47) % C, 47, n_threads=5).job
+    k = kernels("job")
+    assert (job.table.whole[0, k.APART], job.values[k.SPLIT], job.values[k.BLOCKS]) == (1, 0, 5)
+
+
 def taken(net, x, y, batch_size, *, threads, blocks, cut, merge=True, **options):
     """Return what steps leave that are cut for ``blocks`` threads and shared by ``threads``."""
     net = net.copy()

@@ -7,11 +7,9 @@ it misses none. Once all are done nobody reads anything of it, so nothing need o
 """
 
 import numpy as np
-from llvmlite import ir
-from numba import types
-from numba.extending import intrinsic
 
 from mlpx_kernels.cpu.compile import inlined, kernel
+from mlpx_kernels.cpu.job import call_at
 from mlpx_kernels.cpu.sharing import claim, count_up, finish, idle, number_at, open_phase
 
 PARTS = 4
@@ -28,17 +26,6 @@ def new_board():
     return np.zeros(STEP + 1, np.int64)
 
 
-@intrinsic
-def _call(typingctx, address, row, reals, job, frame, a, b):
-    """Call the piece at an address."""
-
-    def codegen(context, builder, signature, args):
-        function = ir.FunctionType(ir.DoubleType(), [ir.IntType(64)] * 6)
-        return builder.call(builder.inttoptr(args[0], function.as_pointer()), args[1:])
-
-    return types.float64(*(types.int64,) * 7), codegen
-
-
 @inlined
 def take_part(thread, threads, board, shared, parts, work):
     """Run the parts of a work that nobody has claimed, a thread's own first; none, if it is over."""
@@ -50,12 +37,12 @@ def take_part(thread, threads, board, shared, parts, work):
             first, last = used, parts
         for part in range(first, last):
             if claim(shared, part, work):
-                rows, step = board[ROWS], board[STEP]
+                rows, step = board[ROWS], board[STEP]  # this work's for certain, now that it cannot end
                 used = min(parts, rows // step)
                 if part < used:
                     a, b = rows // step * part // used * step, rows // step * (part + 1) // used * step
                     b = rows if part == used - 1 else b
-                    _call(board[PIECE], board[ROW], board[REALS], board[JOB], board[FRAME], a, b)
+                    call_at(board[PIECE], board[ROW], board[REALS], board[JOB], board[FRAME], a, b)
                 finish(shared)
 
 

@@ -154,6 +154,22 @@ def work_of(typingctx, job, offset, width, a, b, real):
     return kind(job, whole, whole, whole, whole, real), codegen
 
 
+def _call(builder, address, arguments):
+    """Call the piece at an address with six addresses and numbers."""
+    function = ir.FunctionType(ir.DoubleType(), [ir.IntType(64)] * 6)
+    return builder.call(builder.inttoptr(address, function.as_pointer()), arguments)
+
+
+@intrinsic
+def call_at(typingctx, address, row, reals, job, frame, a, b):
+    """Call the piece at an address; ``row``, ``reals``, ``job`` and ``frame`` are addresses too."""
+
+    def codegen(context, builder, signature, args):
+        return _call(builder, args[0], args[1:])
+
+    return types.float64(*(types.int64,) * 7), codegen
+
+
 @intrinsic
 def call_piece(typingctx, address, table, reals, layer, job, frame, a, b):
     """Call the piece at an address for a layer of the table; ``table``, ``reals``, ``job`` and ``frame`` are arrays.
@@ -170,8 +186,7 @@ def call_piece(typingctx, address, table, reals, layer, job, frame, a, b):
             return builder.add(builder.ptrtoint(array.data, i64), skipped)
 
         row, real = start(1, N_COLUMNS * 8), start(2, N_REALS * 8)
-        function = builder.inttoptr(args[0], ir.FunctionType(ir.DoubleType(), [i64] * 6).as_pointer())
-        return builder.call(function, [row, real, start(4), start(5), *args[6:]])
+        return _call(builder, args[0], [row, real, start(4), start(5), *args[6:]])
 
     whole = types.int64
     return types.float64(whole, table, reals, whole, job, frame, whole, whole), codegen
