@@ -115,7 +115,7 @@ class StepsJob:
     Attributes
     ----------
     values : array (JOB_SIZE,), int64
-        See job.py of the kernels; rows, their order, the first step and the threads are still 0.
+        See job.py of the kernels; the rows of an epoch, their order, the first step and the threads are still 0.
     per_call : list of int
         The places of these four.
     table : Table
@@ -208,6 +208,7 @@ class StepsJob:
             k.ADD: pieces.add_up(dtype) if any(apart) else None,
         }
         sizes = {
+            k.N_ROWS: train.x.shape[0],
             k.BATCH: n,
             k.N_CLASSES: c,
             k.N_FEATURES: n_in,
@@ -227,7 +228,7 @@ class StepsJob:
             k.TRAINING: 1,
         }
         self.values = np.zeros(k.JOB_SIZE, np.int64)
-        self.per_call = [k.ORDER, k.N_ROWS, k.FIRST_STEP, k.THREADS]
+        self.per_call = [k.ORDER, k.EPOCH_ROWS, k.FIRST_STEP, k.THREADS]
         addresses = {place: array.ctypes.data for place, array in self.held.items()}
         addresses |= {place: piece.address for place, piece in called.items() if piece is not None}
         for place, value in (addresses | sizes).items():

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from training_kit import cut_calls
 
 import mlpx
 from mlpx import layers, losses, optimizers
@@ -129,10 +130,18 @@ LOSSES = {
     "binary focal": (losses.BinaryFocal(1.5), RNG.random((N, C)) > 0.5, {"sample_weight": WEIGHT}),
     "focal": (losses.Focal(1.5), LABELS, {"sample_weight": WEIGHT}),
     "dense focal": (losses.Focal(), RNG.dirichlet(np.ones(C), N), {}),
+    "dense classes": (losses.CrossEntropy(class_weight=(0.5, 1, 2, 3, 0)), RNG.dirichlet(np.ones(C), N), {}),
 }
 HEADS = {"binary": "sigmoid", "binary focal": "sigmoid", "poisson": "exp", "gamma": "exp", "absolute": "sigmoid"}
 
 
+@pytest.fixture(params=[1, 2, 10**6], ids=["calls of a step", "of two", "of epochs"])
+def calls(monkeypatch, request) -> None:
+    """Cut an epoch of five steps into calls."""
+    cut_calls(monkeypatch, lambda: request.param)
+
+
+@pytest.mark.usefixtures("calls")
 @pytest.mark.parametrize("name", LOSSES)
 def test_losses(name) -> None:
     loss, y, fit = LOSSES[name]
@@ -140,6 +149,7 @@ def test_losses(name) -> None:
     check_same(small(8, activation="tanh", output=output, loss=loss), X, y, **fit)
 
 
+@pytest.mark.usefixtures("calls")
 @pytest.mark.parametrize("loss", [losses.CrossEntropy(), losses.CrossEntropy(label_smoothing=0.2), losses.Focal()])
 def test_masks(loss) -> None:
     check_same(small(8, output="masked_softmax", loss=loss), X, LABELS, mask=MASK, sample_weight=WEIGHT)

@@ -93,6 +93,7 @@ statistics."""
     SQUARES,
     ADD,
     N_ROWS,
+    EPOCH_ROWS,
     BATCH,
     N_CLASSES,
     N_FEATURES,
@@ -116,13 +117,13 @@ statistics."""
     TABLE_OF_REALS,
     LAYERS,
     JOB_SIZE,
-) = range(49)
+) = range(50)
 """Places in the job. Addresses: of the buffers, the data, and of the pieces that gather rows (for a split layer their
 inputs alone), sum their weights, compute the loss, update a span, sum squares and add up blocks' gradients: those of
-the first are at GRADS, those of the others at OTHER_GRADS, GRADS_BYTES for each. Then sizes, and flags of 0 or 1; SPLIT
-is also how many phases and layers come ahead. Outputs are cut into BLOCKS, the rows of a step into ROW_BLOCKS, as many
-or fewer. TARGETS_AT and WEIGHT_AT are offsets in the work buffer. The tables' addresses are there for predictions
-alone."""
+the first are at GRADS, those of the others at OTHER_GRADS, GRADS_BYTES for each. Then sizes, and flags of 0 or 1.
+N_ROWS are the rows of the data, EPOCH_ROWS those of each epoch in ORDER, or of the part of one. SPLIT is also how many
+phases and layers come ahead. Outputs are cut into BLOCKS, the rows of a step into ROW_BLOCKS, as many or fewer.
+TARGETS_AT and WEIGHT_AT are offsets in the work buffer. The tables' addresses are there for predictions alone."""
 
 STEP, START, ROWS, FLOATS, FROM, TO, SUMS, FRAME_SIZE = range(8)
 """Places in a frame: the step's number; where its rows begin in the order; how many; the address of reals; the rows

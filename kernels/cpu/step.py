@@ -98,9 +98,10 @@ def total(partial, blocks, column):
 def prepare(s, job, table, reals, changing, frame, floats):
     """Set the frame and the numbers of step ``s``.
 
-    An epoch has N_ROWS rows, and its last step those that are left; a call's epochs lie one behind the other in ORDER.
+    An epoch has EPOCH_ROWS rows, and its last step those that are left; a call's epochs lie one behind the other in
+    ORDER.
     """
-    batch, rows = job[p.BATCH], job[p.N_ROWS]
+    batch, rows = job[p.BATCH], job[p.EPOCH_ROWS]
     each = (rows + batch - 1) // batch
     epoch, first = s // each, s % each * batch
     n = min(batch, rows - first)
