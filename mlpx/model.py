@@ -86,7 +86,7 @@ def _restored(
     layers: list[dict[str, Any]], loss: Loss, dtype: str, seed: int, parameters: Array, statistics: Array
 ) -> Sequential:
     """Return the network of some layers' data, on the backend in force, with given buffers."""
-    net = Sequential(*(persistence.layer_of(data) for data in layers), loss=loss, dtype=dtype, seed=seed)
+    net = Sequential.undrawn([persistence.layer_of(data) for data in layers], loss, dtype=dtype, seed=seed)
     for given, buffer in ((parameters, net.buffers.parameters), (statistics, net.buffers.statistics)):
         buffer[...] = net.backend.asarray(given, dtype)
     return net

@@ -1,7 +1,7 @@
 """A network: layers in a row, one flat buffer of parameters and one of gradients, a loss at the end."""
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Self
 
 from mlpx.backend import FLOATS, Backend, current_backend
 from mlpx.batch import BLOCK, GPU_BLOCK, Batch, blocks, lone
@@ -55,6 +55,25 @@ class Network:
         dtype: str = "float32",
         seed: int = 0,
     ) -> None:
+        self._set_up(layers, loss, dtype, check_count("seed", seed, 0), draw=True)
+
+    @classmethod
+    def undrawn(cls, layers: Sequence[Layer], loss: Loss, *, dtype: str, seed: int) -> Self:
+        """Return a network whose weights are all 0, for those who write them next: a draw may take long."""
+        net = cls.__new__(cls)
+        net._set_up(tuple(layers), loss, dtype, seed, draw=False)
+        return net
+
+    def _set_up(
+        self,
+        layers: tuple[Layer, ...],
+        loss: str | Loss | Callable[..., Any] | None,
+        dtype: str,
+        seed: int,
+        *,
+        draw: bool,
+    ) -> None:
+        """Check what a network is made of and make it, with initial weights where ``draw`` says so."""
         if not layers or not all(isinstance(layer, Layer) for layer in layers):
             hint = (
                 " Pass them one by one: Sequential(*layers)." if layers and isinstance(layers[0], list | tuple) else ""
@@ -71,14 +90,14 @@ class Network:
             )
         if dtype not in FLOATS:
             raise unknown("dtype", dtype, FLOATS)
-        self.layers = tuple(layers)
+        self.layers = layers
         self.dtype = dtype
-        self.seed = check_count("seed", seed, 0)
+        self.seed = seed
         self.backend: Backend = current_backend()
         self._loss = default_for(layers[-1]) if loss is None else find(loss)
         self.n_in, self.n_out = sizes(self.layers)
         self._inputs = Inputs(self.layers, self.n_in, self.n_out, dtype, self.backend)
-        self.buffers = bind(self.layers, seed=seed, dtype=dtype, backend=self.backend)
+        self.buffers = bind(self.layers, seed=seed if draw else None, dtype=dtype, backend=self.backend)
         self.plan_declined = ""
         self._precision = "float32"
         self._predictors: dict[int, Predictor | GpuPredictor | None] = {}  # by the number of layers they go through

@@ -261,10 +261,11 @@ def _place(parameters: list[Parameter]) -> tuple[list[tuple[int, int, bool, floa
     return groups, offset
 
 
-def bind(layers: Sequence[Layer], *, seed: int, dtype: str, backend: Backend) -> Buffers:
+def bind(layers: Sequence[Layer], *, seed: int | None, dtype: str, backend: Backend) -> Buffers:
     """Make the flat buffers of some layers, draw the initial weights, and give every parameter its views.
 
-    Weights are drawn layer by layer on the host, so that a seed gives the same network on every backend.
+    Weights are drawn layer by layer on the host, so that a seed gives the same network on every backend. Without a
+    seed nothing is drawn: everything is 0.
     """
     everything = [inner for layer in layers for inner in layer.walk()]
     parameters = [p for layer in everything for p in layer.parameters.values()]
@@ -279,7 +280,7 @@ def bind(layers: Sequence[Layer], *, seed: int, dtype: str, backend: Backend) ->
     for p in statistics:
         p.value = _view(buffers.statistics, p)
     drawn = [p for p in (*parameters, *statistics) if p.init != "zeros"]  # which the buffers hold already
-    if drawn:
+    if drawn and seed is not None:
         rng = np.random.default_rng(seed)
         for p in drawn:
             p.value[...] = backend.asarray(find(p.init)(rng, p.shape), dtype)
