@@ -6,7 +6,7 @@ from mlpx import callbacks, fullbatch, initializers, layers, losses, ops, optimi
 from mlpx._version import __version__
 from mlpx.backend import asarray, get_backend, set_backend, to_numpy, using_backend
 from mlpx.callbacks import EarlyStopping
-from mlpx.errors import BackendError, DivergenceError, GradientError, TrainingInterrupted
+from mlpx.errors import BackendError, DivergenceError, GradientError, ModelFileError, TrainingInterrupted
 from mlpx.gradcheck import check_gradients
 from mlpx.history import History
 from mlpx.initializers import Uniform
@@ -36,6 +36,7 @@ __all__ = [
     "History",
     "LayerNorm",
     "MaskedSoftmax",
+    "ModelFileError",
     "Sequential",
     "Softmax",
     "TimeDistributed",

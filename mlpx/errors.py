@@ -11,6 +11,9 @@ import numpy as np
 PASSED_OVER = ("mlpx.", "sklearn.", "joblib.", "scipy.")
 """Whose lines no warning names: those of whoever called them tell more."""
 
+LONGEST = 500
+"""Characters of what came that an error quotes at most."""
+
 
 class BackendError(RuntimeError):
     """A backend was asked for that this machine cannot run; the message says what is missing."""
@@ -56,16 +59,25 @@ class TrainingInterrupted(KeyboardInterrupt):
         self.history: Any = None
 
 
+class ModelFileError(ValueError):
+    """A file is no model of this library, or was damaged since it was saved; the message says what and where."""
+
+
 class GradientError(AssertionError):
     """An analytic gradient and its central differences disagree."""
 
 
 def unknown(argument: str, name: object, known: Iterable[str]) -> ValueError:
     """Return the error for a name that is not on a list; it names the list and the nearest entry."""
-    names = sorted(known)
-    near = get_close_matches(str(name), names, n=1, cutoff=0.5)
+    names, given = sorted(known), shortened(repr(name))
+    near = get_close_matches(name, names, n=1, cutoff=0.5) if isinstance(name, str) and len(name) <= LONGEST else []
     hint = f" Did you mean {near[0]!r}?" if near else ""
-    return ValueError(f"{argument}: unknown name {name!r}.{hint} Known: {', '.join(names)}.")
+    return ValueError(f"{argument}: unknown name {given}.{hint} Known: {', '.join(names)}.")
+
+
+def shortened(text: str) -> str:
+    """Return a text of which an error can quote the whole: its begin alone where it is long."""
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}… ({len(text)} characters)"
 
 
 def check_number(

@@ -102,15 +102,12 @@ def load(path: str | os.PathLike[str]) -> Sequential:
 
     Raises
     ------
-    ValueError
-        If the file is no usable model; the message says why. Nothing in it is ever executed.
+    ModelFileError
+        If the file is no usable model, or was changed since it was saved; the message says what and where. It is a
+        ValueError. Nothing in a file is ever executed.
+    TypeError, ValueError
+        If ``path`` is no name of a file.
     OSError
         If it cannot be read.
     """
-    layers, loss, options, tensors = persistence.read(path)
-    try:
-        net = Sequential(*layers, loss=loss, **options)
-    except persistence.BAD as error:
-        raise persistence.unusable(path, error) from error
-    persistence.load_into(net, tensors)
-    return net
+    return persistence.load(path, Sequential.undrawn)

@@ -1,33 +1,33 @@
 """Models in one safetensors file: the tensors, and the architecture as JSON in the header. No code, no pickle.
 
-A model file is taken for hostile: only layer and loss classes of this library are made, from data that their own
-constructors check, and the tensors must have exactly the shapes that the architecture wants.
+A model file is taken for hostile: only layer and loss classes that are registered are made, from data that their own
+constructors check, and the tensors must have exactly the shapes that the architecture wants, before any is made.
 """
 
 import json
 import os
-import tempfile
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
 
 import numpy as np
 
+from mlpx.atomic_write import file_path, write
 from mlpx.backend import FLOATS, to_numpy
-from mlpx.errors import check_count, unknown
+from mlpx.errors import ModelFileError, check_count, shortened, unknown, warn
 from mlpx.initializers import Uniform
 from mlpx.layers import Layer, TimeDistributed
 from mlpx.losses import CustomLoss, Loss
 from mlpx.network import Network
-from mlpx.typing import Array
+from mlpx.tensor_file import Entry, TensorFile, chunks
 
-FORMAT = "mlpx-1"
-BAD = (TypeError, ValueError, AttributeError, OverflowError, RecursionError)
+FORMATS = ("mlpx-1", "mlpx-2")
+"""Versions of the format, the newest last. Files of the first, which mlpx 0.1.0 wrote, have no checksums."""
+BAD = (TypeError, ValueError, KeyError, AttributeError, OverflowError, RecursionError)
 """What hostile data makes constructors raise."""
-MAX_PARAMETERS = 2**31
-"""Architectures beyond this are refused before anything is allocated."""
 NAMED = 5
 """Tensors that an error names at most: a hostile file may want millions."""
+N = TypeVar("N", bound=Network)
 
 
 def save(net: Network, path: str | os.PathLike[str]) -> None:
@@ -35,117 +35,122 @@ def save(net: Network, path: str | os.PathLike[str]) -> None:
 
     Raises
     ------
-    ValueError
-        For a network with a custom loss: code is never saved.
+    TypeError, ValueError
+        If ``path`` is no name of a file. For a network with a custom loss: code is never saved.
     OSError
-        If the folder is not there or cannot be written to, or ``path`` is a folder.
+        If the folder is not there or the file cannot be written, or ``path`` is a folder, a pipe or a device.
     """
-    from safetensors.numpy import save as to_bytes
-
     architecture = {
-        "format": FORMAT,
+        "format": FORMATS[-1],
         "dtype": net.dtype,
         "seed": net.seed,
         "loss": {"kind": net.loss.name, **net.loss.config()},
         "layers": [{"layer": type(layer).__name__, **layer.config()} for layer in net.layers],
     }
-    tensors = {name: np.ascontiguousarray(to_numpy(a)) for name, a in net.named_parameters().items()}
-    data = to_bytes(tensors, metadata={"mlpx": json.dumps(architecture, default=_plain)})
-    target = Path(path)
-    if target.is_dir():
-        raise IsADirectoryError(f"path: {str(target)!r} is a folder; expected the name of a file.")
-    if not target.parent.is_dir():
-        raise FileNotFoundError(f"path: there is no folder {str(target.parent)!r}; make it first.")
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, target)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    text = json.dumps(architecture, default=_plain)
+    _parts(json.loads(text))  # what could not be loaded is refused by now
+    tensors = {name: to_numpy(a) for name, a in net.named_parameters().items()}
+    write("path", path, chunks(tensors, {"mlpx": text}))
 
 
 def _plain(value: Any) -> Any:
-    """Return a NumPy number, which may stand among the options, as Python's own."""
-    if isinstance(value, np.generic):
-        return value.item()
+    """Return a number of another kind, which may stand among the options, as Python's own."""
+    if isinstance(value, np.bool_):
+        return bool(value)
+    if hasattr(value, "__index__"):
+        return value.__index__()
+    if hasattr(value, "__float__"):
+        return float(value)
     raise TypeError(f"expected numbers, names and lists among the options, got {value!r}")
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def load(path: str | os.PathLike[str], make: Callable[..., N]) -> N:
+    """Return the network of a model file.
 
+    The header is read first, and all that it says is compared with itself and the file's size before anything of a
+    tensor's size is allocated.
 
-def read(path: str | os.PathLike[str]) -> tuple[list[Layer], Loss, dict[str, Any], dict[str, Array]]:
-    """Return (layers, loss, {"dtype", "seed"}, tensors) of a model file.
+    Parameters
+    ----------
+    path : path
+    make : callable
+        ``make(layers, loss, dtype=, seed=)`` returns a network whose weights are to be overwritten.
 
     Raises
     ------
-    ValueError
+    ModelFileError
         If the file is not a model of this library, is damaged, or does not fit itself; the message says where.
+    TypeError, ValueError
+        If ``path`` is no name of a file.
     OSError
         If it cannot be read.
     """
-    from safetensors import SafetensorError, safe_open
+    name = file_path("path", path)
+    with _damage_named(name), TensorFile("path", name) as file:
+        layers, loss, options = _parts(json.loads(file.metadata["mlpx"]), checked=file.checked)
+        _check_shapes(layers, file.entries)
+        net = make(layers, loss, **options)
+        doubtful = [key for key, view in net.named_parameters().items() if not _fill(net, view, file, key)]
+    if doubtful:
+        message = f"tensor {doubtful[0]!r} holds NaN or infinity"
+        if not file.checked:
+            raise ModelFileError(_unusable(name, f"{message}, or what is infinite in {net.dtype}"))
+        warn(f"load: {message}, as it did when it was saved; predictions will too.")
+    return net
 
-    name = os.fspath(path)
-    if not Path(name).is_file():
-        raise FileNotFoundError(f"path: there is no file {name!r}.")
+
+def _fill(net: Network, view: Any, file: TensorFile, name: str) -> bool:
+    """Copy a file's tensor to its place in a network; return whether all of it is finite."""
+    with np.errstate(over="ignore"):
+        if isinstance(view, np.ndarray) and view.dtype == file.entries[name].dtype and view.flags.c_contiguous:
+            file.read_into(name, view)
+        else:
+            view[...] = net.backend.asarray(file.read(name), net.dtype)
+    return bool(net.backend.xp.all(net.backend.xp.isfinite(view)))
+
+
+@contextmanager
+def _damage_named(name: str) -> Iterator[None]:
+    """Let whatever bad content raises become a `ModelFileError` that names the file."""
     try:
-        with safe_open(name, framework="numpy") as file:
-            metadata = file.metadata() or {}
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  (no mapping)
-        architecture = json.loads(metadata["mlpx"])
-        if architecture["format"] != FORMAT:
-            raise ValueError(f"format {architecture['format']!r} is not {FORMAT!r}")
-        layers = [layer_of(data) for data in _as_list(architecture["layers"])]
-        loss = _loss(architecture["loss"])
-        options = {"dtype": architecture["dtype"], "seed": check_count("seed", architecture["seed"], 0)}
-        if options["dtype"] not in FLOATS:
-            raise unknown("dtype", options["dtype"], FLOATS)
-        _check_tensors(layers, tensors, options["dtype"])
-    except (SafetensorError, KeyError, *BAD) as error:
-        raise unusable(path, error) from error
-    return layers, loss, options, tensors
+        yield
+    except BAD as error:
+        raise ModelFileError(_unusable(name, f"{type(error).__name__}: {error}")) from error
 
 
-def unusable(path: str | os.PathLike[str], error: BaseException) -> ValueError:
-    """Return the error for a file that is no model, with the reason."""
-    reason = f"{type(error).__name__}: {error}"
-    return ValueError(f"path: {os.fspath(path)!r} is not a usable mlpx model file ({reason}).")
+def _unusable(name: str, reason: str) -> str:
+    return f"path: {name!r} is not a usable mlpx model file ({shortened(reason)})."
 
 
-def load_into(net: Network, tensors: dict[str, Array]) -> None:
-    """Copy tensors of a model file into a network of the same architecture."""
-    for key, view in net.named_parameters().items():
-        view[...] = net.backend.asarray(tensors[key], net.dtype)
+def _parts(architecture: Any, *, checked: bool = True) -> tuple[list[Layer], Loss, dict[str, Any]]:
+    """Return (layers, loss, {"dtype", "seed"}) of an architecture as data."""
+    if architecture["format"] not in FORMATS:
+        raise unknown("format", architecture["format"], FORMATS)
+    if architecture["format"] != FORMATS[0] and not checked:
+        raise ValueError("the checksums are missing")
+    layers = [layer_of(data) for data in _as_list(architecture["layers"])]
+    loss = _loss(architecture["loss"])
+    options = {"dtype": architecture["dtype"], "seed": check_count("seed", architecture["seed"], 0)}
+    if options["dtype"] not in FLOATS:
+        raise unknown("dtype", options["dtype"], FLOATS)
+    return layers, loss, options
 
 
-def _check_tensors(layers: Sequence[Layer], tensors: dict[str, Array], dtype: str) -> None:
+def _check_shapes(layers: Sequence[Layer], entries: dict[str, Entry]) -> None:
     everything = [inner for layer in layers for inner in layer.walk()]
     wanted = {
         f"{number}.{name}": p.shape
         for number, layer in enumerate(everything)
         for name, p in (layer.parameters | layer.statistics).items()
     }
-    if sum(int(np.prod(shape, dtype=object)) for shape in wanted.values()) > MAX_PARAMETERS:
-        raise ValueError(f"more than {MAX_PARAMETERS} parameters")
-    if wanted.keys() != tensors.keys():
-        odd = sorted(wanted.keys() ^ tensors.keys())
+    if wanted.keys() != entries.keys():
+        odd = sorted(wanted.keys() ^ entries.keys())
         more = f" and {len(odd) - NAMED} more" if len(odd) > NAMED else ""
-        raise ValueError(f"tensors {', '.join(map(repr, odd[:NAMED]))}{more} are missing or left over")
+        raise ValueError(f"tensors {', '.join(map(shortened, map(repr, odd[:NAMED])))}{more} are missing or left over")
     for key, shape in wanted.items():
-        if tensors[key].shape != tuple(shape) or tensors[key].dtype.kind != "f":
-            got = f"{tensors[key].dtype} of shape {tensors[key].shape}"
+        if entries[key].shape != tuple(shape) or entries[key].dtype.kind != "f":
+            got = f"{entries[key].dtype} of shape {entries[key].shape}"
             raise ValueError(f"tensor {key!r} is {got}, the architecture wants floats of shape {shape}")
-        with np.errstate(over="ignore"):
-            finite = np.isfinite(tensors[key].astype(dtype, copy=False)).all()
-        if not finite:
-            raise ValueError(f"tensor {key!r} holds NaN, infinity or what is infinite in {dtype}")
 
 
 def _as_list(value: Any) -> list[Any]:

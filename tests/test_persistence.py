@@ -1,17 +1,24 @@
 """Model files: every network comes back as it was, and hostile files are refused with a ValueError and nothing else."""
 
+import copy
+import errno
 import os
-import stat
+import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
 from cases_kit import flags, normal
+from safetensors import safe_open
+from safetensors.numpy import load_file
 
 import mlpx
-from mlpx import layers, losses, persistence
+from mlpx import layers, losses, tensor_file
 from mlpx.layers import Activation, BatchNorm, Dense, Dropout, LayerNorm, MaskedSoftmax, Softmax, TimeDistributed
 
 X = normal("x", 6, 4)
+OLD = Path(__file__).parent / "model_files"
+"""Files that older versions wrote: these load for ever."""
 NETWORKS = {
     "dense": lambda **o: mlpx.Sequential(Dense(4, 3, "gelu", init="orthogonal", lr_factor=0.5), Dense(3, 2), **o),
     "no bias": lambda **o: mlpx.Sequential(Dense(4, 3, bias=False, init=mlpx.Uniform(-1, 1)), **o),
@@ -112,41 +119,91 @@ def test_options_given_as_numbers_of_numpy(path) -> None:
     np.testing.assert_array_equal(again.predict(X), net.predict(X))
 
 
-# --- writing ------------------------------------------------------------------------------------------------------
+# --- files of older versions, and of other programs -----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("broken", ["replace", "chmod", "fdopen"])
-def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(broken, path, monkeypatch) -> None:
-    old = mlpx.MLP([4, 3], seed=1)
-    old.save(path)
-
-    def fail(*args, **kwargs):
-        raise OSError("disk full")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(persistence.os, broken, fail)
-        with pytest.raises(OSError, match="disk full"):
-            mlpx.MLP([4, 3], seed=2).save(path)
-    assert os.listdir(path.parent) == [path.name]
-    np.testing.assert_array_equal(mlpx.load(path).parameters, old.parameters)
-
-
-def test_saving_replaces_and_leaves_no_temporary_file(path) -> None:
-    for seed in (1, 2):
-        mlpx.MLP([4, 3], seed=seed).save(str(path))
-    assert os.listdir(path.parent) == [path.name]
-    np.testing.assert_array_equal(mlpx.load(str(path)).parameters, mlpx.MLP([4, 3], seed=2).parameters)
-    umask = persistence._umask()
-    assert stat.S_IMODE(path.stat().st_mode) == 0o666 & ~umask
+def test_a_file_of_version_0_1_0() -> None:
+    """Which has no checksums."""
+    net = mlpx.load(OLD / "network-0.1.0.safetensors")
+    assert [type(layer).__name__ for layer in net.all_layers()] == [
+        "Dense", "BatchNorm", "Activation", "Dropout", "TimeDistributed", "LayerNorm", "Dense", "Dense", "Softmax"
+    ]  # fmt: skip
+    assert net.loss == losses.CrossEntropy(0.1, (1.0, 2.0, 0.5))
+    assert net.layers[0].init == "orthogonal"
+    assert net.layers[4].layers[1].bias_init == mlpx.Uniform(-0.5, 0.5)
+    expected = [
+        [0.19742545, 0.24089664, 0.56167781],
+        [0.13684376, 0.40141371, 0.46174255],
+        [0.10162405, 0.61514425, 0.28323171],
+    ]
+    np.testing.assert_allclose(net.predict(np.linspace(-1, 1, 12).reshape(3, 4)), expected, rtol=1e-5)
 
 
-def test_folders_that_are_not_there(path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"path: there is no folder '.*nowhere'; make it first"):
-        mlpx.MLP([4, 3]).save(path.parent / "nowhere" / "model")
-    with pytest.raises(IsADirectoryError, match=r"path: '.*' is a folder; expected the name of a file"):
-        mlpx.MLP([4, 3]).save(path.parent)
-    assert os.listdir(path.parent) == []
-    with pytest.raises(FileNotFoundError, match="there is no file"):
+def test_other_readers_of_safetensors_read_it(path) -> None:
+    net = NETWORKS["norms"](dtype="float64")
+    net.save(path)
+    tensors = load_file(path)
+    assert tensors.keys() == net.named_parameters().keys()
+    for name, array in net.named_parameters().items():
+        np.testing.assert_array_equal(tensors[name], array)
+    with safe_open(path, framework="numpy") as file:
+        assert file.metadata().keys() == {"mlpx", "sha256", "sha256_tensors"}
+
+
+# --- weights that are not finite, draws that would be overwritten ----------------------------------------------------
+
+
+def test_weights_that_are_not_finite_come_back_with_a_warning(path) -> None:
+    net = NETWORKS["norms"]()
+    net.layers[1].value("var")[2] = np.nan
+    net.save(path)
+    with pytest.warns(UserWarning, match=r"load: tensor '1\.var' holds NaN or infinity, as it did when it was saved"):
+        again = mlpx.load(path)
+    np.testing.assert_array_equal(again.buffers.statistics, net.buffers.statistics)
+
+
+def test_nothing_is_drawn_that_is_overwritten(path, monkeypatch) -> None:
+    net = mlpx.Sequential(Dense(4, 3, init="orthogonal", bias_init=mlpx.Uniform(-1, 1)), BatchNorm(3))
+    net.save(path)
+    sent = pickle.dumps(net)
+    monkeypatch.setattr(layers.base, "find", None)
+    for again in (mlpx.load(path), net.copy(), copy.deepcopy(net), net.astype("float32"), pickle.loads(sent)):
+        np.testing.assert_array_equal(again.parameters, net.parameters)
+        np.testing.assert_array_equal(again.buffers.statistics, net.buffers.statistics)
+
+
+# --- paths -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("bad", [None, 5, b"name", 0.5, ["x"], Path])
+def test_paths_of_other_kinds(bad) -> None:
+    for call in (mlpx.MLP([4, 3]).save, mlpx.load):
+        with pytest.raises(TypeError, match="path: expected the name of a file, a str or pathlib"):
+            call(bad)
+
+
+@pytest.mark.parametrize("bad", ["a\0b", "", "\ud800"])
+def test_names_that_no_file_has(bad) -> None:
+    for call in (mlpx.MLP([4, 3]).save, mlpx.load):
+        with pytest.raises(ValueError, match=r"path: .*name of a file"):
+            call(bad)
+
+
+def test_files_that_are_not_there(path) -> None:
+    with pytest.raises(FileNotFoundError, match="path: there is no file"):
         mlpx.load(path)
-    with pytest.raises(FileNotFoundError, match="there is no file"):
+    with pytest.raises(IsADirectoryError, match=r"path: .* is a folder"):
         mlpx.load(path.parent)
+    path.symlink_to(path)
+    with pytest.raises(OSError, match="path: Too many levels"):
+        mlpx.load(path)
+
+
+def test_a_file_that_may_not_be_read(path, monkeypatch) -> None:
+    def refuse(*args, **kwargs):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    path.touch()
+    monkeypatch.setattr(tensor_file.os, "open", refuse)
+    with pytest.raises(PermissionError, match=r"path: Permission denied: '.*model\.safetensors'"):
+        mlpx.load(path)
