@@ -99,7 +99,7 @@ def _existing(argument: str, name: str, target: str) -> os.stat_result | None:
         return None
     if stat.S_ISDIR(old.st_mode):
         raise IsADirectoryError(f"{argument}: {name!r} is a folder; expected the name of a file.")
-    if not stat.S_ISREG(old.st_mode) or not os.path.samestat(old, os.stat(target)):
+    if not stat.S_ISREG(old.st_mode) or not os.path.exists(target):  # such as a deleted file that is open as /dev/fd/3
         raise FileExistsError(f"{argument}: {name!r} is a pipe, a device or the like; expected the name of a file.")
     if not os.access(target, os.W_OK, effective_ids=os.access in os.supports_effective_ids):
         raise PermissionError(errno.EACCES, "The file may not be written to")
