@@ -1,6 +1,7 @@
 """Estimators as plain NumPy files, plots of what features matter, and data larger than memory."""
 
 import ast
+import errno
 import importlib.util
 import tracemalloc
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 from estimators_kit import NUMBERS, X, Y, fitted
 
-from mlpx import MLPClassifier, MLPRegressor
+from mlpx import MLPClassifier, MLPRegressor, atomic_write
 from mlpx.estimators import ImportanceDisplay
 from mlpx.estimators.export import FORMULAS
 from mlpx.ops.activation import TABLE
@@ -27,7 +28,7 @@ def exported(model, folder):
         for n in ast.walk(ast.parse(path.read_text()))
         if isinstance(n, ast.Import | ast.ImportFrom)
     }
-    assert imports <= {"numpy", "pathlib", "math"}
+    assert imports <= {"numpy", "base64", "io", "math"}
     spec = importlib.util.spec_from_file_location("model", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -98,7 +99,28 @@ def test_files_that_cannot_be(tmp_path) -> None:
     mixed.classes_ = np.array([1, "bee", None], dtype=object)
     with pytest.raises(ValueError, match="classes_: expected numbers or strings"):
         mixed.export_numpy(tmp_path / "model.py")
+    for bad in (None, 5, b"model.py"):
+        with pytest.raises(TypeError, match="path: expected the name of a file"):
+            fitted().export_numpy(bad)
+    with pytest.raises(ValueError, match=r"path: .*a NUL character"):
+        fitted().export_numpy("mod\0el.py")
     assert not list(tmp_path.iterdir())
+
+
+def test_an_export_that_fails_leaves_the_old_one(tmp_path, monkeypatch) -> None:
+    """One file holds formulas and arrays, so that they cannot be of two models."""
+    path = tmp_path / "model.py"
+    fitted().export_numpy(path)
+    before = path.read_bytes()
+
+    def fail(*args):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(atomic_write.os, "fsync", fail)
+    with pytest.raises(OSError, match="path: No space left on device"):
+        fitted(activation="tanh").export_numpy(path)
+    assert [each.name for each in tmp_path.iterdir()] == ["model.py"]
+    assert path.read_bytes() == before
 
 
 # --- what matters -----------------------------------------------------------------------------------------------------

@@ -1,5 +1,7 @@
-"""An estimator as a Python file that needs NumPy alone: text that a reader can check, and arrays beside it."""
+"""An estimator as one Python file that needs NumPy alone: text that a reader can check, its arrays as base64 below."""
 
+import base64
+import io
 import os
 from keyword import iskeyword
 from pathlib import Path
@@ -9,6 +11,7 @@ from sklearn.base import is_classifier
 from sklearn.utils.validation import check_is_fitted
 
 from mlpx._version import __version__
+from mlpx.atomic_write import file_path, write
 from mlpx.backend import to_numpy
 from mlpx.estimators.prediction import Predicting
 from mlpx.layers import Activation, BatchNorm, Dense, Layer, LayerNorm, MaskedSoftmax, Softmax
@@ -47,35 +50,49 @@ def norm(z, mean, var, gamma, beta, eps):
     """Return each unit less its mean, by its standard deviation, with a gain and a shift."""
     return (z - mean) / np.sqrt(var + eps) * gamma + beta
 '''
+LITERAL = (
+    '''
+
+# The arrays: an .npz file.
+NPZ = """
+''',
+    '''"""
+with np.load(io.BytesIO(base64.b64decode(NPZ)), allow_pickle=False) as file:
+    A = dict(file)
+''',
+)
+"""What stands before and behind the arrays' text."""
 
 
 class Exporting(Predicting):
     """The part of an estimator that writes it down."""
 
     def export_numpy(self, path: str | os.PathLike[str]) -> None:
-        """Write a Python module that predicts with NumPy alone, and its arrays beside it.
+        """Write a Python module that predicts with NumPy alone; it appears whole or not at all.
 
         Parameters
         ----------
         path : path
-            Of the module, such as ``"model.py"``; the arrays go to ``"model.npz"``. It has ``predict(x)`` and, for a
-            classifier, ``predict_proba(x)`` or ``decision_function(x)``, with a ``mask`` for several classes; ``x`` is
-            an array (n, n_features). Results equal the estimator's within rounding.
+            Of the module, such as ``"model.py"``. It has ``predict(x)`` and, for a classifier, ``predict_proba(x)`` or
+            ``decision_function(x)``, with a ``mask`` for several classes; ``x`` is an array (n, n_features). Results
+            equal the estimator's within rounding. The arrays stand at the module's end in base64: four bytes for three.
 
         Raises
         ------
-        ValueError
+        TypeError, ValueError
             If the name is none that Python can import, or the classes are no plain numbers or strings.
         OSError
-            If the files cannot be written.
+            If the file cannot be written.
         """
         check_is_fitted(self)
-        module = Path(path)
+        module = Path(file_path("path", path))
         if module.suffix != ".py" or not module.stem.isidentifier() or iskeyword(module.stem):
             raise ValueError(f"path: expected the name of a module, such as 'model.py', got {module.name!r}.")
         source, arrays = self._written()
-        np.savez(module.with_suffix(".npz"), **arrays)
-        module.write_text(source, encoding="utf-8")
+        npz = io.BytesIO()
+        np.savez(npz, **arrays)
+        text = base64.encodebytes(npz.getbuffer())
+        write("path", module, [source.encode(), LITERAL[0].encode(), text, LITERAL[1].encode()])
 
     def _written(self) -> tuple[str, dict[str, Array]]:
         """Return the module's text and its arrays."""
@@ -95,9 +112,9 @@ class Exporting(Predicting):
         kind, n = type(self).__name__, self.n_features_in_
         head = (
             f'"""An {kind} of {n} features, written by mlpx {__version__}; it needs NumPy alone."""\n\n'
+            "import base64\nimport io\n"
             + ("import math\n" if used & {"gelu", "gelu_tanh"} else "")
-            + "from pathlib import Path\n\nimport numpy as np\n\n"
-            'with np.load(Path(__file__).with_suffix(".npz"), allow_pickle=False) as file:\n    A = dict(file)\n'
+            + "\nimport numpy as np\n"
         )
         body = (
             f"\ndef output(x{masked}):\n"
