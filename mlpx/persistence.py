@@ -5,9 +5,10 @@ constructors check, and the tensors must have exactly the shapes that the archit
 """
 
 import json
+import operator
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 import numpy as np
@@ -57,9 +58,9 @@ def _plain(value: Any) -> Any:
     """Return a number of another kind, which may stand among the options, as Python's own."""
     if isinstance(value, np.bool_):
         return bool(value)
-    if hasattr(value, "__index__"):
-        return value.__index__()
-    if hasattr(value, "__float__"):
+    with suppress(TypeError):
+        return operator.index(value)
+    with suppress(TypeError):
         return float(value)
     raise TypeError(f"expected numbers, names and lists among the options, got {value!r}")
 
@@ -87,6 +88,8 @@ def load(path: str | os.PathLike[str], make: Callable[..., N]) -> N:
     """
     name = file_path("path", path)
     with _damage_named(name), TensorFile("path", name) as file:
+        if "mlpx" not in file.metadata:
+            raise ValueError("a safetensors file of another program")
         layers, loss, options = _parts(json.loads(file.metadata["mlpx"]), checked=file.checked)
         _check_shapes(layers, file.entries)
         net = make(layers, loss, **options)
@@ -114,6 +117,8 @@ def _damage_named(name: str) -> Iterator[None]:
     """Let whatever bad content raises become a `ModelFileError` that names the file."""
     try:
         yield
+    except KeyError as error:
+        raise ModelFileError(_unusable(name, f"{error} is missing in its header")) from error
     except BAD as error:
         raise ModelFileError(_unusable(name, f"{type(error).__name__}: {error}")) from error
 

@@ -4,6 +4,8 @@ import copy
 import errno
 import os
 import pickle
+from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -117,6 +119,29 @@ def test_options_given_as_numbers_of_numpy(path) -> None:
     assert (again.loss, again.seed, again.layers[0].lr_factor) == (net.loss, 7, 0.5)
     assert again.layers[1].p == np.float32(0.1)
     np.testing.assert_array_equal(again.predict(X), net.predict(X))
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.longdouble, Decimal, Fraction, np.array])
+def test_options_given_as_numbers_of_other_kinds(kind, path) -> None:
+    net = mlpx.Sequential(
+        Dense(4, 3, lr_factor=kind(0.5)),
+        BatchNorm(3, momentum=kind(0.25), eps=kind(0.125)),
+        Dropout(kind(0.5)),
+        Dense(3, 2, init=mlpx.Uniform(kind(-0.5), kind(0.5))),
+        loss=losses.Huber(kind(0.25)),
+    )
+    net.save(path)
+    again = mlpx.load(path)
+    np.testing.assert_array_equal(again.parameters, net.parameters)
+    assert (again.layers[1].momentum, again.layers[2].p, again.layers[3].init) == (0.25, 0.5, mlpx.Uniform(-0.5, 0.5))
+
+
+def test_options_that_could_not_be_loaded_are_refused_before_anything_is_written(path) -> None:
+    net = NETWORKS["norms"]()
+    net.layers[1].momentum = True
+    with pytest.raises(TypeError, match="momentum: expected a number, got True"):
+        net.save(path)
+    assert os.listdir(path.parent) == []
 
 
 # --- files of older versions, and of other programs -----------------------------------------------------------------
