@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from mlpx.errors import check_count, check_flag, check_number, unknown
+from mlpx.errors import check_count, check_flag, check_name, check_number, shown
 from mlpx.history import History
 from mlpx.losses import ClassLoss, LabelLoss
 from mlpx.network import Network
@@ -66,7 +66,7 @@ def as_callback(callback: Callback | Callable[[Run], Any]) -> Callback:
     if isinstance(callback, Callback):
         return callback
     if isinstance(callback, type) or not callable(callback):
-        raise TypeError(f"callbacks: expected Callback objects or functions, got {callback!r}.")
+        raise TypeError(f"callbacks: expected Callback objects or functions, got {shown(callback)}.")
     return _Function(callback)
 
 
@@ -98,11 +98,10 @@ class EarlyStopping(Callback):
     _weights: tuple[Array, Array] | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        check_count("patience", self.patience)
-        check_number("min_delta", self.min_delta, 0.0)
-        check_flag("restore_best", self.restore_best)
-        if self.monitor not in MONITORS:
-            raise unknown("monitor", self.monitor, MONITORS)
+        self.patience = check_count("patience", self.patience)
+        self.min_delta = check_number("min_delta", self.min_delta, 0.0)
+        self.restore_best = check_flag("restore_best", self.restore_best)
+        check_name("monitor", self.monitor, MONITORS)
 
     def on_start(self, run: Run) -> None:
         """Forget an earlier fit; refuse one that will not have the monitored curve."""

@@ -67,17 +67,32 @@ class GradientError(AssertionError):
     """An analytic gradient and its central differences disagree."""
 
 
+def shortened(text: str, most: int = LONGEST) -> str:
+    """Return a text of which an error can quote the whole: its begin alone where it is long."""
+    return text if len(text) <= most else f"{text[:most]}… ({len(text)} characters)"
+
+
+def shown(value: object, most: int = 80) -> str:
+    """Return what an error quotes of a value: its repr, shortened, or its type's name where repr fails."""
+    try:
+        return shortened(repr(value), most)
+    except Exception:  # a value of the user's own, or an int of too many digits
+        return f"<{type(value).__name__}>"
+
+
 def unknown(argument: str, name: object, known: Iterable[str]) -> ValueError:
     """Return the error for a name that is not on a list; it names the list and the nearest entry."""
-    names, given = sorted(known), shortened(repr(name))
+    names = sorted(known)
     near = get_close_matches(name, names, n=1, cutoff=0.5) if isinstance(name, str) and len(name) <= LONGEST else []
     hint = f" Did you mean {near[0]!r}?" if near else ""
-    return ValueError(f"{argument}: unknown name {given}.{hint} Known: {', '.join(names)}.")
+    return ValueError(f"{argument}: unknown name {shown(name, LONGEST)}.{hint} Known: {', '.join(names)}.")
 
 
-def shortened(text: str) -> str:
-    """Return a text of which an error can quote the whole: its begin alone where it is long."""
-    return text if len(text) <= LONGEST else f"{text[:LONGEST]}… ({len(text)} characters)"
+def check_name(argument: str, value: object, known: Iterable[str]) -> str:
+    """Return ``value`` if it is a string of a list, or raise ValueError that names the list and the nearest entry."""
+    if not isinstance(value, str) or value not in known:
+        raise unknown(argument, value, known)
+    return str(value)
 
 
 def check_number(
@@ -88,43 +103,68 @@ def check_number(
     *,
     open_low: bool = False,
     open_high: bool = False,
-) -> None:
-    """Raise unless ``value`` is a finite real number within the interval; the message states the interval.
+) -> float:
+    """Return ``value`` as a float, or raise unless it is a finite real number within the interval.
+
+    Numbers of NumPy, of `decimal` and of `fractions`, and arrays without axes, are taken for what they are worth.
 
     Raises
     ------
     TypeError
         If ``value`` is no real number (a bool is none).
     ValueError
-        If it is NaN, infinite or outside the interval.
+        If it is NaN, infinite or outside the interval, which the message states.
     """
-    no_number = isinstance(value, bool | str | complex) or getattr(value, "shape", ()) != ()
-    if no_number or not hasattr(value, "__float__"):
-        raise TypeError(f"{argument}: expected a number, got {value!r} ({type(value).__name__}).")
-    number = float(value)
+    number = float("nan")
+    if type(value) is float:
+        number = value
+    elif not is_real(value):
+        raise TypeError(f"{argument}: expected a number, got {shown(value)} ({type(value).__name__}).")
+    else:
+        try:
+            number = float(value)  # type: ignore[arg-type]
+        except OverflowError:
+            number = float("inf")
+        except Exception as error:
+            raise TypeError(
+                f"{argument}: expected a number, got {shown(value)} ({type(value).__name__}: {error})."
+            ) from None
     inside = (low < number if open_low else low <= number) and (number < high if open_high else number <= high)
     if not inside or number in (float("inf"), float("-inf")):
         interval = f"{'(' if open_low else '['}{low:g}, {high:g}{')' if open_high else ']'}"
-        raise ValueError(f"{argument}: expected a finite number in {interval}, got {value!r}.")
+        raise ValueError(f"{argument}: expected a finite number in {interval}, got {shown(value)}.")
+    return number
 
 
-def check_count(argument: str, value: object, low: int = 1) -> int:
-    """Return ``value`` as an int, or raise unless it is a whole number of at least ``low``."""
+def is_real(value: object) -> bool:
+    """Return whether a value is one real number: no bool, complex number or date, and no array with axes."""
+    kind = getattr(getattr(value, "dtype", None), "kind", "f")
+    return (
+        hasattr(type(value), "__float__")
+        and not isinstance(value, bool | complex)
+        and kind in "fiu"
+        and tuple(getattr(value, "shape", ())) == ()
+    )
+
+
+def check_count(argument: str, value: object, low: int = 1, high: int | None = None) -> int:
+    """Return ``value`` as an int, or raise unless it is a whole number from ``low`` to ``high`` (None: any)."""
     try:
         if isinstance(value, bool):
             raise TypeError
-        number = value.__index__()  # type: ignore[attr-defined]
-    except (AttributeError, TypeError):
-        raise TypeError(f"{argument}: expected a whole number, got {value!r} ({type(value).__name__}).") from None
-    if number < low:
-        raise ValueError(f"{argument}: expected a whole number of at least {low}, got {value!r}.")
-    return int(number)
+        number = int(value.__index__())  # type: ignore[attr-defined]
+    except Exception:
+        raise TypeError(f"{argument}: expected a whole number, got {shown(value)} ({type(value).__name__}).") from None
+    if number < low or (high is not None and number > high):
+        limit = f"at least {low}" if number < low else f"at most {high}"
+        raise ValueError(f"{argument}: expected a whole number of {limit}, got {shown(value)}.")
+    return number
 
 
 def check_flag(argument: str, value: object) -> bool:
     """Return ``value`` as a bool, or raise TypeError unless it is one; "no" and 0.1 would else count as True."""
     if not isinstance(value, bool | np.bool_):
-        raise TypeError(f"{argument}: expected True or False, got {value!r} ({type(value).__name__}).")
+        raise TypeError(f"{argument}: expected True or False, got {shown(value)} ({type(value).__name__}).")
     return bool(value)
 
 

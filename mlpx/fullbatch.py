@@ -6,7 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from mlpx.errors import check_count, check_number, unknown
+import numpy as np
+
+from mlpx.errors import check_count, check_name, check_number
 from mlpx.layers import Activation, Dense, Dropout
 from mlpx.losses import SquaredError
 from mlpx.network import Network
@@ -36,8 +38,8 @@ class FullBatch(ABC):
     tol: float = 1e-8
 
     def __post_init__(self) -> None:
-        check_number("l2", self.l2, 0.0)
-        check_number("tol", self.tol, 0.0)
+        self.l2 = check_number("l2", self.l2, 0.0)
+        self.tol = check_number("tol", self.tol, 0.0)
 
     def check(self, net: Network) -> None:
         """Raise ValueError for a network that this optimiser cannot train: one with dropout, say."""
@@ -74,14 +76,14 @@ class LBFGS(FullBatch):
     Parameters
     ----------
     memory : int
-        Past steps that shape its metric, at least 1.
+        Past steps that shape its metric, 1 to 1000.
     """
 
     memory: int = 10
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_count("memory", self.memory)
+        self.memory = check_count("memory", self.memory, 1, 1000)
 
     def run(self, objective: Objective, iterations: int, report: Report) -> Array:
         """Minimise."""
@@ -139,6 +141,7 @@ class LevenbergMarquardt(FullBatch):
             return objective.jacobian(w)
 
         start = objective.weights()
+        tol = max(self.tol, float(np.finfo(np.float64).eps))  # SciPy takes none below
         method = "lm" if objective.batch.target.size >= start.size else "trf"
         try:
             result = least_squares(
@@ -146,9 +149,9 @@ class LevenbergMarquardt(FullBatch):
                 start,
                 jac=jacobian,
                 method=method,
-                xtol=self.tol,
-                ftol=self.tol,
-                gtol=self.tol,
+                xtol=tol,
+                ftol=tol,
+                gtol=tol,
                 max_nfev=2 * iterations,
             )
         except StopIteration:
@@ -177,8 +180,8 @@ class ScaledConjugateGradient(FullBatch):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_number("sigma", self.sigma, 0.0, open_low=True)
-        check_number("lambda_", self.lambda_, 0.0, open_low=True)
+        self.sigma = check_number("sigma", self.sigma, 0.0, open_low=True)
+        self.lambda_ = check_number("lambda_", self.lambda_, 0.0, open_low=True)
 
     def run(self, objective: Objective, iterations: int, report: Report) -> Array:
         """Minimise, with the names of the paper's algorithm: p direction, r steepest descent, lambda scale."""
@@ -233,6 +236,4 @@ FULL_BATCH: dict[str, type[FullBatch]] = {
 
 def find(optimizer: str) -> FullBatch:
     """Return the full-batch optimiser of a name with its defaults."""
-    if optimizer not in FULL_BATCH:
-        raise unknown("optimizer", optimizer, FULL_BATCH)
-    return FULL_BATCH[optimizer]()
+    return FULL_BATCH[check_name("optimizer", optimizer, FULL_BATCH)]()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mlpx.errors import check_number, unknown
+from mlpx.errors import check_name, check_number
 from mlpx.typing import Array, Shape
 
 Draw = Callable[[np.random.Generator, Shape], Array]
@@ -67,8 +67,16 @@ class Uniform:
     high: float
 
     def __post_init__(self) -> None:
-        check_number("low", self.low)
-        check_number("high", self.high, self.low)
+        object.__setattr__(self, "low", check_number("low", self.low))
+        object.__setattr__(self, "high", check_number("high", self.high, self.low))
+        if math.isinf(self.high - self.low):
+            raise ValueError(f"high: high - low is beyond float64, got low={self.low:g}, high={self.high:g}.")
+
+    def check(self, dtype: str) -> None:
+        """Raise ValueError where weights of a dtype would be infinite."""
+        most = float(np.finfo(dtype).max)
+        if max(-self.low, self.high) > most:
+            raise ValueError(f"init: {self!r} gives numbers that {dtype} does not hold; it goes to {most:.2g}.")
 
 
 def automatic(activation: str) -> str:
@@ -83,6 +91,4 @@ def find(init: "str | Uniform", argument: str = "init") -> Draw:
     if isinstance(init, Uniform):
         low, high = init.low, init.high
         return lambda rng, shape: rng.uniform(low, high, shape)
-    if not isinstance(init, str) or init not in INITIALIZERS:
-        raise unknown(argument, init, INITIALIZERS)
-    return INITIALIZERS[init]
+    return INITIALIZERS[check_name(argument, init, INITIALIZERS)]

@@ -1,13 +1,13 @@
 """Multi-layer perceptrons: what is chosen for each layer, and the layers that come of it."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from typing import Any, Self
 
 from mlpx.arguments import as_float_array
 from mlpx.backend import NUMPY, host_array
-from mlpx.errors import check_count, check_number, unknown
+from mlpx.errors import check_count, check_name, check_number, shown
 from mlpx.initializers import Uniform
-from mlpx.layers import Activation, BatchNorm, Dense, Dropout, Layer, LayerNorm, MaskedSoftmax, Softmax
+from mlpx.layers import MOST_FEATURES, Activation, BatchNorm, Dense, Dropout, Layer, LayerNorm, MaskedSoftmax, Softmax
 from mlpx.losses import Loss
 from mlpx.model import Sequential
 from mlpx.typing import ArrayLike
@@ -72,6 +72,8 @@ class MLP(Sequential):
         """
         if options.get("norm") is not None:
             raise ValueError("norm: layers before a norm have no bias; build the network with MLP(...) instead.")
+        if not isinstance(weights, Iterable) or is_scalar(weights):
+            raise TypeError(f"weights: expected one array (n_in + 1, n_out) per layer, got {shown(weights)}.")
         arrays = [
             as_float_array(f"weights[{number}]", host_array(f"weights[{number}]", v), "float64", NUMPY)
             for number, v in enumerate(weights)
@@ -95,6 +97,11 @@ class MLP(Sequential):
         return net
 
 
+def is_scalar(value: object) -> bool:
+    """Return whether a value is an array without axes, which Python counts as iterable and cannot iterate over."""
+    return getattr(value, "shape", None) == ()
+
+
 def mlp_layers(
     sizes: Sequence[int],
     activation: str | Sequence[str],
@@ -105,23 +112,23 @@ def mlp_layers(
     bias_init: str | Uniform,
 ) -> list[Layer]:
     """Return the layers of an `MLP`, whose parameters these are."""
-    given = list(sizes) if isinstance(sizes, Iterable) and getattr(sizes, "shape", None) != () else []
+    if isinstance(sizes, Set | Mapping):  # which have no order of their own
+        raise TypeError(f"sizes: expected widths in their order, such as [64, 32, 10], got {shown(sizes)}.")
+    given = list(sizes) if isinstance(sizes, Iterable) and not is_scalar(sizes) else []
     if len(given) < 2:
-        raise ValueError(f"sizes: expected at least two widths, input and output, got {sizes!r}.")
-    widths = [check_count(f"sizes[{i}]", size) for i, size in enumerate(given)]
+        raise ValueError(f"sizes: expected at least two widths, input and output, got {shown(sizes)}.")
+    widths = [check_count(f"sizes[{i}]", size, 1, MOST_FEATURES) for i, size in enumerate(given)]
     n_hidden = len(widths) - 2
-    if not isinstance(activation, Iterable):
-        raise TypeError(f"activation: expected a name, or one for each hidden layer, got {activation!r}.")
+    if not isinstance(activation, Iterable) or isinstance(activation, Set | Mapping | bytes) or is_scalar(activation):
+        raise TypeError(f"activation: expected a name, or one for each hidden layer, got {shown(activation)}.")
     names = [activation] * n_hidden if isinstance(activation, str) else list(activation)
     for name in {activation} if isinstance(activation, str) else names:
         Activation(name)  # raises for unknown names, even where no hidden layer wants one
-    check_number("dropout", dropout, 0.0, 1.0, open_high=True)
+    dropout = check_number("dropout", dropout, 0.0, 1.0, open_high=True)
     if len(names) != n_hidden:
         raise ValueError(f"activation: has {len(names)} names; expected one, or {n_hidden}, one per hidden layer.")
-    if output not in OUTPUTS:
-        raise unknown("output", output, OUTPUTS)
-    if norm is not None and (not isinstance(norm, str) or norm not in NORMS):
-        raise unknown("norm", norm, NORMS)
+    output = check_name("output", output, OUTPUTS)
+    norm = None if norm is None else check_name("norm", norm, NORMS)
     layers: list[Layer] = []
     for n_in, n_out, name in zip(widths, widths[1:-1], names, strict=False):
         if norm is None:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlpx import ops, schedules
-from mlpx.errors import check_number, unknown
+from mlpx.errors import DivergenceError, check_name, check_number, is_real, shown
 from mlpx.network import Network
 from mlpx.typing import Array
 
@@ -56,15 +56,16 @@ class Optimizer:
     def __post_init__(self) -> None:
         if not hasattr(self, "op"):
             raise TypeError("Optimizer: is what all optimisers share; expected one of them, such as Adam().")
-        check_number("lr", self.lr, 0.0, open_low=True)
+        self.lr = check_number("lr", self.lr, 0.0, open_low=True)
         for name in ("clip_norm", "clip_value"):
             if getattr(self, name) is not None:
-                check_number(name, getattr(self, name), 0.0, open_low=True)
+                setattr(self, name, check_number(name, getattr(self, name), 0.0, open_low=True))
         for name in ("l1", "l2", "weight_decay"):
-            check_number(name, getattr(self, name), 0.0)
+            setattr(self, name, check_number(name, getattr(self, name), 0.0))
         self.schedule = schedules.find(self.schedule)
         for name, high in self.limits().items():
-            check_number(name, getattr(self, name), 0.0, high, open_low=name == "eps", open_high=high == 1.0)
+            value = check_number(name, getattr(self, name), 0.0, high, open_low=name == "eps", open_high=high == 1.0)
+            setattr(self, name, value)
 
     def limits(self) -> dict[str, float]:
         """Return the upper limits of the options that are particular to the optimiser."""
@@ -91,7 +92,24 @@ class Optimizer:
         schedule = schedules.find(self.schedule)
         if isinstance(schedule, schedules.Constant):
             return np.full(count, self.lr)
-        return np.array([self.lr * schedule.factor(step, n_steps, epoch) for step in range(first, first + count)])
+        factors = [schedule.factor(step, n_steps, epoch) for step in range(first, first + count)]
+        if not all(map(is_real, factors)):
+            other = next(factor for factor in factors if not is_real(factor))
+            raise TypeError(f"schedule: {shown(schedule)} gives the factor {shown(other)}; expected a number.")
+        with np.errstate(over="ignore", invalid="ignore"):
+            rates = self.lr * np.array(factors, np.float64)
+        if not np.isfinite(rates).all():
+            place = int(np.argmin(np.isfinite(rates)))
+            raise DivergenceError(
+                f"fit: the learning rate of step {first + place} (epoch {epoch}) is {rates[place]}: lr {self.lr:g} "
+                f"times {factors[place]:g}, the factor of {shown(schedule)}. The weights are those before it. Let the "
+                "factor fall, or end the fit sooner.",
+                step=first + place,
+                epoch=epoch,
+                layer="the schedule",
+                largest={},
+            )
+        return rates
 
     def scale(self, net: Network) -> float:
         """Return the factor that brings the gradient's norm down to ``clip_norm``."""
@@ -278,10 +296,10 @@ class Rprop(Optimizer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_number("shrink", self.shrink, 0.0, 1.0, open_low=True, open_high=True)
-        check_number("grow", self.grow, 1.0)
-        check_number("smallest", self.smallest, 0.0)
-        check_number("largest", self.largest, self.smallest, open_low=True)
+        self.shrink = check_number("shrink", self.shrink, 0.0, 1.0, open_low=True, open_high=True)
+        self.grow = check_number("grow", self.grow, 1.0)
+        self.smallest = check_number("smallest", self.smallest, 0.0)
+        self.largest = check_number("largest", self.largest, self.smallest, open_low=True)
 
     def limits(self) -> dict[str, float]:
         """Return nothing: its options have limits of their own."""
@@ -312,6 +330,4 @@ def find(optimizer: str | Optimizer) -> Optimizer:
     """Return the optimiser of a name with its defaults, or the `Optimizer` itself."""
     if isinstance(optimizer, Optimizer):
         return optimizer
-    if not isinstance(optimizer, str) or optimizer not in OPTIMIZERS:
-        raise unknown("optimizer", optimizer, OPTIMIZERS)
-    return OPTIMIZERS[optimizer]()
+    return OPTIMIZERS[check_name("optimizer", optimizer, OPTIMIZERS)]()

@@ -4,7 +4,7 @@ import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 
-from mlpx.errors import check_count, check_number, unknown
+from mlpx.errors import check_count, check_name, check_number
 
 
 class Schedule(ABC):
@@ -19,6 +19,14 @@ class Schedule(ABC):
 
     def start(self) -> None:
         """Forget what was observed; called at the start of a fit."""
+
+
+def _power(base: float, exponent: float) -> float:
+    """Return a power of a number above 0; one too large for a float is infinite."""
+    try:
+        return math.pow(base, exponent)
+    except OverflowError:
+        return math.inf
 
 
 @dataclass
@@ -46,12 +54,12 @@ class Step(Schedule):
     gamma: float = 0.1
 
     def __post_init__(self) -> None:
-        check_count("every", self.every)
-        check_number("gamma", self.gamma, 0.0, open_low=True)
+        self.every = check_count("every", self.every)
+        self.gamma = check_number("gamma", self.gamma, 0.0, open_low=True)
 
     def factor(self, step: int, n_steps: int, epoch: int) -> float:
         """Return the factor of the epoch."""
-        return float(self.gamma ** (epoch // self.every))
+        return _power(self.gamma, epoch // self.every)
 
 
 @dataclass
@@ -67,11 +75,11 @@ class Exponential(Schedule):
     gamma: float = 0.95
 
     def __post_init__(self) -> None:
-        check_number("gamma", self.gamma, 0.0, open_low=True)
+        self.gamma = check_number("gamma", self.gamma, 0.0, open_low=True)
 
     def factor(self, step: int, n_steps: int, epoch: int) -> float:
         """Return the factor of the epoch."""
-        return float(self.gamma**epoch)
+        return _power(self.gamma, epoch)
 
 
 @dataclass
@@ -87,7 +95,7 @@ class Cosine(Schedule):
     final: float = 0.0
 
     def __post_init__(self) -> None:
-        check_number("final", self.final, 0.0)
+        self.final = check_number("final", self.final, 0.0)
 
     def factor(self, step: int, n_steps: int, epoch: int) -> float:
         """Return the factor of the step."""
@@ -114,9 +122,9 @@ class OneCycle(Schedule):
     final: float = 4e-6
 
     def __post_init__(self) -> None:
-        check_number("rise", self.rise, 0.0, 1.0, open_low=True, open_high=True)
-        check_number("start_factor", self.start_factor, 0.0)
-        check_number("final", self.final, 0.0)
+        self.rise = check_number("rise", self.rise, 0.0, 1.0, open_low=True, open_high=True)
+        self.start_factor = check_number("start_factor", self.start_factor, 0.0)
+        self.final = check_number("final", self.final, 0.0)
 
     def factor(self, step: int, n_steps: int, epoch: int) -> float:
         """Return the factor of the step."""
@@ -141,11 +149,11 @@ class InverseScaling(Schedule):
     power: float = 0.5
 
     def __post_init__(self) -> None:
-        check_number("power", self.power, 0.0)
+        self.power = check_number("power", self.power, 0.0)
 
     def factor(self, step: int, n_steps: int, epoch: int) -> float:
         """Return the factor of the step."""
-        return float((step + 1) ** -self.power)
+        return _power(step + 1, -self.power)
 
 
 @dataclass
@@ -173,10 +181,10 @@ class ReduceOnPlateau(Schedule):
     _waited: int = field(default=0, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        check_number("gamma", self.gamma, 0.0, 1.0, open_low=True, open_high=True)
-        check_count("patience", self.patience)
-        check_number("min_delta", self.min_delta, 0.0)
-        check_number("smallest", self.smallest, 0.0)
+        self.gamma = check_number("gamma", self.gamma, 0.0, 1.0, open_low=True, open_high=True)
+        self.patience = check_count("patience", self.patience)
+        self.min_delta = check_number("min_delta", self.min_delta, 0.0)
+        self.smallest = check_number("smallest", self.smallest, 0.0)
 
     def start(self) -> None:
         """Begin at factor 1."""
@@ -212,7 +220,7 @@ class WarmUp(Schedule):
     then: Schedule = field(default_factory=Constant)
 
     def __post_init__(self) -> None:
-        check_count("steps", self.steps)
+        self.steps = check_count("steps", self.steps)
         self.then = find(self.then)
 
     def start(self) -> None:
@@ -246,6 +254,4 @@ def find(schedule: str | Schedule) -> Schedule:
     """Return the schedule of a name with its defaults, or the `Schedule` itself."""
     if isinstance(schedule, Schedule):
         return schedule
-    if not isinstance(schedule, str) or schedule not in SCHEDULES:
-        raise unknown("schedule", schedule, SCHEDULES)
-    return SCHEDULES[schedule]()
+    return SCHEDULES[check_name("schedule", schedule, SCHEDULES)]()

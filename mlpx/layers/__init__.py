@@ -1,6 +1,6 @@
 """Layers: parameters and joining. Every layer has ``forward(x) -> (y, backprop)``."""
 
-from mlpx.layers.base import INFERENCE, Backprop, Buffers, Context, Layer, Parameter, bind, owners
+from mlpx.layers.base import INFERENCE, MOST_FEATURES, Backprop, Buffers, Context, Layer, Parameter, bind, owners
 from mlpx.layers.dense import Activation, Dense
 from mlpx.layers.dropout import Dropout
 from mlpx.layers.norm import BatchNorm, LayerNorm
@@ -9,6 +9,7 @@ from mlpx.layers.time_distributed import TimeDistributed
 
 __all__ = [
     "INFERENCE",
+    "MOST_FEATURES",
     "Activation",
     "Backprop",
     "BatchNorm",

@@ -9,13 +9,18 @@ from weakref import WeakValueDictionary
 
 import numpy as np
 
-from mlpx.backend import Backend, backend_of, current_backend
+from mlpx.backend import FLOATS, Backend, backend_of, current_backend
+from mlpx.errors import check_count, check_name, shown, unknown
 from mlpx.initializers import Uniform, find
 from mlpx.typing import Array, Shape
 
 Backprop = Callable[[Array], Array | None]
 """``backprop(dy) -> dx``: writes the layer's gradients and returns the gradient for its input."""
 
+MOST_FEATURES = 2**31 - 1
+"""Of an input or output: no memory holds the weights of more."""
+MOST_WEIGHTS = 1 << 58
+"""Numbers whose bytes an array module can still count."""
 ALIGNMENT = 16
 """Parameters start at multiples of this many elements: 64 bytes in float32, 128 in float64."""
 
@@ -202,12 +207,15 @@ class Layer(ABC):
                 f"{type(self).__name__}: belongs to a network, which has its weights. Write into layer.value(...), or "
                 "make a new network with another seed."
             )
-        bind([self], seed=seed, dtype=dtype, backend=current_backend())
+        dtype = check_name("dtype", dtype, FLOATS)
+        bind([self], seed=check_count("seed", seed, 0), dtype=dtype, backend=current_backend())
         return self
 
     def value(self, name: str) -> Array:
         """Return a parameter's or statistic's current array."""
-        parameter = self.parameters.get(name) or self.statistics[name]
+        parameter = self.parameters.get(name) or self.statistics.get(name)
+        if parameter is None:
+            raise unknown("name", name, [*self.parameters, *self.statistics])
         if parameter.value is None:
             raise RuntimeError(
                 f"{type(self).__name__}: has no weights yet. Put it in a network, or call layer.initialize(seed=...)."
@@ -216,7 +224,9 @@ class Layer(ABC):
 
     def size_error(self, n_in: int, wanted: int) -> ValueError:
         """Return the error for an input whose last axis does not fit."""
-        return ValueError(f"{type(self).__name__}: x has {n_in} features in its last axis; expected {wanted}. {self!r}")
+        return ValueError(
+            f"{type(self).__name__}: x has {n_in} features in its last axis; expected {wanted}. {shown(self, 300)}"
+        )
 
 
 def _as_data(value: Any) -> Any:
@@ -266,15 +276,48 @@ def bind(layers: Sequence[Layer], *, seed: int | None, dtype: str, backend: Back
 
     Weights are drawn layer by layer on the host, so that a seed gives the same network on every backend. Without a
     seed nothing is drawn: everything is 0.
+
+    Raises
+    ------
+    MemoryError
+        If there is not enough for them.
     """
     everything = [inner for layer in layers for inner in layer.walk()]
     parameters = [p for layer in everything for p in layer.parameters.values()]
     statistics = [p for layer in everything for p in layer.statistics.values()]
     groups, size = _place(parameters)
     _, n_statistics = _place(statistics)
-    buffers = Buffers(
-        backend.zeros(size, dtype), backend.zeros(size, dtype), backend.zeros(n_statistics, dtype), groups
-    )
+    try:
+        buffers = _buffers(size, n_statistics, groups, dtype, backend)
+        _draw(parameters, statistics, buffers, seed, dtype, backend)
+    except MemoryError:
+        raise MemoryError(
+            f"layers: {size:,} weights of {dtype}, and as many gradients, are more than this machine has memory for. "
+            "Take smaller layers."
+        ) from None
+    for number, layer in enumerate(everything):
+        layer.number = number
+    return buffers
+
+
+def _buffers(
+    size: int, n_statistics: int, groups: list[tuple[int, int, bool, float]], dtype: str, backend: Backend
+) -> Buffers:
+    if size + n_statistics > MOST_WEIGHTS:  # which array modules call another kind of error
+        raise MemoryError
+    weights, gradient, running = (backend.zeros(n, dtype) for n in (size, size, n_statistics))
+    return Buffers(weights, gradient, running, groups)
+
+
+def _draw(
+    parameters: list[Parameter],
+    statistics: list[Parameter],
+    buffers: Buffers,
+    seed: int | None,
+    dtype: str,
+    backend: Backend,
+) -> None:
+    """Give every parameter its views, and, with a seed, its initial numbers."""
     for p in parameters:
         p.value, p.grad = _view(buffers.parameters, p), _view(buffers.gradient, p)
     for p in statistics:
@@ -283,10 +326,9 @@ def bind(layers: Sequence[Layer], *, seed: int | None, dtype: str, backend: Back
     if drawn and seed is not None:
         rng = np.random.default_rng(seed)
         for p in drawn:
+            if isinstance(p.init, Uniform):
+                p.init.check(dtype)
             p.value[...] = backend.asarray(find(p.init)(rng, p.shape), dtype)
-    for number, layer in enumerate(everything):
-        layer.number = number
-    return buffers
 
 
 def _view(buffer: Array, p: Parameter) -> Array:

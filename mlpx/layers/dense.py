@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from mlpx import ops
 from mlpx.errors import check_count, check_flag, check_number
 from mlpx.initializers import Uniform, automatic, find
-from mlpx.layers.base import INFERENCE, Backprop, Context, Layer, Parameter, PlanRow
+from mlpx.layers.base import INFERENCE, MOST_FEATURES, Backprop, Context, Layer, Parameter, PlanRow
 from mlpx.ops.activation import find as find_activation
 from mlpx.typing import Array
 
@@ -48,17 +48,19 @@ class Dense(Layer):
     bias_lr_factor: float | None = None
 
     def __post_init__(self) -> None:
-        self.n_in = check_count("n_in", self.n_in)
-        self.n_out = check_count("n_out", self.n_out)
-        check_number("lr_factor", self.lr_factor, 0.0)
-        find_activation(self.activation)
-        init = automatic(self.activation) if self.init == "auto" else self.init
+        self.n_in = check_count("n_in", self.n_in, 1, MOST_FEATURES)
+        self.n_out = check_count("n_out", self.n_out, 1, MOST_FEATURES)
+        self.lr_factor = check_number("lr_factor", self.lr_factor, 0.0)
+        self.activation = find_activation(self.activation).name
+        init = automatic(self.activation) if isinstance(self.init, str) and self.init == "auto" else self.init
         find(init)
         find(self.bias_init, "bias_init")
         parameters = {"w": Parameter((self.n_out, self.n_in), init, decay=True, lr_factor=self.lr_factor)}
-        if check_flag("bias", self.bias):
+        self.bias = check_flag("bias", self.bias)
+        if self.bias_lr_factor is not None:
+            self.bias_lr_factor = check_number("bias_lr_factor", self.bias_lr_factor, 0.0)
+        if self.bias:
             factor = self.lr_factor if self.bias_lr_factor is None else self.bias_lr_factor
-            check_number("bias_lr_factor", factor, 0.0)
             parameters["b"] = Parameter((self.n_out,), self.bias_init, decay=False, lr_factor=factor)
         self.declare(parameters)
 
@@ -107,7 +109,7 @@ class Activation(Layer):
     kind: str
 
     def __post_init__(self) -> None:
-        find_activation(self.kind)
+        self.kind = find_activation(self.kind).name
         self.declare({})
 
     def describe(self, n_in: int) -> PlanRow:

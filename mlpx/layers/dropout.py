@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from mlpx import ops
-from mlpx.errors import check_count, check_number
+from mlpx.errors import check_count, check_number, shown
 from mlpx.layers.base import INFERENCE, Backprop, Context, Layer, PlanRow
 from mlpx.typing import Array
 
@@ -24,10 +24,12 @@ class Dropout(Layer):
     shared_axes: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        check_number("p", self.p, 0.0, 1.0, open_high=True)
+        self.p = check_number("p", self.p, 0.0, 1.0, open_high=True)
         if not isinstance(self.shared_axes, tuple | list):
-            raise TypeError(f"shared_axes: expected a tuple of whole numbers such as (1,), got {self.shared_axes!r}.")
-        self.shared_axes = tuple(check_count("shared_axes", axis, -64) for axis in self.shared_axes)
+            raise TypeError(
+                f"shared_axes: expected a tuple of whole numbers such as (1,), got {shown(self.shared_axes)}."
+            )
+        self.shared_axes = tuple(check_count("shared_axes", axis, -64, 63) for axis in self.shared_axes)
         self.declare({})
 
     def describe(self, n_in: int) -> PlanRow | None:

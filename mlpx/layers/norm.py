@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from mlpx import ops
 from mlpx.errors import check_count, check_number
-from mlpx.layers.base import INFERENCE, Backprop, Context, Layer, Parameter, PlanRow
+from mlpx.layers.base import INFERENCE, MOST_FEATURES, Backprop, Context, Layer, Parameter, PlanRow
 from mlpx.typing import Array
 
 
@@ -31,9 +31,9 @@ class BatchNorm(Layer):
     eps: float = 1e-5
 
     def __post_init__(self) -> None:
-        self.n = check_count("n", self.n)
-        check_number("momentum", self.momentum, 0.0, 1.0, open_low=True)
-        check_number("eps", self.eps, 0.0, open_low=True)
+        self.n = check_count("n", self.n, 1, MOST_FEATURES)
+        self.momentum = check_number("momentum", self.momentum, 0.0, 1.0, open_low=True)
+        self.eps = check_number("eps", self.eps, 0.0, open_low=True)
         statistics = {
             "mean": Parameter((self.n,), "zeros", decay=False),
             "var": Parameter((self.n,), "ones", decay=False),
@@ -107,8 +107,8 @@ class LayerNorm(Layer):
     eps: float = 1e-5
 
     def __post_init__(self) -> None:
-        self.n = check_count("n", self.n)
-        check_number("eps", self.eps, 0.0, open_low=True)
+        self.n = check_count("n", self.n, 1, MOST_FEATURES)
+        self.eps = check_number("eps", self.eps, 0.0, open_low=True)
         self.declare(_gain_and_shift(self.n))
 
     def input_size(self) -> int:

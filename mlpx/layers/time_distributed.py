@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from mlpx.backend import backend_of, dtype_name
+from mlpx.errors import shown
 from mlpx.layers.base import INFERENCE, Backprop, Context, Layer
 from mlpx.ops.dense import rows
 from mlpx.typing import Array
@@ -30,7 +31,7 @@ class TimeDistributed(Layer):
 
     def __init__(self, *layers: Layer) -> None:
         if not layers or not all(isinstance(layer, Layer) for layer in layers):
-            raise TypeError(f"TimeDistributed: expected one or more layers, got {layers!r}.")
+            raise TypeError(f"TimeDistributed: expected one or more layers, got {shown(layers)}.")
         self.layers = tuple(layers)
         self.declare({})
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from mlpx.arguments import as_float_array
 from mlpx.backend import Backend, backend_of
-from mlpx.errors import check_number
+from mlpx.errors import check_number, shown
 from mlpx.layers import Layer
 from mlpx.typing import Array, ArrayLike, Shape
 
@@ -68,12 +68,18 @@ def weights(argument: str, values: Any) -> tuple[float, ...] | None:
     """Return a loss's weights, one per output, as numbers of at least 0; None for none."""
     if values is None:
         return None
-    if not isinstance(values, Iterable) or isinstance(values, Mapping | Set | str):  # a dict's keys are no weights
-        raise TypeError(f"{argument}: expected one number per output, in their order, got {values!r}.")
-    numbers = tuple(values)
-    for number in numbers:
-        check_number(argument, number, 0.0)
-    return tuple(float(number) for number in numbers)
+    return tuple(check_number(argument, number, 0.0) for number in in_order(argument, values))
+
+
+NOT_IN_ORDER = (Mapping, Set, str, bytes, bytearray)
+"""What can be iterated over and yet is no row of numbers: a dict's keys are no weights, nor are a text's letters."""
+
+
+def in_order(argument: str, values: Any) -> Iterable[Any]:
+    """Return ``values`` if it is a row of things, one per output; else raise TypeError."""
+    if isinstance(values, NOT_IN_ORDER) or not isinstance(values, Iterable) or getattr(values, "shape", None) == ():
+        raise TypeError(f"{argument}: expected one number per output, in their order, got {shown(values)}.")
+    return values
 
 
 def check_length(argument: str, values: tuple[float, ...] | None, n_out: int) -> None:

@@ -98,7 +98,7 @@ class CrossEntropy(ClassLoss):
     class_weight: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
-        check_number("label_smoothing", self.label_smoothing, 0.0, 1.0)
+        object.__setattr__(self, "label_smoothing", check_number("label_smoothing", self.label_smoothing, 0.0, 1.0))
         object.__setattr__(self, "class_weight", weights("class_weight", self.class_weight))
 
     def __call__(
@@ -133,7 +133,7 @@ class BinaryCrossEntropy(LabelLoss):
     pos_weight: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
-        check_number("label_smoothing", self.label_smoothing, 0.0, 1.0)
+        object.__setattr__(self, "label_smoothing", check_number("label_smoothing", self.label_smoothing, 0.0, 1.0))
         object.__setattr__(self, "pos_weight", weights("pos_weight", self.pos_weight))
 
     def __call__(
@@ -166,7 +166,7 @@ class Focal(ClassLoss):
     focus: float = 2.0
 
     def __post_init__(self) -> None:
-        check_number("focus", self.focus, 0.0)
+        object.__setattr__(self, "focus", check_number("focus", self.focus, 0.0))
 
 
 @dataclass(frozen=True)
@@ -186,7 +186,7 @@ class BinaryFocal(LabelLoss):
     focus: float = 2.0
 
     def __post_init__(self) -> None:
-        check_number("focus", self.focus, 0.0)
+        object.__setattr__(self, "focus", check_number("focus", self.focus, 0.0))
 
 
 @dataclass(frozen=True)

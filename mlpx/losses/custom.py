@@ -4,6 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from mlpx.arguments import as_float_array
+from mlpx.backend import backend_of, dtype_name
+from mlpx.errors import is_real, shown
 from mlpx.losses.base import Loss
 from mlpx.typing import Array
 
@@ -19,6 +22,10 @@ class CustomLoss(Loss):
 
     name = "custom"
     function: Callable[[Array, Array], tuple[Array, Array]]
+
+    def __post_init__(self) -> None:
+        if isinstance(self.function, type) or not callable(self.function):
+            raise TypeError(f"function: expected one of (prediction, target), got {shown(self.function)}.")
 
     def __call__(
         self, z: Array, target: Array, sample_weight: Array | None = None, mask: Array | None = None
@@ -39,7 +46,9 @@ class CustomLoss(Loss):
             raise ValueError(
                 f"loss: your function returns a loss of shape {tuple(loss.shape)}; expected one number, a mean."
             )
-        return loss, dz
+        if not is_real(loss):
+            raise TypeError(f"loss: your function returns the loss {shown(loss)}; expected one number, a mean.")
+        return loss, as_float_array("loss: the gradient that your function returns", dz, dtype_name(z), backend_of(z))
 
     def config(self) -> dict[str, Any]:
         """Raise: code is never saved."""

@@ -6,14 +6,12 @@ missing.
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from mlpx import ops
 from mlpx.arguments import as_float_array
 from mlpx.backend import Backend
-from mlpx.errors import check_number
+from mlpx.errors import check_number, is_real
 from mlpx.layers import Activation, Layer
-from mlpx.losses.base import Loss, check_length
+from mlpx.losses.base import Loss, check_length, in_order
 from mlpx.typing import Array, ArrayLike, Shape
 
 
@@ -50,7 +48,7 @@ class Huber(Loss):
     delta: float = 1.0
 
     def __post_init__(self) -> None:
-        check_number("delta", self.delta, 0.0, open_low=True)
+        object.__setattr__(self, "delta", check_number("delta", self.delta, 0.0, open_low=True))
 
 
 @dataclass(frozen=True)
@@ -70,11 +68,10 @@ class Quantile(Loss):
     q: tuple[float, ...] = (0.5,)
 
     def __post_init__(self) -> None:
-        levels = tuple(np.atleast_1d(self.q).tolist())
+        given = (self.q,) if is_real(self.q) else in_order("q", self.q)
+        levels = tuple(check_number("q", each, 0.0, 1.0, open_low=True, open_high=True) for each in given)
         if not levels:
             raise ValueError("q: is empty; expected at least one quantile level.")
-        for each in levels:
-            check_number("q", each, 0.0, 1.0, open_low=True, open_high=True)
         object.__setattr__(self, "q", levels)
 
     def prepare(self, y: ArrayLike, shape: Shape, dtype: str, backend: Backend) -> Array:

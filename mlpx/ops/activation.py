@@ -130,7 +130,7 @@ def find(name: str) -> ActivationFunction:
     """Return the activation of that name, or raise ValueError with the list and the nearest name."""
     try:
         return TABLE[name]
-    except (KeyError, TypeError):
+    except (KeyError, TypeError, ValueError):  # of what has no hash
         raise unknown("activation", name, NAMES) from None
 
 
