@@ -86,7 +86,7 @@ def _demo(given: argparse.Namespace) -> int:
         return 0 if demos.run(given.name, **options) else 1
     except BrokenPipeError:
         raise
-    except (ValueError, TypeError, OSError, BackendError) as error:
+    except (ValueError, TypeError, OSError, MemoryError, BackendError) as error:
         print(f"mlpx demo {given.name}: {error}", file=sys.stderr)
         return 2
 

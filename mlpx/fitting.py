@@ -5,7 +5,7 @@ from typing import Any
 
 from mlpx import fullbatch, optimizers, training
 from mlpx.callbacks import Callback, Run, as_callback
-from mlpx.errors import check_count, check_flag, unknown
+from mlpx.errors import check_count, check_flag, check_name, shown
 from mlpx.fullbatch import FullBatch
 from mlpx.history import History
 from mlpx.network import Network, check_precision
@@ -103,15 +103,16 @@ class Trainable(Network):
             On Ctrl-C; the weights are those of the last complete step.
         """
         chosen = _optimizer(optimizer)
-        if isinstance(callbacks, Callback) or not isinstance(callbacks, Iterable):
-            raise TypeError(f"callbacks: expected a list of Callback objects or functions, got {callbacks!r}.")
+        alone = isinstance(callbacks, Callback) or getattr(callbacks, "shape", None) == ()
+        if alone or not isinstance(callbacks, Iterable):
+            raise TypeError(f"callbacks: expected a list of Callback objects or functions, got {shown(callbacks)}.")
         watching = [as_callback(callback) for callback in callbacks]
         if wanted(progress):
             watching.append(ProgressBar())
         if gradient_hook is not None and not (callable(gradient_hook) and isinstance(chosen, Optimizer)):
             raise TypeError(
                 f"gradient_hook: expected a function of the gradient, together with a mini-batch optimiser; got "
-                f"{gradient_hook!r} and {type(chosen).__name__}."
+                f"{shown(gradient_hook)} and {type(chosen).__name__}."
             )
         seed = check_count("seed", seed, 0)
         precision = self.precision if precision is None else precision
@@ -141,6 +142,5 @@ def _optimizer(optimizer: str | Optimizer | FullBatch) -> Optimizer | FullBatch:
     if isinstance(optimizer, Optimizer | FullBatch):
         return optimizer
     known = [*optimizers.OPTIMIZERS, *fullbatch.FULL_BATCH]
-    if not isinstance(optimizer, str) or optimizer not in known:
-        raise unknown("optimizer", optimizer, known)
+    check_name("optimizer", optimizer, known)
     return fullbatch.find(optimizer) if optimizer in fullbatch.FULL_BATCH else optimizers.find(optimizer)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from mlpx.backend import Backend, backend_name, backend_of, to_numpy
-from mlpx.errors import GradientError
+from mlpx.errors import GradientError, check_count, check_number
 from mlpx.layers import Context, Layer
 from mlpx.network import Network
 from mlpx.op import Op
@@ -38,9 +38,9 @@ def check_gradients(
         The point to check at, on the subject's backend (for a network on NumPy too); floats are taken as float64. None,
         ints and bools are passed on.
     tol : float
-        Largest relative error allowed.
+        Largest relative error allowed, at least 0.
     directions : int
-        Random directions for each array.
+        Random directions for each array, at least 1.
     seed : int
         Chooses the directions, and the masks of a subject that drops.
     **params
@@ -61,6 +61,8 @@ def check_gradients(
     -----
     At a kink (relu at 0) there is no derivative to compare with; choose other inputs there.
     """
+    tol = check_number("tol", tol, 0.0)
+    directions, seed = check_count("directions", directions), check_count("seed", seed, 0)
     if isinstance(subject, Op):
         if "seed" in subject.__signature__.parameters:
             params = {**params, "seed": seed}

@@ -47,4 +47,7 @@ class History:
 
     def monitored(self) -> float:
         """Return the newest validation loss, or the newest training loss without validation data."""
-        return (self.validation_loss or self.loss)[-1]
+        curve = self.validation_loss or self.loss
+        if not curve:
+            raise ValueError("history: its loss is empty. Callbacks may read the curves, and must leave them.")
+        return curve[-1]

@@ -6,7 +6,7 @@ from typing import Any
 
 from mlpx import persistence
 from mlpx.backend import FLOATS, Backend, to_numpy, using_backend
-from mlpx.errors import unknown
+from mlpx.errors import check_name
 from mlpx.fitting import Trainable
 from mlpx.layers import Dense, Layer
 from mlpx.losses import Loss
@@ -42,8 +42,7 @@ class Sequential(Trainable):
 
     def copy(self, *, dtype: str | None = None, backend: str | Backend | None = None) -> "Sequential":
         """Return an independent network with the same weights, if asked in another dtype or on another backend."""
-        if dtype is not None and dtype not in FLOATS:
-            raise unknown("dtype", dtype, FLOATS)
+        dtype = None if dtype is None else check_name("dtype", dtype, FLOATS)
         _, (layers, loss, kept, seed, parameters, statistics) = self.__reduce__()
         with using_backend(self.backend if backend is None else backend):
             return _restored(layers, loss, dtype or kept, seed, parameters, statistics)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from mlpx.backend import FLOATS, Backend, current_backend
 from mlpx.batch import BLOCK, GPU_BLOCK, Batch, blocks, lone
-from mlpx.errors import check_count, unknown
+from mlpx.errors import check_count, check_flag, check_name, shown
 from mlpx.host_rows import HostRows
 from mlpx.inputs import Inputs
 from mlpx.layers import INFERENCE, Backprop, Context, Layer, bind, owners
@@ -25,8 +25,7 @@ PRECISIONS = ("float32", "tf32", "bf16")
 
 def check_precision(precision: str, dtype: str) -> None:
     """Raise ValueError for a precision that is unknown, or that rounds what is not float32."""
-    if precision not in PRECISIONS:
-        raise unknown("precision", precision, PRECISIONS)
+    check_name("precision", precision, PRECISIONS)
     if precision != "float32" and dtype != "float32":
         raise ValueError(f"precision: {precision!r} is for networks of dtype float32; this one is {dtype}.")
 
@@ -78,7 +77,7 @@ class Network:
             hint = (
                 " Pass them one by one: Sequential(*layers)." if layers and isinstance(layers[0], list | tuple) else ""
             )
-            raise TypeError(f"layers: expected one or more layers, got {layers!r}.{hint}")
+            raise TypeError(f"layers: expected one or more layers, got {shown(layers)}.{hint}")
         everything = [inner for layer in layers for inner in layer.walk()]
         if len({id(layer) for layer in everything}) != len(everything):
             raise ValueError("layers: the same layer object stands in two places; make one for each.")
@@ -88,8 +87,7 @@ class Network:
                 f"layers: number {owned[0]} belongs to another network, whose weights would move here. Make new "
                 "layers, or copy the network."
             )
-        if dtype not in FLOATS:
-            raise unknown("dtype", dtype, FLOATS)
+        dtype = check_name("dtype", dtype, FLOATS)
         self.layers = layers
         self.dtype = dtype
         self.seed = seed
@@ -245,6 +243,8 @@ class Network:
             True for real steps; padded ones count for nothing.
         training : bool
             True draws dropout masks from ``seed`` and ``step`` and uses batch statistics.
+        seed, step : int
+            Of 64 bits, at least 0.
 
         Returns
         -------
@@ -253,7 +253,8 @@ class Network:
             The network's own buffer, laid out like `parameters`; the next call overwrites it. Copy it to keep it.
         """
         batch = self.batch(x, y, mask, sample_weight, valid)
-        context = Context(training, seed, step, batch.mask, batch.valid, need_dx=False)
+        given = check_flag("training", training), check_count("seed", seed, 0), check_count("step", step, 0, 2**64 - 1)
+        context = Context(*given, batch.mask, batch.valid, need_dx=False)
         return float(self.step(batch, context)), self.gradient
 
     def step(self, batch: Batch, context: Context) -> Array:

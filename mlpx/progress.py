@@ -4,7 +4,10 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
+import numpy as np
+
 from mlpx.callbacks import Callback, Run
+from mlpx.errors import shown
 
 T = TypeVar("T")
 
@@ -49,9 +52,11 @@ class ProgressBar(Callback):
 
 def wanted(progress: bool | str) -> bool:
     """Return whether to draw a bar: True, False, or "auto" for when standard error is a terminal."""
-    if progress not in (True, False, "auto"):
-        raise ValueError(f'progress: expected True, False or "auto", got {progress!r}.')
-    return sys.stderr.isatty() if progress == "auto" else bool(progress)
+    if isinstance(progress, str) and progress == "auto":
+        return sys.stderr.isatty()
+    if not isinstance(progress, int | np.bool_) or progress not in (0, 1):
+        raise ValueError(f'progress: expected True, False or "auto", got {shown(progress)}.')
+    return bool(progress)
 
 
 def counted(jobs: Sequence[T], text: str) -> Iterator[T]:

@@ -12,7 +12,7 @@ from mlpx.backend import to_numpy
 from mlpx.batch import Batch
 from mlpx.callbacks import Callback, Run
 from mlpx.divergence import diagnose
-from mlpx.errors import TrainingInterrupted
+from mlpx.errors import TrainingInterrupted, shown
 from mlpx.fullbatch import FullBatch
 from mlpx.fused import fused_steps
 from mlpx.history import History
@@ -142,6 +142,11 @@ def _after_epoch(job: Job, run: Run, lr: float) -> None:
             run.history.validation_accuracy.append(score)
     for callback in job.callbacks:
         callback.on_epoch(run)
+        if run.history.epochs != run.epoch + 1:
+            raise ValueError(
+                f"callbacks: {shown(callback)} left {run.history.epochs} entries in history.loss after epoch "
+                f"{run.epoch}; fit goes by their number. Copy the curves, and leave them as they are."
+            )
 
 
 def accuracy(net: Network, z: Array, batch: Batch) -> float | None:

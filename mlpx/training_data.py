@@ -8,7 +8,7 @@ from mlpx.backend import dtype_name, to_numpy
 from mlpx.batch import Batch
 from mlpx.errors import check_number
 from mlpx.host_rows import moved
-from mlpx.losses import ClassLoss
+from mlpx.losses import ClassLoss, Loss
 from mlpx.network import Network
 from mlpx.typing import Array, ArrayLike, Namespace
 
@@ -36,6 +36,9 @@ def check_data(net: Network, batch: Batch, prefix: str) -> None:
             _check_finite(f"{prefix}{name}", array, batch.valid, xp)
     if batch.sample_weight is not None and not bool(xp.any(batch.sample_weight > 0)):
         raise ValueError(f"{prefix}sample_weight: is 0 everywhere; at least one row must count.")
+    if batch.mask is not None and not bool(xp.any(batch.mask)):
+        raise ValueError(f"{prefix}mask: forbids every class in every row; at least one must be allowed.")
+    _check_class_weight(net.loss, batch, prefix)
     if isinstance(net.loss, ClassLoss) and batch.target.ndim == batch.x.ndim:
         _check_sums(f"{prefix}y", batch, xp)
     masked_output = any(layer.uses_mask for layer in net.layers[-1].walk())
@@ -55,6 +58,19 @@ def check_data(net: Network, batch: Batch, prefix: str) -> None:
                 f"{prefix}y: the target of row {int(bad[0])} is a class that its mask forbids; the loss would be "
                 "infinite."
             )
+
+
+def _check_class_weight(loss: Loss, batch: Batch, prefix: str) -> None:
+    """Raise ValueError where the weights of the classes at hand leave no row that counts."""
+    weight = getattr(loss, "class_weight", None)
+    if weight is None or all(each > 0 for each in weight):
+        return
+    target, counting = to_numpy(batch.target), np.array(weight) > 0
+    rows = counting[target] if target.dtype.kind == "i" else (target[..., counting] > 0).any(axis=-1)
+    if batch.sample_weight is not None:
+        rows = rows & (to_numpy(batch.sample_weight) > 0)
+    if not rows.any():
+        raise ValueError(f"{prefix}y: every row has a class whose class_weight is 0; at least one row must count.")
 
 
 def _check_sums(name: str, batch: Batch, xp: Namespace) -> None:
@@ -114,7 +130,7 @@ def split(
     shape = getattr(validation, "shape", ())
     if shape:
         raise TypeError(f"validation: expected a share in (0, 1) or a tuple (x, y), got an array of shape {shape}.")
-    check_number("validation", validation, 0.0, 1.0, open_low=True, open_high=True)
+    validation = check_number("validation", validation, 0.0, 1.0, open_low=True, open_high=True)
     n = batch.x.shape[0]
     n_held_out = max(1, round(n * validation))
     if n_held_out >= n:

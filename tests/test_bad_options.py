@@ -9,6 +9,7 @@ from refusing import N_IN, C, N, T, X, Y, network, refused
 import mlpx
 from mlpx import fullbatch, layers, losses, optimizers, schedules
 from mlpx.layers import Dense
+from mlpx.op import using_fused
 
 OPTIONS = [
     (lambda: optimizers.Optimizer(lr=0.1), TypeError, "Optimizer: is what all optimisers share"),
@@ -92,6 +93,34 @@ OPTIONS = [
     (lambda: mlpx.EarlyStopping(restore_best=1), TypeError, r"restore_best: expected True or False, got 1"),
     (lambda: mlpx.MLP.from_bias_rows([np.ones((5, 3))], norm="batch"), ValueError, r"norm: "),
     (lambda: mlpx.MLP.from_bias_rows([np.full((5, 3), "a")]), TypeError, r"weights\[0\]: .*dtype <U1"),
+    (lambda: mlpx.MLP.from_bias_rows(None), TypeError, r"weights: expected one array .* per layer, got None"),
+    (lambda: mlpx.MLP({8, 64, 2}), TypeError, r"sizes: expected widths in their order, .*got \{"),
+    (lambda: mlpx.MLP({4: 5, 3: 2}), TypeError, r"sizes: expected widths in their order, .*got \{4: 5"),
+    (lambda: mlpx.MLP([4, 5, 3], {"relu"}), TypeError, r"activation: expected a name, .*got \{'relu'\}"),
+    (lambda: mlpx.MLP([4, 2**62, 3]), ValueError, r"sizes\[1\]: .*at most 2147483647, got 4611686018427387904"),
+    (lambda: Dense(2**63, 1), ValueError, r"n_in: .*at most 2147483647"),
+    (lambda: mlpx.MLP([2**31 - 1, 2**31 - 1, 3]), MemoryError, r"layers: [\d,]+ weights of float32.*Take smaller"),
+    (lambda: mlpx.MLP([4, 3], output=np.array([1, 2])), ValueError, r"output: unknown name array\(\[1, 2\]\)"),
+    (lambda: mlpx.MLP([4, 3], init=np.array(["a", "b"])), ValueError, r"init: unknown name array"),
+    (lambda: mlpx.MLP([4, 3], dtype=np.array([1, 2])), ValueError, r"dtype: unknown name array"),
+    (lambda: mlpx.MLP([4, 3], dtype=np.void(b"a")), ValueError, r"dtype: unknown name np.void"),
+    (lambda: network().copy(dtype=np.array([1, 2])), ValueError, r"dtype: unknown name array"),
+    (lambda: setattr(network(), "precision", np.array([1, 2])), ValueError, r"precision: unknown name array"),
+    (lambda: mlpx.Uniform(-1e308, 1e308), ValueError, r"high: high - low is beyond float64"),
+    (lambda: mlpx.MLP([4, 3], init=mlpx.Uniform(0, 1e300)), ValueError, r"init: Uniform.*float32 does not hold"),
+    (lambda: losses.CrossEntropy(class_weight=b"abc"), TypeError, r"class_weight: expected one number per output"),
+    (lambda: losses.Quantile(b"abc"), TypeError, r"q: expected one number per output"),
+    (lambda: losses.Quantile({0.1, 0.9}), TypeError, r"q: expected one number per output, in their order"),
+    (lambda: losses.CustomLoss(3), TypeError, r"function: expected one of \(prediction, target\), got 3"),
+    (lambda: Dense(3, 2).initialize(dtype="int32"), ValueError, r"dtype: unknown name 'int32'"),
+    (lambda: Dense(3, 2).initialize(seed="x"), TypeError, r"seed: expected a whole number, got 'x'"),
+    (lambda: Dense(3, 2).initialize().value("weight"), ValueError, r"name: unknown name 'weight'.*Known: b, w"),
+    (lambda: mlpx.check_gradients(network(), X, Y, directions=0), ValueError, r"directions: .*at least 1, got 0"),
+    (lambda: mlpx.check_gradients(network(), X, Y, tol="x"), TypeError, r"tol: expected a number, got 'x'"),
+    (lambda: network().loss_and_grad(X, Y, training="no"), TypeError, r"training: expected True or False, got 'no'"),
+    (lambda: network().loss_and_grad(X, Y, step=1.5), TypeError, r"step: expected a whole number, got 1.5"),
+    (lambda: network().loss_and_grad(X, Y, step=2**64), ValueError, r"step: .*at most 18446744073709551615"),
+    (lambda: network().loss_and_grad(X, Y, seed=None), TypeError, r"seed: expected a whole number, got None"),
 ]  # fmt: skip
 
 
@@ -123,6 +152,10 @@ FIT = [
         r"validation: .*got an array of shape \(12, 4\)",
     ),
     ({"seed": -1}, ValueError, "seed: .*at least 0"),
+    ({"progress": np.array([1, 2])}, ValueError, r"progress: expected True, .*got array\(\[1, 2\]\)"),
+    ({"precision": np.array([1, 2])}, ValueError, "precision: unknown name array"),
+    ({"callbacks": np.array(0.5)}, TypeError, r"callbacks: .*got array\(0.5\)"),
+    ({"validation": 0.5 + 0j}, TypeError, "validation: expected a number"),
     ({"n_threads": 0}, ValueError, "n_threads: "),
     ({"progress": "yes"}, ValueError, "progress: expected True, False or .auto., got 'yes'"),
     ({"optimizer": ["adam"]}, ValueError, r"optimizer: unknown name \['adam'\]"),
@@ -171,10 +204,50 @@ def test_a_mask_that_nothing_would_heed_is_refused(output) -> None:
         (lambda y, t: 5.0, TypeError, r"loss: .*returns \(loss, gradient\), not float"),
         (lambda y, t: (5.0, np.ones(3)), ValueError, r"loss: the gradient .*\(3,\); expected \(12, 3\)"),
         (lambda y, t: (5.0, [1.0]), ValueError, r"loss: the gradient .*\(\); expected"),
+        (lambda y, t: (None, y - t), TypeError, r"loss: your function returns the loss None; expected one number"),
+        (lambda y, t: ("x", y - t), TypeError, r"loss: your function returns the loss 'x'"),
+        (lambda y, t: (1j, y - t), TypeError, r"loss: your function returns the loss 1j"),
+        (lambda y, t: (1.0, (y - t) * 1j), TypeError, r"loss: the gradient .*expected real numbers.*complex"),
+        (lambda y, t: (1.0, (y - t).astype(object)), TypeError, r"loss: the gradient .*dtype object"),
+        (lambda y, t: (1.0, np.ma.masked_less(y - t, 9.0)), ValueError, r"loss: the gradient .*masked array"),
     ],
 )
 def test_functions_that_are_no_loss(loss, error, words) -> None:
     refused(network("linear", loss=loss), error, words, X, T, epochs=1)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "lbfgs"])
+def test_data_of_which_no_row_counts(optimizer) -> None:
+    """As sample_weight of zeros: nothing would be learnt, and the loss would be a perfect 0."""
+    mask, options = np.zeros((N, C), bool), {"epochs": 1, "optimizer": optimizer}
+    refused(
+        network("masked_softmax"), ValueError, "^mask: forbids every class in every row", X, Y, mask=mask, **options
+    )
+    held = X, Y, mask
+    words = "^validation mask: forbids every class"
+    refused(network("masked_softmax"), ValueError, words, X, Y, mask=~mask, validation=held, **options)
+    for weight, y in (((0, 0, 0), Y), ((0, 1, 1), 0 * Y), ((0, 1, 1), np.eye(C)[0 * Y])):
+        net = network(loss=losses.CrossEntropy(class_weight=weight))
+        refused(net, ValueError, "^y: every row has a class whose class_weight is 0", X, y, **options)
+    net = network(loss=losses.CrossEntropy(class_weight=(0, 1, 1)))
+    refused(net, ValueError, "^y: every row", X, Y, sample_weight=1.0 * (Y == 0), **options)
+    net.fit(X, Y, epochs=1, progress=False)
+
+
+@pytest.mark.parametrize("mode", ["auto", "off"])
+@pytest.mark.parametrize("spoil", [lambda h: h.loss.clear(), lambda h: h.loss.append(0.0), lambda h: h.loss.pop()])
+@pytest.mark.parametrize("optimizer", ["adam", "lbfgs"])
+def test_callbacks_that_spoil_the_curves(mode, spoil, optimizer) -> None:
+    options = {"optimizer": optimizer, "epochs": 3, "progress": False}
+    with using_fused(mode), pytest.raises(ValueError, match=r"callbacks: .*history.loss after epoch 0; .*Copy the"):
+        network().fit(X, Y, callbacks=[lambda run: spoil(run.history)], **options)
+
+
+def test_levenberg_marquardt_goes_to_the_limits_of_rounding() -> None:
+    net = mlpx.Sequential(Dense(N_IN, C), dtype="float64")
+    net.fit(X, T, epochs=20, optimizer=fullbatch.LevenbergMarquardt(tol=0), progress=False)
+    w = np.linalg.lstsq(np.c_[X, np.ones(N)], T, rcond=None)[0]
+    np.testing.assert_allclose(net.layers[0].value("w"), w[:-1].T, atol=1e-9)
 
 
 def test_levenberg_marquardt_takes_rows() -> None:

@@ -44,6 +44,7 @@ def test_unknown_demo_names_the_nearest(capsys) -> None:
         (["demo", "digits", "--epochs", "-1"], "epochs"),
         (["demo", "digits", "--seed", "-1"], "seed: expected a whole number of at least 0, got -1"),
         (["demo", "digits", "--layers", "0"], "sizes[1]"),
+        (["demo", "digits", "--layers", "1000000000,1000000000"], "Take smaller layers"),
         (["demo", "softmax", "--epochs", "3"], "--epochs is for digits alone"),
     ],
 )
