@@ -6,6 +6,7 @@ import pytest
 from estimators_kit import NUMBERS, X, Y, fitted
 
 from mlpx import MLPClassifier, MLPRegressor
+from mlpx.estimators.fitted import dense_layers
 from mlpx.ops.activation import TABLE
 
 
@@ -17,7 +18,7 @@ def test_every_activation_learns(activation) -> None:
 
 def test_an_activation_for_each_layer() -> None:
     mixed = fitted(activation=("tanh", "relu"))
-    assert [layer.activation for layer in mixed._dense()] == ["tanh", "relu", "identity"]
+    assert [layer.activation for layer in dense_layers(mixed._net)] == ["tanh", "relu", "identity"]
     np.testing.assert_array_equal(mixed.coefs_[0], fitted(activation=["tanh", "relu"]).coefs_[0])
     same = fitted(activation=("tanh", "tanh"))
     np.testing.assert_array_equal(same.predict_proba(X), fitted(activation="tanh").predict_proba(X))

@@ -94,7 +94,7 @@ def test_no_penalty_no_launch_for_it(device: Any) -> None:
     for alpha in (0.0, 0.1):
         model = fitted(device="cuda", max_iter=1)
         xp = model._net.backend.xp
-        taken = Steps(model._net, xp.asarray(X), xp.asarray(Y), None, 50, model._optimizer, alpha)
+        taken = Steps(model._net, xp.asarray(X), xp.asarray(Y), None, 50, model._training.optimizer, alpha)
         assert isinstance(taken.taker, GraphSteps)
         lengths.append(len(taken.taker.runs[50][0][0].launches))
     assert lengths[1] == lengths[0] + 1

@@ -123,9 +123,9 @@ def test_masks_call_by_call_and_copies() -> None:
     model = MLPClassifier(hidden_layer_sizes=(8,), random_state=0)
     for _ in range(3):
         model.partial_fit(X, Y, classes=[0, 1, 2], mask=MASK)
-    assert model._optimizer.steps == 3
+    assert model._training.optimizer.steps == 3
     model.partial_fit(X, Y)  # all classes are possible now
-    assert model._optimizer.steps == 4
+    assert model._training.optimizer.steps == 4
     copied = pickle.loads(pickle.dumps(model))
     np.testing.assert_array_equal(copied.predict_proba(X, mask=MASK), model.predict_proba(X, mask=MASK))
     assert not hasattr(clone(model), "coefs_")

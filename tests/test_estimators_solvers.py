@@ -30,7 +30,7 @@ def test_names_of_the_library(solver) -> None:
 def test_rprop_takes_all_rows_for_a_step() -> None:
     x, y = np.tile(X, (2, 1)), np.tile(Y, 2)
     model = fitted(x=x, y=y, solver="rprop", max_iter=40)
-    assert model._optimizer.steps == 40
+    assert model._training.optimizer.steps == 40
     assert model.loss_ < 0.5 * model.loss_curve_[0]
 
 
@@ -256,14 +256,14 @@ def test_a_schedule_that_looks_at_the_loss() -> None:
     for _ in range(2):  # a fit changes nothing in the object
         np.testing.assert_allclose(rates(lambda: fitted(learning_rate=plateau, **BATCHED)), expected)
     model = fitted(learning_rate=plateau, max_iter=2, batch_size=50)
-    factor = model._optimizer.schedule.factor(0, 1, 0)
+    factor = model._training.optimizer.schedule.factor(0, 1, 0)
 
     def fail(estimator):
         raise RuntimeError("after the schedule has seen the loss")
 
     with pytest.raises(RuntimeError, match="has seen"):
         model.set_params(callbacks=[fail]).partial_fit(X, Y)
-    assert model._optimizer.schedule.factor(0, 1, 0) == factor
+    assert model._training.optimizer.schedule.factor(0, 1, 0) == factor
 
 
 # --- warm starts ------------------------------------------------------------------------------------------------------
@@ -285,5 +285,5 @@ def test_a_warm_start_that_keeps_the_optimiser_is_one_long_fit() -> None:
 def test_state_that_no_longer_fits_is_dropped() -> None:
     model = fitted(max_iter=3, warm_start=True, warm_start_optimizer=True)
     model.set_params(layer_norm=True).partial_fit(X, Y)
-    assert model._optimizer.steps == 1
-    assert model._optimizer.state[0].shape == model._net.parameters.shape
+    assert model._training.optimizer.steps == 1
+    assert model._training.optimizer.state[0].shape == model._net.parameters.shape

@@ -17,9 +17,9 @@ from mlpx.estimators.observers import Announcer, CallbackSupport, Observers
 from mlpx.estimators.prediction import all_finite
 from mlpx.estimators.randomness import random_state_of
 from mlpx.estimators.rows import Rows
-from mlpx.estimators.snapshot import Snapshot
 from mlpx.estimators.solvers import on_batches
 from mlpx.estimators.stopping import Watch
+from mlpx.estimators.training_state import TrainingState
 from mlpx.typing import Array
 
 
@@ -49,17 +49,16 @@ class BaseMLP(CallbackSupport, Exporting, Explained):
         incremental: bool = False,
         classes: Any = None,
     ) -> Self:
-        """Fit, or where that fails leave the estimator as it was."""
+        """Fit an estimator apart and take over what it learnt: one that fails leaves this one as it is."""
         check_all_readable(X=X, y=y, sample_weight=sample_weight, mask=mask)
         announcer = None if incremental else self._begin_callbacks(X, y, sample_weight)
-        before = Snapshot(self.__dict__)
-        try:
-            if incremental:
-                self._first_call(y, classes)
-            later = self._train(X, y, sample_weight, validation_data, mask, incremental, announcer)
-        except BaseException:
-            before.restore(self.__dict__)
-            raise
+        work, before = self._apart(), dict(vars(self))
+        if announcer is not None:
+            announcer.work = work
+        if incremental:
+            work._first_call(y, classes)
+        later = work._train(X, y, sample_weight, validation_data, mask, incremental, announcer)
+        self._become(work, before)
         if announcer is not None:
             announcer.end()
         for message, category in later:
@@ -72,37 +71,53 @@ class BaseMLP(CallbackSupport, Exporting, Explained):
         """Train, and return what is to be warned of."""
         widths = self.hidden_layer_sizes if np.iterable(self.hidden_layer_sizes) else [self.hidden_layer_sizes]
         sizes = [check_count("hidden_layer_sizes", width) for width in widths]
-        if not incremental:
-            self.__dict__.pop("_kept", None)  # steps of earlier calls, which hold on to a copy of rows
         fresh = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
         X, y = self._checked(X, y, reset=fresh)
         y = self._learn_targets(y, incremental)
-        self._masked = mask is not None or (self._masked and not fresh)
+        masked = mask is not None or (self._masked and not fresh)
+        architecture = self._architecture(self._out_activation(), masked=masked)
         self._random_state = random_state_of(self.random_state)
+        before: TrainingState = TrainingState() if fresh else vars(self).get("_training") or TrainingState()
+        self._training = before.resumed()
         if fresh:
             dtype = dtype_name(X) if self.dtype == "auto" else self.dtype
-            self._start([X.shape[1], *sizes, self.n_outputs_], dtype, backend_for(self.device, X))
+            sizes = [X.shape[1], *sizes, self.n_outputs_]
+            own = self._start(architecture, sizes, dtype, backend_for(self.device, X))
+            self.n_iter_ = self.t_ = 0
+            self.n_layers_ = len(sizes)
+            self.out_activation_ = architecture.head
+            self._publish()
         else:
-            self._take_up(incremental or validation_data is not None)
+            own = self._continue(architecture)
+            if not (incremental or validation_data is not None):
+                self._watch.best = None  # as in scikit-learn, where their score is to be beaten nevertheless
+        self._show(own)
         rows = self._rows(X, y, sample_weight, mask, incremental)
-        if on_batches(self.solver):
-            later = self._fit_batches(rows, validation_data, incremental, announcer)
-        else:
-            later = self._fit_all(rows, validation_data, announcer)
-        xp = self._net.backend.xp
-        if not bool(xp.all(xp.isfinite(self._net.parameters))):
-            raise self._not_finite()
+        guard = before.guarded()
+        try:
+            if on_batches(self.solver):
+                later = self._fit_batches(rows, validation_data, incremental, announcer)
+            else:
+                later = self._fit_all(rows, validation_data, announcer)
+            xp = own.net.backend.xp
+            if not bool(xp.all(xp.isfinite(own.net.parameters))):
+                raise self._not_finite()
+        except BaseException:
+            guard.undo()
+            raise
         self.stopped_ = self._watch.over
+        self._training.own = own if incremental else None
+        if incremental:  # whose network goes on training, unseen
+            self._show(own.copied())
+        else:
+            self._training.kept = None  # it holds on to a copy of rows
         return later
 
-    def _take_up(self, same_rows: bool) -> None:
-        """Prepare to go on from the weights of an earlier call, with the same held-out rows or not."""
-        if any(isinstance(array, np.ndarray) and not array.flags.writeable for array in self._arrays()):
-            self.__dict__.pop("_shown", None)  # a network is then made of copies: steps would write below such views
-        self._network()
-        self._watch = vars(self).get("_watch") or Watch()  # there is none where weights were put there by hand
-        if not same_rows:
-            self._watch.best = None  # as in scikit-learn, where their score is to be beaten nevertheless
+    @property
+    def _watch(self) -> Watch:
+        """What training remembers from epoch to epoch."""
+        training: TrainingState = self._training
+        return training.watch
 
     def _checked(self, X: Any, y: Any, *, reset: bool) -> tuple[Any, Any]:
         home, y = home_of(X), on_host(y)
@@ -247,7 +262,12 @@ class BaseMLP(CallbackSupport, Exporting, Explained):
         -------
         self
         """
-        if getattr(self, "_watch", None) is None or self._watch.best is None:
+        work, before = self._apart(), dict(vars(self))
+        if "_training" not in before or work._watch.best is None:
             raise ValueError("restore_best: no best weights are kept; partial_fit with early_stopping=True keeps them.")
-        self._watch.restore(self._network().buffers)
+        work._network()
+        best = work._fitted.copied()
+        work._watch.restore(best.net.buffers)
+        work._show(best)
+        self._become(work, before)
         return self

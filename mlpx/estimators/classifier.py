@@ -100,8 +100,9 @@ class MLPClassifier(Deciding):
         Whether a ``warm_start`` also goes on with the state of the optimiser, such as Adam's means and the learning
         rate that "adaptive" has reached; else, as in scikit-learn, with the weights alone. Schedules start anew.
     callbacks : list, optional
-        Functions called with the estimator after each epoch, or iteration; one that returns something true ends the
-        fit. scikit-learn's own go to ``set_callbacks``, from its version 1.9 on.
+        Functions called after each epoch, or iteration, with an estimator that has the weights of then (the one that
+        is being fitted keeps its own until the fit is complete); one that returns something true ends the fit.
+        scikit-learn's own go to ``set_callbacks``, from its version 1.9 on.
     progress_bar : bool or "auto", default=False
         Whether ``fit`` draws a progress bar on standard error; "auto" draws it on a terminal.
     n_threads : int, optional
@@ -118,7 +119,8 @@ class MLPClassifier(Deciding):
         The classes, in the order of the columns of ``predict_proba``.
     coefs_, intercepts_ : list of array
         Weights (n_in, n_out) and biases (n_out,) by layer: views of the network's own, so that writing to them, or
-        putting other arrays in their place, changes predictions.
+        putting other arrays in their place, changes predictions. Each fit and each call of ``partial_fit`` ends with
+        new arrays; those of before stay as they are.
     norms_ : list of dict
         With a norm: for each hidden layer its arrays "gamma", "beta" and, for batch norms, the running "mean" and
         "var", each (n_units,); views likewise.
@@ -193,13 +195,10 @@ class MLPClassifier(Deciding):
             return "identity"
         return "softmax" if self._label_binarizer.y_type_ == "multiclass" else "logistic"
 
-    def _loss_options(self) -> tuple[Any, ...]:
-        return self.loss, self.focus, self.label_smoothing
-
-    def _loss(self) -> Loss:
+    def _loss(self, head: str) -> Loss:
         if self.label_smoothing and self.loss != "log_loss":
             raise ValueError(f"label_smoothing: is for loss='log_loss'; set it to 0 for loss={self.loss!r}.")
-        exclusive = self.out_activation_ == "softmax"
+        exclusive = head == "softmax"
         if self.loss == "focal":
             return (Focal if exclusive else BinaryFocal)(self.focus)
         if self.loss == "hinge":

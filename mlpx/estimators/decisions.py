@@ -36,10 +36,11 @@ class Deciding(ClassifierMixin, Labelled):  # type: ignore[misc]
         mask : array (n, n_classes), bool, optional
             True where a class is possible, at least one in each row.
         """
-        output = self._output(X, mask)
+        now = self._pinned()
+        output = now._output(X, mask)
         if mask is not None and not (possible := to_numpy(mask).any(axis=1)).all():
             raise ValueError(f"mask: row {possible.argmin()} allows no class; there is none to predict.")
-        return sent_back(self._labels(to_numpy(output)), home_of(output))
+        return sent_back(now._labels(to_numpy(output)), home_of(output))
 
     @available_if(_has_margins)  # type: ignore[untyped-decorator]
     def decision_function(self, X: Any) -> Array:
@@ -50,8 +51,8 @@ class Deciding(ClassifierMixin, Labelled):  # type: ignore[misc]
         margins : array (n, n_classes), or (n,) for two classes
             Above 0 where a class (of two, the second) or a label is predicted against the rest.
         """
-        output = self._output(X)
-        return output[:, 0] if self.n_outputs_ == 1 else output
+        output = self._pinned()._output(X)
+        return output[:, 0] if output.shape[1] == 1 else output
 
     @available_if(_has_probabilities)  # type: ignore[untyped-decorator]
     def predict_proba(self, X: Any, mask: Any = None) -> Array:
@@ -61,8 +62,8 @@ class Deciding(ClassifierMixin, Labelled):  # type: ignore[misc]
         sum to 1; rows without any are all 0. It works whether or not the estimator was trained with masks. ``X`` may
         be larger than memory, as in `predict`.
         """
-        output = self._output(X, mask)
-        if self.n_outputs_ > 1:
+        output = self._pinned()._output(X, mask)
+        if output.shape[1] > 1:
             return output
         backend, first = backend_of(output), 1 - output
         if mask is not None:

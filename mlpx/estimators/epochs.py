@@ -14,6 +14,7 @@ from mlpx.estimators.rows import Rows
 from mlpx.estimators.solvers import fits, optimizer_of
 from mlpx.estimators.steps import Steps
 from mlpx.estimators.stopping import next_rate
+from mlpx.estimators.training_state import TrainingState
 from mlpx.estimators.validation import look
 from mlpx.optimizers import Rprop
 from mlpx.orders import shuffled
@@ -40,6 +41,7 @@ class Epochs:
         self, estimator: Any, rows: Rows, held_out: Rows | None, incremental: bool, observers: Observers
     ) -> None:
         self.estimator, self.net, self.incremental = estimator, estimator._net, incremental
+        self.state: TrainingState = estimator._training
         self.rows, self.held_out, self.observers = rows, held_out, observers
         self._take_up()
         given, n = estimator.batch_size, rows.n
@@ -56,18 +58,20 @@ class Epochs:
         """Take up the optimiser where an earlier call left it, or start one."""
         e = self.estimator
         goes_on = self.incremental or (e.warm_start and e.warm_start_optimizer)
-        if goes_on and hasattr(e, "_optimizer") and fits(e._optimizer, self.net):
-            e._optimizer.state = [self._writable(each) for each in e._optimizer.state]  # from a pickle, say
+        optimizer = self.state.optimizer
+        if goes_on and optimizer is not None and fits(optimizer, self.net):
+            optimizer.state = [self._writable(each) for each in optimizer.state]  # from a pickle, say
+            optimizer._owner = self.net.parameters
         else:
-            e._optimizer = optimizer_of(e)
-            e._optimizer.start(self.net)
-            e._progress = (0, 0)
-        self.optimizer = e._optimizer
+            optimizer = self.state.optimizer = optimizer_of(e)
+            optimizer.start(self.net)
+            self.state.progress = (0, 0)
+        self.optimizer = optimizer
         schedule = self.optimizer.schedule
         assert isinstance(schedule, Schedule)  # noqa: S101  (a name was replaced by its object)
         self.schedule = schedule
         if not self.incremental:
-            e._progress = (0, 0)
+            self.state.progress = (0, 0)
             schedule.start()
 
     def _writable(self, state: Array) -> Array:
@@ -132,7 +136,7 @@ class Epochs:
 
     def _rates(self, count: int) -> Array:
         """Return the learning rates of the steps of so many epochs."""
-        n_steps, (first, epoch) = self.n_steps, self.estimator._progress
+        n_steps, (first, epoch) = self.n_steps, self.state.progress
         total = n_steps * self.estimator.max_iter
         if isinstance(self.schedule, Constant):
             return self.optimizer.rates(first, n_steps * count, total, epoch)
@@ -143,7 +147,8 @@ class Epochs:
         """Take in a complete epoch of this loss, and return whether anything or anyone asks to stop."""
         e = self.estimator
         e.loss_ = loss
-        e._progress = (e._progress[0] + self.n_steps, e._progress[1] + 1)
+        first, epoch = self.state.progress
+        self.state.progress = (first + self.n_steps, epoch + 1)
         e.n_iter_ += 1
         e.t_ += self.rows.n
         stop = self._decide()

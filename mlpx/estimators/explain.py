@@ -31,8 +31,9 @@ class Explained(Predicting):
             regressor.
         """
         check_is_fitted(self)
-        x, home = self._dense_rows(X)
-        return home.asarray(self._gradients(x))
+        now = self._pinned()
+        x, home = now._dense_rows(X)
+        return home.asarray(now._gradients(x))
 
     def _dense_rows(self, X: Any) -> tuple[Array, Backend]:
         """Return checked rows as the network takes them, and where they came from."""
@@ -73,15 +74,16 @@ class Explained(Predicting):
         check_is_fitted(self)
         check_all_readable(baseline=baseline)
         steps = check_count("steps", steps)
-        x, home = self._dense_rows(X)
-        backend = self._network().backend
-        start = backend.asarray(baseline, self._net.dtype)
+        now = self._pinned()
+        x, home = now._dense_rows(X)
+        backend = now._net.backend
+        start = backend.asarray(baseline, now._net.dtype)
         if tuple(start.shape) not in ((), (x.shape[1],), tuple(x.shape)):
             raise ValueError(
                 f"baseline: has shape {tuple(start.shape)}; expected a number, or ({x.shape[1]},) one for each feature."
             )
         way = x - backend.xp.broadcast_to(start, x.shape)
-        mean = sum(self._gradients(x - (1.0 - (step + 0.5) / steps) * way) for step in range(steps)) / steps
+        mean = sum(now._gradients(x - (1.0 - (step + 0.5) / steps) * way) for step in range(steps)) / steps
         return home.asarray(mean * (way[:, None, :] if mean.ndim == 3 else way))
 
     def plot_importance(self, X: Any, **options: Any) -> ImportanceDisplay:

@@ -88,7 +88,7 @@ class Exporting(Predicting):
         module = Path(file_path("path", path))
         if module.suffix != ".py" or not module.stem.isidentifier() or iskeyword(module.stem):
             raise ValueError(f"path: expected the name of a module, such as 'model.py', got {module.name!r}.")
-        source, arrays = self._written()
+        source, arrays = self._pinned()._written()
         npz = io.BytesIO()
         np.savez(npz, **arrays)
         text = base64.encodebytes(npz.getbuffer())

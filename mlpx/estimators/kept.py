@@ -37,14 +37,14 @@ def steps_of_call(estimator: Any, net: Network, rows: Rows, batch_size: int, opt
     objects = [net, net.parameters, net.buffers.statistics, optimizer, *optimizer.state]
     arrays = [None if part is None else (tuple(part.shape), dtype_name(part)) for part in parts]
     shapes = (*arrays, batch_size, float(e.alpha), e.n_threads, fused_mode())
-    kept: Kept | None = vars(e).get("_kept")
+    kept: Kept | None = e._training.kept
     same = kept is not None and len(kept.objects) == len(objects) and all(map(operator.is_, kept.objects, objects))
     if kept is not None and same and kept.shapes == shapes:
         kept.steps.refill(rows)
         return kept.steps
     x, target, weight, mask = (None if part is None else _own(part) for part in parts)
     steps = Steps(net, x, target, weight, *options, mask)
-    e._kept = None if net.plan_declined else Kept(objects, shapes, steps)
+    e._training.kept = None if net.plan_declined else Kept(objects, shapes, steps)
     return steps
 
 

@@ -29,10 +29,16 @@ class CallbackSupport(_Mixin):  # type: ignore[misc]
 
 
 class Announcer:
-    """Tells scikit-learn's callbacks of a fit and of its epochs."""
+    """Tells scikit-learn's callbacks of a fit and of its epochs.
+
+    Attributes
+    ----------
+    work : BaseMLP
+        The estimator at work, whose attributes they get; they are told of the one that is to be fitted.
+    """
 
     def __init__(self, estimator: Any, context: Any, X: Any, y: Any, sample_weight: Any) -> None:
-        self.estimator, self.context = estimator, context
+        self.work, self.context = estimator, context
         metadata = None if sample_weight is None else {"sample_weight": sample_weight}
         self.given = {"estimator": estimator, "X": X, "y": y, "metadata": metadata}
         self.epoch: Any = None
@@ -45,11 +51,11 @@ class Announcer:
 
     def end_epoch(self) -> bool:
         """Tell that it has ended; return whether a callback asks to stop."""
-        return bool(self.epoch.call_on_fit_task_end(**self.given, reconstruction_attributes=self.estimator._frozen))
+        return bool(self.epoch.call_on_fit_task_end(**self.given, reconstruction_attributes=self.work._frozen))
 
     def end(self) -> None:
         """Tell that the fit has ended."""
-        self.context.call_on_fit_task_end(**self.given, reconstruction_attributes=self.estimator._frozen)
+        self.context.call_on_fit_task_end(**self.given, reconstruction_attributes=self.work._frozen)
 
 
 class Observers:

@@ -44,7 +44,7 @@ class Predicting(Weights):
 
     def _output(self, X: Any, mask: Any = None) -> Array:
         """Return the network's output (n, n_outputs) for unchecked rows."""
-        if "_net" not in vars(self):  # scikit-learn's check takes longer than a small prediction
+        if "_fitted" not in vars(self):  # scikit-learn's check takes longer than a small prediction
             check_is_fitted(self)
         net = self._network()
         home = NUMPY

@@ -102,10 +102,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
     def _out_activation(self) -> str:
         return "exp" if self.loss in ("poisson", "gamma") else "identity"
 
-    def _loss_options(self) -> tuple[Any, ...]:
-        return self.loss, self.delta, tuple(self.quantiles)
-
-    def _loss(self) -> Loss:
+    def _loss(self, head: str) -> Loss:
         if callable(self.loss):
             return custom(self.loss)
         if self.loss == "huber":
@@ -202,7 +199,8 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Return the coefficient of determination R^2; for quantiles, its counterpart for the pinball loss."""
         check_all_readable(y=y, sample_weight=sample_weight)
-        return self._agreement(on_host(y), to_numpy(self._output(X)), on_host(sample_weight))
+        now = self._pinned()
+        return now._agreement(on_host(y), to_numpy(now._output(X)), on_host(sample_weight))
 
     def _agreement(self, y: Any, output: Array, weight: Any) -> float:
         if self.loss != "quantile":
@@ -222,4 +220,4 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
 
         ``X`` may be larger than memory, such as a `numpy.memmap`: rows are taken block by block.
         """
-        return self._numbers(self._output(X))
+        return self._numbers(self._pinned()._output(X))

@@ -36,6 +36,10 @@ class Watch:
     best: tuple[Array, Array] | None = None
     over: bool = False
 
+    def curves(self) -> tuple[list[float], ...]:
+        """Return the curves, which grow as long as training goes on."""
+        return self.losses, self.validation_losses, self.scores
+
     def see_loss(self, loss: float, tol: float) -> None:
         """Take in an epoch's training loss."""
         self.idle = self.idle + 1 if loss > self.best_loss - tol else 0

@@ -1,143 +1,141 @@
-"""A network behind scikit-learn's attributes: initial weights, views of them, copies."""
+"""The weights of an estimator: drawn, shown as scikit-learn's attributes, taken from them, copied."""
 
-import copy
-import itertools
 from collections.abc import Callable
-from typing import Any
+from dataclasses import replace
+from typing import Any, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator
 
 from mlpx.arrays import kind_of
-from mlpx.backend import NUMPY, Backend, backend_name, dtype_name, to_numpy, using_backend
-from mlpx.errors import unknown
-from mlpx.estimators.devices import backend_for, copied
-from mlpx.estimators.parameters import ACTIVATIONS, CONSTRAINTS, satisfied
-from mlpx.estimators.stopping import Watch
-from mlpx.layers import Activation, BatchNorm, Dense, Dropout, Layer, LayerNorm, MaskedSoftmax, Softmax
+from mlpx.backend import Backend, backend_name, dtype_name
+from mlpx.estimators.architecture import NORMS, Architecture
+from mlpx.estimators.devices import backend_for, copied, on_host
+from mlpx.estimators.fitted import FittedNetwork, dense_layers, write
+from mlpx.estimators.parameters import CONSTRAINTS, satisfied
 from mlpx.model import Sequential
-from mlpx.optimizers import Optimizer
 from mlpx.typing import Array
 
 ARRAYS = ("coefs_", "intercepts_", "norms_")
 """The attributes that a network is made of."""
-HEADS = {"logistic": "sigmoid", "exp": "exp"}
-"""scikit-learn's name of an output activation to the library's."""
 
 
 class Weights(BaseEstimator):  # type: ignore[misc]
-    """The weights of an estimator."""
+    """The weights of an estimator.
+
+    What a fit leaves is two objects, `FittedNetwork` and `TrainingState`, and attributes that show them. A fit works
+    on an estimator apart, and one assignment of ``__dict__`` puts all of it in place: another thread that predicts
+    meanwhile has the attributes of before or those of afterwards, never some of each.
+    """
 
     _parameter_constraints: dict[str, Any] = CONSTRAINTS
-    _masked = False
-    """Whether the network was trained with a mask: it then ends in a masked softmax."""
 
     def _validate_params(self) -> None:
         """Raise as scikit-learn does for a parameter that cannot be."""
         if not satisfied(self):
             super()._validate_params()  # which finds the words
 
-    def _build(self, sizes: list[int], dtype: str, backend: Backend) -> Sequential:
-        """Return a network of all zeros."""
+    # --- states: apart, pinned, in place ----------------------------------------------------------------------------
+
+    def _apart(self) -> Self:
+        """Return an estimator of the same attributes, for a fit to work on."""
+        made: Self = object.__new__(type(self))
+        made.__dict__.update(vars(self))
+        return made
+
+    def _pinned(self) -> Self:
+        """Return the estimator as it is now, for several looks at it: a fit in another thread changes nothing of it."""
+        made: Self = object.__new__(type(self))
+        made.__dict__ = self.__dict__
+        return made
+
+    def _become(self, work: Self, before: dict[str, Any]) -> None:
+        """Take over what a fit changed of ``work``, whose attributes were ``before``, in one assignment."""
+        after, missing = vars(work), object()
+        kept = {name: value for name, value in vars(self).items() if name in after or name not in before}
+        changed = {name: value for name, value in after.items() if before.get(name, missing) is not value}
+        self.__dict__ = kept | changed
+
+    # --- the network ------------------------------------------------------------------------------------------------
+
+    @property
+    def _net(self) -> Sequential:
+        """The network of the last fit, or of the one at work."""
+        fitted: FittedNetwork = self._fitted
+        return fitted.net
+
+    @property
+    def _masked(self) -> bool:
+        """Whether the network was trained with a mask."""
+        fitted = vars(self).get("_fitted")
+        return fitted is not None and fitted.architecture.masked
+
+    def _architecture(self, head: str, *, masked: bool = False) -> Architecture:
+        """Return what the parameters say."""
         if self.batch_norm and self.layer_norm:
             raise ValueError("batch_norm and layer_norm are both True; a hidden layer has one norm or none.")
-        norm = BatchNorm if self.batch_norm else LayerNorm if self.layer_norm else None
-        layers: list[Layer] = []
-        for (n_in, n_out), kind in zip(itertools.pairwise(sizes), [*self._kinds(len(sizes) - 2), None], strict=True):
-            name = "identity" if kind is None else ACTIVATIONS[kind]
-            if kind is None or norm is None:
-                layers.append(Dense(n_in, n_out, name, init="zeros"))
-            else:
-                layers += [Dense(n_in, n_out, init="zeros"), norm(n_out), Activation(name)]
-            if kind is not None and self.dropout:
-                layers.append(Dropout(self.dropout))
-        if self.out_activation_ != "identity":
-            softmax = MaskedSoftmax if self._masked else Softmax
-            head = softmax() if self.out_activation_ == "softmax" else Activation(HEADS[self.out_activation_])
-            layers.append(head)
-        with using_backend(backend):
-            return Sequential(*layers, loss=self._loss(), dtype=dtype)
-
-    def _kinds(self, n_hidden: int) -> list[str]:
-        """Return the name of each hidden layer's activation."""
+        norms = [name for name in NORMS if getattr(self, name)]
         given = self.activation
-        kinds = [given] * n_hidden if isinstance(given, str) else list(given)
-        if len(kinds) != n_hidden:
-            raise ValueError(f"activation: has {len(kinds)} names for {n_hidden} hidden layers; expected one each.")
-        for kind in kinds:
-            if not isinstance(kind, str) or kind not in ACTIVATIONS:
-                raise unknown("activation", kind, ACTIVATIONS)
-        return kinds
+        kinds = given if isinstance(given, str) else tuple(given)
+        return Architecture(kinds, norms[0] if norms else None, float(self.dropout), head, masked, self._loss(head))
 
-    def _start(self, sizes: list[int], dtype: str, backend: Backend) -> None:
-        """Draw the initial weights, in scikit-learn's order and from its bounds (Glorot's)."""
-        self.n_iter_ = self.t_ = 0
-        self.n_layers_ = len(sizes)
-        self.out_activation_ = self._out_activation()
-        self._net = self._build(sizes, dtype, backend)
-        kinds = [*self._kinds(len(sizes) - 2), self.activation if isinstance(self.activation, str) else ""]
-        layers = self._dense()
-        for layer, kind in zip(layers, kinds, strict=True):
+    def _start(self, architecture: Architecture, sizes: list[int], dtype: str, backend: Backend) -> FittedNetwork:
+        """Return a network with initial weights, drawn in scikit-learn's order and from its bounds (Glorot's)."""
+        net = architecture.build(sizes, dtype, backend)
+        given = architecture.activation
+        kinds = [*architecture.kinds(len(sizes) - 2), given if isinstance(given, str) else ""]
+        for layer, kind in zip(dense_layers(net), kinds, strict=True):
             bound = np.sqrt((2.0 if kind in ("logistic", "sigmoid") else 6.0) / (layer.n_in + layer.n_out))
             w = self._random_state.uniform(-bound, bound, (layer.n_in, layer.n_out)).T
             layer.value("w")[...] = backend.asarray(w, dtype)
             layer.value("b")[...] = backend.asarray(self._random_state.uniform(-bound, bound, layer.n_out), dtype)
-        self._show(layers)
-        self._watch = Watch()
-        self._publish()
+        return FittedNetwork(architecture, net, self.device)
 
-    def _dense(self) -> list[Dense]:
-        return [layer for layer in self._net.all_layers() if isinstance(layer, Dense)]
+    def _continue(self, architecture: Architecture) -> FittedNetwork:
+        """Return a network to train, with the weights of the attributes: that of earlier calls, if it fits."""
+        attributes = vars(self)
+        now: FittedNetwork | None = attributes.get("_fitted")
+        if now is None or not now.shows(attributes):
+            now = None
+            self._check_arrays()
+        sizes = [self.coefs_[0].shape[0], *(w.shape[1] for w in self.coefs_)]
+        dtype = dtype_name(self.coefs_[0]) if self.dtype == "auto" else self.dtype
+        backend = backend_for(self.device, self.coefs_[0])
+        own: FittedNetwork | None = self._training.own
+        if own is None or own.architecture != architecture or not own.has(sizes, dtype, backend):
+            own = FittedNetwork(architecture, architecture.build(sizes, dtype, backend), self.device)
+        if now is not None and now.architecture.norm == architecture.norm and now.has(sizes, dtype, backend):
+            own.net.parameters[...], own.net.buffers.statistics[...] = now.net.parameters, now.net.buffers.statistics
+        else:
+            write(own.net, self.coefs_, self.intercepts_, attributes.get("norms_", []))
+        return own
 
-    def _norms(self) -> list[dict[str, Array]]:
-        """Return views of the gain, shift and running statistics of each norm, by their names."""
-        norms = [layer for layer in self._net.all_layers() if isinstance(layer, BatchNorm | LayerNorm)]
-        return [{name: p.value for name, p in (norm.parameters | norm.statistics).items()} for norm in norms]
-
-    def _show(self, layers: list[Dense]) -> None:
-        """Let the attributes be views of the network's weights, so that writing to either changes both."""
-        self.coefs_ = [layer.value("w").T for layer in layers]
-        self.intercepts_ = [layer.value("b") for layer in layers]
+    def _show(self, fitted: FittedNetwork) -> None:
+        """Let the attributes be those of a network."""
         self.__dict__.pop("norms_", None)
-        if self.batch_norm or self.layer_norm:
-            self.norms_ = self._norms()
-        self._shown = self._arrays()
-        self._built_for = self._options()
-
-    def _arrays(self) -> list[Array]:
-        """Return every array of the attributes that a network is made of."""
-        norms = [array for norm in vars(self).get("norms_", ()) for array in norm.values()]
-        return [*self.coefs_, *self.intercepts_, *norms]
-
-    def _options(self) -> tuple[Any, ...]:
-        """Return what a network is built from beside its widths."""
-        given = self.activation
-        kinds = given if isinstance(given, str) else tuple(given)
-        layers = kinds, self.out_activation_, self.dropout, self.batch_norm, self.layer_norm, self._masked
-        return *layers, self.device, *self._loss_options()
+        self.__dict__.update(fitted.attributes())
 
     def _network(self) -> Sequential:
         """Return the network, with whatever arrays its user has put into the attributes."""
-        arrays = self._arrays()
-        shown = vars(self).get("_shown")
-        same = shown is not None and len(shown) == len(arrays) and all(map(lambda a, b: a is b, arrays, shown))
-        if not same or self._built_for != self._options():
+        attributes = self.__dict__  # looked up once: a fit in another thread puts another in its place
+        fitted: FittedNetwork | None = attributes.get("_fitted")
+        if fitted is None or fitted.by_hand:
+            architecture, by_hand = self._architecture(attributes["out_activation_"]), True
+        else:
+            architecture, by_hand = fitted.architecture, False
+            if attributes["out_activation_"] != architecture.head:
+                architecture = replace(architecture, head=attributes["out_activation_"])
+        if fitted is None or architecture != fitted.architecture or not fitted.shows(attributes):
             self._check_arrays()
-            sizes = [self.coefs_[0].shape[0], *(w.shape[1] for w in self.coefs_)]
-            dtype, backend = dtype_name(self.coefs_[0]), backend_for(self.device, self.coefs_[0])
-            self._net = self._build(sizes, dtype, backend)
-            layers = self._dense()
-            for layer, w, b in zip(layers, self.coefs_, self.intercepts_, strict=True):
-                layer.value("w")[...], layer.value("b")[...] = backend.asarray(w).T, backend.asarray(b)
-            for now, before in zip(self._norms(), vars(self).get("norms_", ()), strict=False):
-                for name in now.keys() & before.keys():
-                    now[name][...] = backend.asarray(before[name])
-            self._show(layers)
-        net: Sequential = self._net
-        return net
+            # Nobody sees it before it is complete; the update is one step for other threads, whose networks are alike.
+            fitted = FittedNetwork.of(architecture, attributes, by_hand=by_hand)
+            attributes.update(fitted.attributes())
+        return fitted.net
 
     def _check_arrays(self) -> None:
         """Make ``coefs_`` and ``intercepts_`` arrays of floats, and raise ValueError where they fit no network."""
+        self.coefs_: list[Array]
+        self.intercepts_: list[Array]
         self.coefs_, self.intercepts_ = (
             [x if _floats(x) else np.asarray(x, np.float64) for x in arrays]
             for arrays in (self.coefs_, self.intercepts_)
@@ -159,22 +157,14 @@ class Weights(BaseEstimator):  # type: ignore[misc]
             raise ValueError(f"coefs_[-1]: has {width} columns; expected {self.n_outputs_}, one for each output.")
 
     def _frozen(self) -> dict[str, Any]:
-        """Return copies of the arrays that a network is made of, by the names of the attributes."""
-        return {name: _mapped(vars(self)[name], copied) for name in ARRAYS if name in vars(self)}
+        """Return the attributes that predictions need, with copies of the arrays that training changes."""
+        attributes = {name: value for name, value in vars(self).items() if name != "_training"}
+        return attributes | {name: _mapped(attributes[name], copied) for name in ARRAYS if name in attributes}
 
     def __getstate__(self) -> dict[str, Any]:
         state = dict(super().__getstate__())
-        net = state.get("_net")
-        for name in ("_net", "_shown", "_built_for", "_kept"):
-            state.pop(name, None)
-        if "_optimizer" in state:
-            state["_optimizer"] = copy.copy(state["_optimizer"])
-            state["_optimizer"]._owner = None  # the weights, which are there already
-        if net is not None and net.backend is not NUMPY:  # what was on a GPU loads without one
-            for name in (*ARRAYS, "_optimizer", "_watch"):
-                if name in state:
-                    state[name] = _mapped(state[name], to_numpy)
-        return state
+        # What was on a GPU loads without one.
+        return state | {name: _mapped(state[name], on_host) for name in ARRAYS if name in state}
 
 
 def _floats(x: Any) -> bool:
@@ -188,8 +178,4 @@ def _mapped(value: Any, function: Callable[[Array], Array]) -> Any:
         return {name: _mapped(each, function) for name, each in value.items()}
     if isinstance(value, list | tuple):
         return type(value)(_mapped(each, function) for each in value)
-    if isinstance(value, Optimizer | Watch):
-        made = copy.copy(value)
-        vars(made).update(_mapped(vars(value), function))
-        return made
     return value if backend_name(value) is None else function(value)
