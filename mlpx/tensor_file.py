@@ -174,6 +174,8 @@ class TensorFile:
             raise ValueError(
                 f"tensor {name!r}, bytes {entry.start} to {entry.stop}, is not what was written (its SHA-256 differs)"
             )
+        if entry.dtype == bool and array.size and int(array.view(np.uint8).max()) > 1:
+            raise ValueError(f"tensor {name!r} holds bools other than 0 and 1")
 
     def _read(self, start: int, buffer: Any) -> Any:
         """Fill a buffer with the file's bytes from ``start`` on, and return it."""

@@ -21,7 +21,7 @@ SOURCES = {"mlpx": Path(mlpx.__file__).parent, "mlpx_kernels": Path(mlpx_kernels
 FLOORS = [
     ["mlpx_kernels"],
     ["mlpx._version", "mlpx.typing", "mlpx.errors"],
-    ["mlpx.atomic_write", "mlpx.tensor_file"],
+    ["mlpx.atomic_write", "mlpx.tensor_file", "mlpx.plain_values"],
     ["mlpx.arrays"],
     ["mlpx.backend"],
     ["mlpx.op", "mlpx.arguments"],
