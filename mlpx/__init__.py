@@ -20,8 +20,9 @@ from mlpx.layers import (
     Softmax,
     TimeDistributed,
 )
+from mlpx.loading import load
 from mlpx.mlp import MLP
-from mlpx.model import Sequential, load
+from mlpx.model import Sequential
 
 __all__ = [
     "MLP",

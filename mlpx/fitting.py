@@ -17,7 +17,15 @@ from mlpx.typing import ArrayLike
 
 
 class Trainable(Network):
-    """A network that can be trained."""
+    """A network that can be trained.
+
+    Attributes
+    ----------
+    history : History or None
+        The curves of the last complete fit; files hold them too, copies do not.
+    """
+
+    history: History | None = None
 
     def fit(
         self,
@@ -135,7 +143,8 @@ class Trainable(Network):
             gradient_hook=gradient_hook,
             precision=precision,
         )
-        return training.train(job)
+        self.history = training.train(job)
+        return self.history
 
 
 def _optimizer(optimizer: str | Optimizer | FullBatch) -> Optimizer | FullBatch:

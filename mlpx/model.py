@@ -1,15 +1,16 @@
-"""What users hold: `Sequential`, a network that fits, saves, moves and copies itself; and `load`."""
+"""What users hold: `Sequential`, a network that fits, saves, moves and copies itself."""
 
 import copy
 import os
 from typing import Any
 
-from mlpx import persistence
+from mlpx import model_file, persistence
 from mlpx.backend import FLOATS, Backend, to_numpy, using_backend
 from mlpx.errors import check_name
 from mlpx.fitting import Trainable
 from mlpx.layers import Dense, Layer
 from mlpx.losses import Loss
+from mlpx.records import RECORDS
 from mlpx.typing import Array
 
 
@@ -37,8 +38,18 @@ class Sequential(Trainable):
     """
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the network to one safetensors file; see `mlpx.load`. The file appears whole or not at all."""
-        persistence.save(self, path)
+        """Write the network, and the curves of its last fit, to one safetensors file; see `mlpx.load`.
+
+        The file appears whole or not at all.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If ``path`` is no name of a file. For a network with a custom loss: code is never saved.
+        OSError
+            If the folder is not there or the file cannot be written, or ``path`` is a folder, a pipe or a device.
+        """
+        model_file.save(path, "network", self, {"history": self.history}, RECORDS)
 
     def copy(self, *, dtype: str | None = None, backend: str | Backend | None = None) -> "Sequential":
         """Return an independent network with the same weights, if asked in another dtype or on another backend."""
@@ -94,19 +105,3 @@ def _restored(
 def _as_data(layer: Layer) -> dict[str, Any]:
     """Return a layer's class and fields as data of its own."""
     return copy.deepcopy({"layer": type(layer).__name__, **layer.config()})
-
-
-def load(path: str | os.PathLike[str]) -> Sequential:
-    """Return the network of a model file, on the backend in force; a model saved on a GPU loads without one.
-
-    Raises
-    ------
-    ModelFileError
-        If the file is no usable model, or was changed since it was saved; the message says what and where. It is a
-        ValueError. Nothing in a file is ever executed.
-    TypeError, ValueError
-        If ``path`` is no name of a file.
-    OSError
-        If it cannot be read.
-    """
-    return persistence.load(path, Sequential.undrawn)

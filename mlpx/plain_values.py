@@ -102,7 +102,7 @@ class Writer:
 
     def _array(self, value: Array, place: str) -> Any:
         value = value.astype(value.dtype.newbyteorder("="), copy=False)
-        if value.dtype in NAMES:
+        if value.dtype.newbyteorder("<") in NAMES:
             return {"array": self._tensor(value, place)}
         if value.dtype.kind in "mM":
             return {"dated": [value.dtype.str.lstrip("<>="), self._tensor(value.view(np.int64), place)]}

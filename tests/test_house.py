@@ -31,17 +31,17 @@ FLOORS = [
     ["mlpx.predictors", "mlpx.passes", "mlpx.network"],
     [
         "mlpx.history", "mlpx.callbacks", "mlpx.schedules", "mlpx.optimizers", "mlpx.divergence", "mlpx.interrupt",
-        "mlpx.progress", "mlpx.gradcheck", "mlpx.persistence",
+        "mlpx.progress", "mlpx.gradcheck", "mlpx.persistence", "mlpx.model_file",
     ],
     [
         "mlpx.steps", "mlpx.choice", "mlpx.plan_numbers", "mlpx.plan_job", "mlpx.plan_steps", "mlpx.gpu", "mlpx.fused",
         "mlpx.objective", "mlpx.fullbatch", "mlpx.orders",
     ],
-    ["mlpx.training_data", "mlpx.training", "mlpx.fitting"],
+    ["mlpx.training_data", "mlpx.training", "mlpx.fitting", "mlpx.records"],
     ["mlpx.model", "mlpx.mlp"],
     [
-        "mlpx", "mlpx.estimators", "mlpx.doctor", "mlpx.warmup", "mlpx.demos", "mlpx.bench", "mlpx.bench_gpu",
-        "mlpx.gpu.check", "mlpx.samples",
+        "mlpx", "mlpx.loading", "mlpx.estimators", "mlpx.doctor", "mlpx.warmup", "mlpx.demos", "mlpx.bench",
+        "mlpx.bench_gpu", "mlpx.gpu.check", "mlpx.samples",
     ],
     ["mlpx.cli", "mlpx.__main__"],
 ]  # fmt: skip

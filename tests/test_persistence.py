@@ -97,6 +97,18 @@ def test_a_loaded_network_trains_on(path) -> None:
     np.testing.assert_array_equal(net.parameters, again.parameters)
 
 
+def test_the_curves_of_the_last_fit_are_in_the_file(path) -> None:
+    net = NETWORKS["dense"](dtype="float64")
+    assert net.history is None
+    for optimizer in ("adam", "lbfgs"):
+        history = net.fit(X, X[:, :2], epochs=20, optimizer=optimizer, validation=0.5, progress=False)
+        assert net.history is history
+        net.save(path)
+        assert mlpx.load(path).history == history
+        assert mlpx.load(path).history.loss == history.loss
+    assert net.copy().history is None
+
+
 def test_a_custom_loss_refuses_and_leaves_no_file(path) -> None:
     net = mlpx.Sequential(Dense(4, 3), loss=lambda y, t: (y.sum(), np.ones_like(y)))
     with pytest.raises(ValueError, match=r"custom loss cannot be saved; set net\.loss"):
