@@ -9,7 +9,7 @@ from sklearn.utils.metaestimators import available_if
 
 from mlpx.backend import backend_of, to_numpy
 from mlpx.estimators.devices import check_all_readable, home_of, on_host, sent_back
-from mlpx.estimators.labels import Labelled
+from mlpx.estimators.labels import Labelled, check_labels
 from mlpx.typing import Array
 
 
@@ -80,4 +80,5 @@ class Deciding(ClassifierMixin, Labelled):  # type: ignore[misc]
     def score(self, X: Any, y: Any, sample_weight: Any = None, mask: Any = None) -> float:
         """Return the accuracy of ``predict``: the share of rows, or of their weight, that is right."""
         check_all_readable(y=y, sample_weight=sample_weight)
+        check_labels("y", y)
         return float(accuracy_score(on_host(y), on_host(self.predict(X, mask)), sample_weight=on_host(sample_weight)))

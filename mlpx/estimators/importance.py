@@ -102,7 +102,9 @@ class ImportanceDisplay:
         if kind == "gradients":
             each, label = estimator.gradients(X), "mean |d output / d feature|"
         else:
-            baseline = np.asarray(on_host(X), np.float64).mean(axis=0) if baseline is None else baseline
+            if baseline is None:
+                x, _ = estimator._dense_rows(X)
+                baseline = np.asarray(on_host(x), np.float64).mean(axis=0)
             each, label = estimator.integrated_gradients(X, baseline), "mean |contribution to the output|"
         importances = np.abs(on_host(each)).reshape(-1, each.shape[-1]).mean(axis=0)
         if feature_names is None:

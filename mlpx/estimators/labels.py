@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+from scipy.sparse import issparse
 from sklearn.metrics import accuracy_score
 from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils import column_or_1d
@@ -54,6 +55,49 @@ def _binarizer(y: Any) -> LabelBinarizer:
     return made
 
 
+def check_labels(argument: str, labels: Any) -> None:
+    """Raise ValueError for labels among which some are missing, or which are objects that no order exists for."""
+    if labels is None or _plain(labels) or issparse(labels):
+        return
+    try:
+        array = np.asarray(on_host(labels))
+    except ValueError as error:
+        raise ValueError(
+            f"{argument}: has rows of different lengths; expected classes (n,) or an indicator matrix (n, n_outputs), "
+            "which scikit-learn's MultiLabelBinarizer makes of lists of labels."
+        ) from error
+    if array.dtype.kind not in "OU" or not array.size:
+        return
+    as_given = np.array(labels, dtype=object) if isinstance(labels, list | tuple) else array  # NumPy makes "nan" of NaN
+    for row, each in enumerate(as_given.reshape(len(array), -1) if as_given.dtype == object else ()):
+        if any(map(_missing, each)):
+            came = next(filter(_missing, each))
+            raise ValueError(
+                f"{argument}: holds {came!r} for a class, first in row {row}; every row needs one. Leave such rows "
+                "out, or give them a class of their own."
+            )
+    # Columns of frames have dtypes of their own, which scikit-learn converts.
+    if hasattr(labels, "columns") or getattr(labels, "dtype", None) not in (None, np.dtype(object)):
+        return
+    kinds = {type(label) for label in array.flat}
+    if not all(issubclass(kind, str) for kind in kinds):
+        raise ValueError(
+            f"{argument}: has dtype object and holds {', '.join(sorted(kind.__name__ for kind in kinds))}; expected "
+            "classes that are all strings, or an array of integers, bools or floats. Convert them: "
+            f"{argument}.astype(int) for numbers, {argument}.astype(str) for names."
+        )
+
+
+def _missing(label: Any) -> bool:
+    """Return whether an object says that there is no label: None, NaN, NaT or pandas' NA."""
+    try:
+        return label is None or bool(label != label)
+    except TypeError:  # NA, which has no truth value
+        return True
+    except ValueError:  # an array
+        return False
+
+
 def _ravelled(y: Any) -> Any:
     return column_or_1d(y, warn=True) if y.ndim == 2 and y.shape[1] == 1 else y
 
@@ -74,6 +118,11 @@ class Labelled(BaseMLP):
         self.n_outputs_ = 1 if self._label_binarizer.y_type_ == "binary" else len(self.classes_)
         return y
 
+    def _checked(self, X: Any, y: Any, *, reset: bool) -> tuple[Any, Any]:
+        y = on_host(y)
+        check_labels("y", y)
+        return super()._checked(X, y, reset=reset)
+
     def _check_classes(self, classes: Array) -> None:
         """Raise ValueError for labels that an earlier call has not announced."""
         if self.warm_start and set(classes) != set(self.classes_):
@@ -87,7 +136,9 @@ class Labelled(BaseMLP):
             )
 
     def _first_call(self, y: Any, classes: Any) -> None:
+        check_labels("classes", classes)
         if _check_partial_fit_first_call(self, classes):
+            check_labels("y", y)
             self._label_binarizer = LabelBinarizer().fit(y if _indicates(y) else classes)
 
     def _known(self, y: Any) -> Any:

@@ -66,14 +66,35 @@ class Rows:
 
     def split(self, share: float, random_state: Any, stratify: Any) -> tuple["Rows", "Rows"]:
         """Return the rows to train on and the share held out, as scikit-learn draws them."""
-        kept, held_out = train_test_split(
-            np.arange(self.n), random_state=random_state, test_size=share, stratify=stratify
-        )
+        if share == 0.0:
+            raise ValueError(
+                "validation_fraction: is 0, and early_stopping needs rows that are held out; expected more, or "
+                "validation_data."
+            )
+        try:
+            kept, held_out = train_test_split(
+                np.arange(self.n), random_state=random_state, test_size=share, stratify=stratify
+            )
+        except ValueError as error:
+            why = _lone(self.y, stratify)
+            raise ValueError(
+                f"early_stopping: validation_fraction={share} of {self.n} rows cannot be held out{why}. Give "
+                f"validation_data, or more rows. scikit-learn says: {error}"
+            ) from error
         if held_out.size < 2:
             raise ValueError(
                 "The validation set is too small. Increase 'validation_fraction' or the size of your dataset."
             )
         return self.take(kept), self.take(held_out)
+
+
+def _lone(y: Array, stratify: Array | None) -> str:
+    """Return the class that has a single row, if one of two has: so few cannot be shared out."""
+    if stratify is None:
+        return ""
+    _, first, counts = np.unique(stratify, return_index=True, return_counts=True)
+    alone = first[counts == 1]
+    return f": class {y[alone[0]]} has a single one" if alone.size else ""
 
 
 def _some(part: Any, rows: Array | slice) -> Any:
