@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from estimators_kit import X, Y, fitted
 from scipy.sparse import csr_array
+from sklearn.utils.class_weight import compute_sample_weight
 
 from mlpx import MLPClassifier
 
@@ -117,3 +118,61 @@ def test_shares_that_hold_no_rows_out_or_leave_none() -> None:
 def test_importance_of_sparse_rows() -> None:
     with pytest.raises(TypeError, match=r"^Sparse data was passed for X, but dense data is required"):
         fitted().plot_importance(csr_array(X))
+
+
+# --- weights of classes -----------------------------------------------------------------------------------------------
+
+LABELS = (X[:, :3] > 0).astype(int)
+LISTS = [{0: 1.0, 1: 3.0}, {1: 0.5}, {}]
+
+
+@pytest.mark.parametrize("kind", [np.array, csr_array])
+def test_a_list_weighs_the_labels_of_each_row(kind) -> None:
+    by_hand = np.where(LABELS[:, 0], 3.0, 1.0) * np.where(LABELS[:, 1], 0.5, 1.0)
+    given, expected = fitted(y=kind(LABELS), class_weight=LISTS), fitted(y=LABELS, sample_weight=by_hand)
+    np.testing.assert_allclose(given.coefs_[0], expected.coefs_[0], rtol=1e-12)
+    np.testing.assert_allclose(by_hand, compute_sample_weight(LISTS, LABELS))
+
+
+@pytest.mark.parametrize(
+    ("y", "weights", "error", "said"),
+    [
+        (LABELS, {0: 1}, ValueError, "class_weight: expected for several labels a list of 3 dicts.*; got a dict"),
+        (
+            LABELS,
+            LISTS[:2],
+            ValueError,
+            "class_weight: expected for several labels a list of 3 dicts.*; got a list of 2",
+        ),
+        (LABELS, [{}, {}, "balanced"], TypeError, r"class_weight\[2\]: expected a dict .*got str"),
+        (
+            LABELS,
+            [{}, {1: -1}, {}],
+            ValueError,
+            r"class_weight\[1\]\[1\]: expected a finite number in \[0, inf\], got -1",
+        ),
+        (Y, LISTS, ValueError, "class_weight: a list is for several labels; expected a dict"),
+        (Y, {0: np.inf}, ValueError, r"class_weight\[0\]: expected a finite number"),
+        (Y, {2: "much"}, TypeError, r"class_weight\[2\]: expected a number, got 'much'"),
+        (Y, (1, 2, 3), ValueError, "The 'class_weight' parameter of MLPClassifier must be"),
+    ],
+)
+def test_weights_of_classes_that_cannot_be(y, weights, error, said) -> None:
+    with pytest.raises(error, match=f"^{said}"):
+        fitted(y=y, class_weight=weights)
+
+
+def test_keys_that_are_no_class_are_named() -> None:
+    said = r"^class_weight: has keys that are no class: '1', 7\. The classes are 0, 1, 2; those without a key weigh 1"
+    with pytest.warns(UserWarning, match=said):
+        model = fitted(class_weight={0: 2.0, "1": 5.0, 7: 1.0})
+    np.testing.assert_array_equal(model.coefs_[0], fitted(class_weight={0: 2.0}).coefs_[0])
+    with pytest.warns(UserWarning, match=r"^class_weight\[1\]: has keys that are no class: 2\. The classes are 0, 1;"):
+        fitted(y=LABELS, class_weight=[{}, {2: 1.0}, {}])
+    named = fitted(y=NAMES, class_weight={"ant": 2.0, np.str_("bee"): 3.0})
+    np.testing.assert_array_equal(named.coefs_[0], fitted(class_weight={0: 2.0, np.int64(1): 3.0}).coefs_[0])
+
+
+def test_rows_of_a_call_may_lack_the_classes_that_are_weighed() -> None:
+    model = MLPClassifier(class_weight={0: 5.0}, random_state=0)
+    assert model.partial_fit(X[Y == 1], Y[Y == 1], classes=[0, 1, 2]).n_iter_ == 1

@@ -64,7 +64,7 @@ def test_validation_numbers_that_are_none() -> None:
 
 @pytest.mark.parametrize("weight", [-1.0, np.nan])
 def test_class_weights_below_zero(weight) -> None:
-    with pytest.raises(ValueError, match=r"^class_weight: expected numbers of at least 0"):
+    with pytest.raises(ValueError, match=r"^class_weight\[0\]: expected a finite number in \[0, inf\]"):
         fitted(class_weight={0: weight})
 
 

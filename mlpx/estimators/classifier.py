@@ -90,8 +90,10 @@ class MLPClassifier(Deciding):
     batch_norm, layer_norm : bool, default=False
         Whether to normalise before each hidden activation: each unit over the rows of the batch (in predictions by
         running statistics), or each row over the units. One of the two at most.
-    class_weight : dict or "balanced", optional
-        Weights of the classes, which multiply ``sample_weight``; "balanced" makes all classes count alike.
+    class_weight : dict, list of dict or "balanced", optional
+        Weights of the classes, at least 0, which multiply ``sample_weight``; classes without one weigh 1. For an
+        indicator matrix a list with a dict of the weights of 0 and 1 for each label, whose product a row weighs.
+        "balanced" makes all classes count alike.
     label_smoothing : float, default=0.0
         The share of each target, in [0, 1), that is spread evenly over all classes. For "log_loss".
     clip_norm : float, optional
@@ -141,7 +143,7 @@ class MLPClassifier(Deciding):
 
     _parameter_constraints: dict[str, Any] = {  # noqa: RUF012  (scikit-learn's own convention)
         **CONSTRAINTS,
-        "class_weight": [dict, StrOptions({"balanced"}), None],
+        "class_weight": [dict, list, StrOptions({"balanced"}), None],
         "label_smoothing": [ZERO_TO_ONE],
         "loss": [StrOptions({"log_loss", "focal", "hinge"}), callable],
         "focus": [AT_LEAST_ZERO],

@@ -7,11 +7,11 @@ from scipy.sparse import issparse
 from sklearn.metrics import accuracy_score
 from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils import column_or_1d
-from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_target, unique_labels
 
 from mlpx.backend import host_array, to_numpy
 from mlpx.estimators.base import BaseMLP
+from mlpx.estimators.class_weights import check_class_weight, weights_of_rows
 from mlpx.estimators.devices import on_host
 from mlpx.estimators.rows import Rows
 from mlpx.typing import Array
@@ -116,6 +116,7 @@ class Labelled(BaseMLP):
                 raise ValueError("y: is an indicator matrix of labels; earlier calls had classes, one for each row.")
             self._check_classes(_unique(y))
         self.n_outputs_ = 1 if self._label_binarizer.y_type_ == "binary" else len(self.classes_)
+        check_class_weight(self.class_weight, self.classes_, several=self._multilabel())
         return y
 
     def _checked(self, X: Any, y: Any, *, reset: bool) -> tuple[Any, Any]:
@@ -172,9 +173,8 @@ class Labelled(BaseMLP):
             return sample_weight
         if incremental and self.class_weight == "balanced":
             raise ValueError("class_weight='balanced' needs all rows at once; pass partial_fit a dict.")
-        by_class: Array = compute_sample_weight(self.class_weight, y)
-        if not (by_class >= 0).all():
-            raise ValueError(f"class_weight: expected numbers of at least 0, got {self.class_weight!r}.")
+        numbers = None if self._multilabel() else _numbers(y, self.classes_)
+        by_class = weights_of_rows(self.class_weight, y, numbers, self.classes_)
         return by_class if sample_weight is None else by_class * sample_weight
 
     def _checked_mask(self, mask: Any, n: int) -> Array:
