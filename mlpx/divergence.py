@@ -83,16 +83,15 @@ def trace(
     def use(state: tuple[Array, Array]) -> None:
         buffers.parameters[...], buffers.statistics[...] = state
 
-    error = None
-    with np.errstate(all="ignore"):
-        if before is not None:
-            use(good)
-            net.step(*before)
-            if not bool(net.backend.xp.isfinite(net.backend.xp.sum(buffers.gradient))):
-                error = diagnose(net, *before, before[1].step, epoch)
-        if error is None:
+    try:
+        with np.errstate(all="ignore"):
+            if before is not None:
+                use(good)
+                net.step(*before)
+                if not bool(net.backend.xp.isfinite(net.backend.xp.sum(buffers.gradient))):
+                    return diagnose(net, *before, before[1].step, epoch)
             use(bad)
             net.step(*now)
-            error = diagnose(net, *now, now[1].step, epoch)
-    use(good)
-    return error
+            return diagnose(net, *now, now[1].step, epoch)
+    finally:
+        use(good)

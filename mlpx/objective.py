@@ -11,7 +11,7 @@ from mlpx.batch import Batch
 from mlpx.errors import DivergenceError
 from mlpx.fused import fused_steps
 from mlpx.host_rows import HostRows
-from mlpx.layers import BatchNorm, Context
+from mlpx.layers import Context
 from mlpx.network import Network
 from mlpx.optimizers import SGD
 from mlpx.passes import through
@@ -27,18 +27,16 @@ Two to three times up to some thousand rows; beyond, products are nearly all, an
 
 def settle(net: Network, x: Array, context: Context) -> None:
     """Make the running statistics of batch norms those of all rows ``x``, which are what training saw throughout."""
-    norms = [layer for layer in net.all_layers() if isinstance(layer, BatchNorm)]
-    if not norms:
+    statistics = net.buffers.statistics
+    if not statistics.size:
         return
-    momenta = [norm.momentum for norm in norms]
-    net.buffers.statistics[...] = 0.0
+    before = net.backend.xp.asarray(statistics, copy=True)
     try:
-        for norm in norms:
-            norm.momentum = 1.0
-        through(net.body(), x, context)
-    finally:
-        for norm, momentum in zip(norms, momenta, strict=True):
-            norm.momentum = momentum
+        statistics[...] = 0.0
+        through(net.body(), x, replace(context, momentum=1.0))
+    except BaseException:
+        statistics[...] = before
+        raise
 
 
 class Objective:

@@ -45,7 +45,9 @@ class Optimizer:
     l2: float = 0.0
     weight_decay: float = 0.0
     state: list[Array] = field(default_factory=list, init=False, repr=False, compare=False)
-    steps: int = field(default=0, init=False, repr=False, compare=False)
+    _count: tuple[int, NDArray[np.int64]] = field(
+        default_factory=lambda: (0, np.zeros(1, np.int64)), init=False, repr=False, compare=False
+    )
     _owner: Array = field(default=None, init=False, repr=False, compare=False)
 
     n_states: ClassVar[int] = 0
@@ -66,6 +68,25 @@ class Optimizer:
         for name, high in self.limits().items():
             value = check_number(name, getattr(self, name), 0.0, high, open_low=name == "eps", open_high=high == 1.0)
             setattr(self, name, value)
+
+    @property
+    def steps(self) -> int:
+        """How many steps the state has seen; what corrects for its start at 0 depends on it."""
+        before, since = self._count
+        return before + int(since[0])
+
+    @steps.setter
+    def steps(self, steps: int) -> None:
+        """Set the number."""
+        self._count = steps, np.zeros(1, np.int64)
+
+    def counted_by(self, taken: NDArray[np.int64]) -> None:
+        """Let an array (1,), now 0, tell how many steps are taken from here on.
+
+        Compiled code writes to it, so that weights, state and count change together, whatever a signal's handler
+        raises before Python goes on.
+        """
+        self._count = self.steps, taken
 
     def limits(self) -> dict[str, float]:
         """Return the upper limits of the options that are particular to the optimiser."""

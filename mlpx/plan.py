@@ -131,7 +131,6 @@ class Table:
                 k.WEIGHTS: 0,
                 k.APART: 0,
                 k.ALIKE: 1,
-                k.TURNED: 0,
                 k.STRIDE: row.n_out,
             }
             # Below the first dense layer nobody wants a gradient, but a dense layer's own is always needed.

@@ -1,7 +1,5 @@
 """What the steps of a plan work on: the job with its table, and every array whose address it carries."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any
 
@@ -15,9 +13,6 @@ from mlpx.network import Network
 from mlpx.optimizers import Optimizer
 from mlpx.typing import Array
 
-TURNED_STEPS, TURNED_OUTPUTS, TURNED_BYTES = 45, 16, 1 << 22
-"""The fewest steps at once for which it pays to turn a network's only layer, and what its outputs must be a multiple
-of: whole vectors; and the most bytes of parameters, which are copied, and should not leave the caches."""
 ENOUGH_ROWS = 16
 """Rows of a block whose products cost a row no more than those of many."""
 INPUTS = 1 << 19
@@ -95,20 +90,6 @@ def first_split(row: PlanRow, batch_size: int, blocks: int, itemsize: int) -> bo
     return trained and near and enough and _weights_moved(row, blocks) >= _rows_moved(row, batch_size)
 
 
-def worth_turning(row: PlanRow, blocks: int, steps: int, buffer: Array) -> bool:
-    """Return whether the first layer's weights are turned for so many steps, none of which then needs to.
-
-    A product wants vectors of what it sums into, so a layer's weights, (n_out, n_in), are turned either on the way
-    forward or back. The first layer has no way back. Where threads share a step, each of them would have to take part.
-    The whole buffer of parameters is copied for it, so they must be most of that, or the steps many: in proportion to
-    what is copied for each number turned, and again since that leaves less to gain of a step.
-    """
-    whole = row.op == "dense" and any(row.lr_factors) and row.n_out % TURNED_OUTPUTS == 0
-    share = row.n_in * row.n_out / buffer.size
-    pays = steps * share * share >= TURNED_STEPS and buffer.nbytes <= TURNED_BYTES
-    return whole and blocks == 1 and pays and plan.kernels("product").IN_TILES
-
-
 class StepsJob:
     """The job of training steps, but for what differs from call to call.
 
@@ -118,17 +99,15 @@ class StepsJob:
         See job.py of the kernels; the rows of an epoch, their order, the first step and the threads are still 0.
     per_call : list of int
         The places of these four.
+    taken : slice
+        The place where a call leaves how many steps it has taken.
     table : Table
     kind : int
         Code of the update.
     numbers : array (N_FLOATS,), float64
         The update's numbers and the loss's.
-    turning : bool
-        Whether the first layer's weights are turned while steps are taken.
-    weights : array
-        The parameters that the steps work on.
     parameters, statistics : array
-        Copies: as they were before the last step; the parameters as they lie in ``weights``.
+        Copies: the network's as they were before the last step.
     held : dict
         Place in the job to array; holding them keeps their addresses valid.
     """
@@ -143,7 +122,6 @@ class StepsJob:
         *,
         blocks: int,
         deterministic: bool,
-        steps_at_once: int,
         seed: int,
         ceiling: float,
     ) -> None:
@@ -164,23 +142,15 @@ class StepsJob:
         for line, row in zip(self.table.whole, rows, strict=True):
             if of_rows > 1 and row.op == "dense":
                 line[k.ALIKE] = alike_from(row, n, dtype, back=line[k.DX] >= 0)
-        self.turning = worth_turning(rows[0], blocks, steps_at_once, buffers.parameters)
-        self.table.whole[0, k.TURNED] = self.turning
-        self._shape, first = (rows[0].n_out, n_in), self.table.whole[0, k.W]
-        self._weights = slice(first, first + rows[0].n_out * n_in)
         if split:
             self.table.split_first(blocks, plan.padded(n * n_in))
-        self.parameters = NUMPY.zeros(buffers.parameters.shape, dtype)
-        self._turn(buffers.parameters, self.parameters)
+        self.parameters = NUMPY.zeros(buffers.parameters.shape, dtype)  # on a cache line, unlike a copy
+        self.parameters[...] = buffers.parameters
         self.statistics = buffers.statistics.copy()
-        given = buffers.parameters, buffers.gradient, *optimizer.state
-        if self.turning:  # they are copies, whose first layer lies otherwise
-            given = tuple(NUMPY.zeros(each.shape, dtype) for each in given)
-        self.weights, gradient, *states = given
         self.held: dict[int, Array] = {
             k.WORK: NUMPY.zeros(self.table.size, dtype),
-            k.PARAMS: self.weights,
-            k.GRADS: gradient,
+            k.PARAMS: buffers.parameters,
+            k.GRADS: buffers.gradient,
             k.OTHER_GRADS: NUMPY.zeros((of_rows - 1 if any(apart) else 0, buffers.gradient.size), dtype),
             k.BACKUP: self.parameters,
             k.STATS: buffers.statistics,
@@ -190,7 +160,7 @@ class StepsJob:
             k.BATCH_LABELS: np.zeros(n, np.int64),
             k.BATCH_MASK: np.zeros(0 if mask is None else n * c, np.bool_),
         }
-        self.held |= dict(zip((k.S1, k.S2), states, strict=False))
+        self.held |= dict(zip((k.S1, k.S2), optimizer.state, strict=False))
         if train.sample_weight is not None:
             self.held[k.SAMPLE_WEIGHT] = np.ascontiguousarray(train.sample_weight)
         if mask is not None:
@@ -229,39 +199,8 @@ class StepsJob:
         }
         self.values = np.zeros(k.JOB_SIZE, np.int64)
         self.per_call = [k.ORDER, k.EPOCH_ROWS, k.FIRST_STEP, k.THREADS]
+        self.taken = slice(k.TAKEN, k.TAKEN + 1)
         addresses = {place: array.ctypes.data for place, array in self.held.items()}
         addresses |= {place: piece.address for place, piece in called.items() if piece is not None}
         for place, value in (addresses | sizes).items():
             self.values[place] = value
-        self._gradients = buffers.gradient, gradient
-        self._pairs = [(buffers.parameters, self.weights), *zip(optimizer.state, states, strict=True)]
-
-    @contextmanager
-    def at_work(self) -> Iterator[None]:
-        """Have everything where the steps work on it for a ``with`` block, at whose end it is where it belongs.
-
-        If weights are turned these are copies: other threads may predict meanwhile, and whatever ends the block early
-        finds nothing half turned.
-        """
-        if self.turning:
-            for outside, inside in self._pairs:
-                self._turn(outside, inside)
-        try:
-            yield
-        finally:
-            if self.turning:
-                for outside, inside in (*self._pairs, self._gradients):
-                    self._turn(inside, outside, back=True)
-
-    def before(self) -> Array:
-        """Return the parameters as they were before the last step."""
-        result = np.empty_like(self.parameters)
-        self._turn(self.parameters, result, back=True)
-        return result
-
-    def _turn(self, source: Array, target: Array, *, back: bool = False) -> None:
-        """Copy a flat buffer; what is turned for the steps is turned on the way, or turned back."""
-        target[:] = source
-        if self.turning:
-            shape = self._shape[::-1] if back else self._shape
-            target[self._weights].reshape(shape[::-1])[...] = source[self._weights].reshape(shape).T

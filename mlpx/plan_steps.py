@@ -106,7 +106,6 @@ class PlanSteps(FitSteps):
             optimizer,
             blocks=self.blocks,
             deterministic=deterministic,
-            steps_at_once=self.steps_per_epoch,
             seed=seed,
             ceiling=ceiling,
         )
@@ -165,7 +164,7 @@ class PlanSteps(FitSteps):
         t = self.threads_module
         crew = t.crew(self.threads - 1) if self.threads > 1 else None
         done = taken = 0
-        with self.hold_blas(), self.job.at_work():
+        with self.hold_blas():
             while done < steps:
                 threads, share = self.choice.next(first=not self.calls)
                 wanted = max(1, min(steps - done, int(share * SLICE / self.seconds_per_step)))
@@ -183,7 +182,6 @@ class PlanSteps(FitSteps):
                 self.calls += 1
                 done += wanted
                 self.taken += wanted
-                self.optimizer.steps += wanted
                 after(wanted)
         if done < steps:
             raise self._diverged(first + done + taken, epoch, order, done + taken)
@@ -193,6 +191,7 @@ class PlanSteps(FitSteps):
         """Take steps over ``rows`` on some threads; return how many were taken, and their losses and penalties."""
         job, values, losses = self.job, self.job.values.copy(), np.zeros((2, changing.shape[1]))
         sharing = self.sharing.new_shared(self.blocks)
+        self.optimizer.counted_by(values[job.taken])
         values[job.per_call] = rows.ctypes.data, min(rows.size, self.n_rows), first, threads
         shared = (
             values,
@@ -209,22 +208,22 @@ class PlanSteps(FitSteps):
         helping = [partial(self.run, thread, *shared) for thread in range(1, threads)]
         try:
             with crew.helping(helping, wait=False) if helping else nullcontext():  # who comes late finds nothing to do
-                taken = self.run(0, *shared)
+                self.run(0, *shared)
         except BaseException:
             self.sharing.abandon(sharing)
             raise
-        return int(taken), losses
+        return int(values[job.taken][0]), losses
 
     def _finite(self) -> bool:
         """Return whether the last update left finite weights: who ends the fit now sees no later step's loss."""
-        return bool(np.isfinite(self.job.weights).all())
+        return bool(np.isfinite(self.net.parameters).all())
 
     def _diverged(self, step: int, epoch: int, order: Array, place: int) -> DivergenceError:
         """Return the error for a step that cannot be taken, with the last good weights in place."""
         buffers, each = self.net.buffers, self.steps_per_epoch
         at = max(0, place - (not self._finite()))  # an update to infinity is its own step's failure
         bad = buffers.parameters.copy(), buffers.statistics.copy()
-        good = (self.job.before(), self.job.statistics) if self.taken + place > 0 else bad
+        good = self.job.parameters, self.job.statistics
         before = self._batch(order, place - 1, step - 1) if place > 0 else None
         now = self._batch(order, min(place, self.losses.shape[1] - 1), step)
         return trace(self.net, good, bad, before, now, epoch + at // each)

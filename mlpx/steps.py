@@ -166,10 +166,16 @@ class LayerSteps(FitSteps):
         if bool(net.backend.xp.all(net.backend.xp.isfinite(buffers.parameters))):
             return
         statistics = net.backend.xp.asarray(buffers.statistics, copy=True)
-        with np.errstate(all="ignore"):
-            error = diagnose(net, batch, context, context.step + 1, epoch)
-        buffers.parameters[...], buffers.statistics[...] = self.good, statistics
-        raise error
+        raise self._diverged(statistics, batch, context, context.step + 1, epoch)
+
+    def _diverged(self, statistics: Array, batch: Batch, context: Context, step: int, epoch: int) -> DivergenceError:
+        """Return the error for a step; the last good weights are back, with these statistics."""
+        buffers = self.net.buffers
+        try:
+            with np.errstate(all="ignore"):  # the error says more than NumPy's warnings would
+                return diagnose(self.net, batch, context, step, epoch)
+        finally:
+            buffers.parameters[...], buffers.statistics[...] = self.good, statistics
 
     def _look(self, batch: Batch, context: Context, epoch: int) -> float:
         """Return the loss, with its gradient in the network's buffer; raise DivergenceError where one is not finite."""
@@ -179,18 +185,24 @@ class LayerSteps(FitSteps):
         loss = float(net.step(batch, context))
         if self.gradient_hook is not None:
             self.gradient_hook(buffers.gradient)
-        with np.errstate(all="ignore"):  # the error says more than NumPy's warnings would
+        with np.errstate(all="ignore"):
             if math.isfinite(loss) and bool(xp.isfinite(xp.sum(net.gradient))):
                 return loss
-            error = diagnose(net, batch, context, context.step, epoch)
-        buffers.parameters[...], buffers.statistics[...] = self.good, statistics
-        raise error
+        raise self._diverged(statistics, batch, context, context.step, epoch)
 
     def _learn(self, lr: float, own: dict[str, float]) -> None:
-        """Let the optimiser take a step, with some numbers in place of its own."""
+        """Let the optimiser take a step, with some numbers in place of its own.
+
+        Where it fails, or a signal's handler raises, the weights are those of before: no layer is ahead of another.
+        """
         optimizer = self.optimizer
         before = {name: getattr(optimizer, name) for name in own}
         self.good[...] = self.net.parameters
-        vars(optimizer).update(own)
-        optimizer.update(self.net, lr)
-        vars(optimizer).update(before)
+        try:
+            vars(optimizer).update(own)
+            optimizer.update(self.net, lr)
+        except BaseException:
+            self.net.parameters[...] = self.good
+            raise
+        finally:
+            vars(optimizer).update(before)

@@ -59,11 +59,13 @@ def train(job: Job) -> History:
         for callback in job.callbacks:
             started.append(callback)
             callback.on_start(run)
-        with interrupt.held_back() as pressed:
+        with interrupt.Interrupt() as pressed:
             if isinstance(job.optimizer, Optimizer):
                 _fit_batches(job, run, job.optimizer, pressed)
             else:
                 _fit_full(job, run, job.optimizer, pressed)
+        if pressed.requested:
+            raise TrainingInterrupted("fit: interrupted when it was complete; the weights are those of the whole fit.")
         run.history.stopped = run.stop or run.history.stopped
     except (ArithmeticError, KeyboardInterrupt) as error:
         error.history = run.history  # type: ignore[union-attr]
@@ -176,22 +178,22 @@ def accuracy(net: Network, z: Array, batch: Batch) -> float | None:
 
 
 def _fit_full(job: Job, run: Run, optimizer: FullBatch, pressed: interrupt.Interrupt) -> None:
-    net = job.net
+    net, buffers, copied = job.net, job.net.buffers, job.net.backend.xp.asarray
     optimizer.check(net)
+    if not job.epochs:
+        return
     batch = job.train
     context = Context(True, job.seed, 0, batch.mask, batch.valid, need_dx=False)
     objective = Objective(net, batch, context, optimizer.l2, job.n_threads, deterministic=job.deterministic)
-    start = objective.weights()
-    first, gradient = objective(start)
-    if not (math.isfinite(first) and np.isfinite(gradient).all()):
-        raise diagnose(net, batch, context, 0, 0)
-    best = start
+    start = best = objective.weights()
+    good = copied(buffers.parameters, copy=True), copied(buffers.statistics, copy=True)
     began = time.perf_counter()
 
     def reached(w: Array) -> None:
-        nonlocal best, began
+        nonlocal best, began, good
         best = np.array(w)
         objective.leave(best)
+        good = copied(buffers.parameters, copy=True), copied(buffers.statistics, copy=True)
         run.history.loss.append(objective.loss)
         run.history.seconds.append(time.perf_counter() - began)
         _after_epoch(job, run, 1.0)
@@ -204,13 +206,20 @@ def _fit_full(job: Job, run: Run, optimizer: FullBatch, pressed: interrupt.Inter
             run.stop = run.stop or "epochs"
         return bool(run.stop) or pressed.requested
 
-    if job.epochs and start.size:  # a network with nothing to learn is at its minimum
+    try:
         with np.errstate(over="ignore", invalid="ignore"):  # of points tried and given up
-            best = optimizer.run(objective, job.epochs, report)
-    objective.leave(best if np.isfinite(best).all() else start)
-    if job.epochs and not run.history.epochs:  # no iteration led anywhere; the curve has the point where it all began
-        objective(start)
-        reached(start)
+            first, gradient = objective(start)
+            if not (math.isfinite(first) and np.isfinite(gradient).all()):
+                raise diagnose(net, batch, context, 0, 0)
+            if start.size:  # a network with nothing to learn is at its minimum
+                best = optimizer.run(objective, job.epochs, report)
+        objective.leave(best if np.isfinite(best).all() else start)
+        if not run.history.epochs:  # no iteration led anywhere; the curve has the point where it all began
+            objective(start)
+            reached(start)
+    except BaseException:  # in the middle of a trial: back to the point that was reached last
+        buffers.parameters[...], buffers.statistics[...] = good
+        raise
     if pressed.requested:
         raise TrainingInterrupted(
             f"fit: interrupted after iteration {run.history.epochs}; the weights are the best ones found so far."

@@ -48,6 +48,33 @@ def test_a_last_update_to_infinity_is_a_divergence_too(mode) -> None:
 
 
 @pytest.mark.parametrize("mode", ["auto", "off"])
+@pytest.mark.parametrize("optimizer", ["adam", "lbfgs", "conjugate_gradient", "scaled_conjugate_gradient"])
+def test_running_statistics_are_those_of_before_a_first_step_that_fails(optimizer, mode) -> None:
+    net, wild = network(norm="batch", output="linear"), np.eye(C)[Y]
+    wild[3] = 3e38  # finite, its square is not
+    with using_fused(mode):
+        net.fit(X, np.eye(C)[Y], epochs=3, progress=False)
+        before = np.concatenate([net.parameters, net.buffers.statistics])
+        with pytest.raises(mlpx.DivergenceError, match="at step 0"):
+            net.fit(X, wild, epochs=2, batch_size=N, optimizer=optimizer, progress=False)
+    np.testing.assert_array_equal(np.concatenate([net.parameters, net.buffers.statistics]), before)
+
+
+@pytest.mark.parametrize("mode", ["auto", "off"])
+@pytest.mark.parametrize("optimizer", ["adam", "lbfgs", "levenberg_marquardt"])
+def test_no_epochs_change_nothing(optimizer, mode) -> None:
+    layers = (
+        [mlpx.Dense(N_IN, C)] if optimizer == "levenberg_marquardt" else [mlpx.BatchNorm(N_IN), mlpx.Dense(N_IN, C)]
+    )
+    net = mlpx.Sequential(*layers)
+    before = np.concatenate([net.parameters, net.buffers.statistics])
+    with using_fused(mode):
+        history = net.fit(5.0 + X, np.eye(C)[Y], epochs=0, optimizer=optimizer, progress=False)
+    np.testing.assert_array_equal(np.concatenate([net.parameters, net.buffers.statistics]), before)
+    assert (history.epochs, history.steps, history.stopped) == (0, 0, "epochs")
+
+
+@pytest.mark.parametrize("mode", ["auto", "off"])
 def test_weights_that_are_not_finite_from_the_start(mode) -> None:
     net = network()
     net.parameters[3] = np.nan

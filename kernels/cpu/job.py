@@ -45,21 +45,19 @@ from mlpx_kernels.updates import N_NUMBERS
     DENSE,
     APART,
     ALIKE,
-    TURNED,
     FORWARD,
     BACKWARD,
     WEIGHTS,
-) = range(21)
+) = range(20)
 """Columns of the table: widths, and the elements between rows of outputs and their gradients; offsets of the weight and
 bias (or gain and shift; -1: none) in the parameters; of input, output, what the gradient needs, gradients for output
 and input (-1: not wanted), and scratch in the work buffer; the layer's number; its running statistics' offsets; 1 for a
 dense layer; 1 where each block of rows has gradients of its own; the fewest rows that every block must have for rows to
-get the same numbers when those of other blocks come with them; 1 where weights, their gradients and states lie by
-inputs, (n_in, n_out), so that no step need turn them; its pieces' addresses (0: none).
+get the same numbers when those of other blocks come with them; its pieces' addresses (0: none).
 
 With SPLIT, there is a row more for each block: the first layer as that block sees it, with some of the outputs, and
 with inputs in a place of its own."""
-N_COLUMNS = 21
+N_COLUMNS = 20
 
 REAL, FACTOR, BIAS_FACTOR, MOMENTUM = range(4)
 N_REALS = 4
@@ -111,19 +109,21 @@ statistics."""
     TARGETS_AT,
     WEIGHT_AT,
     TRAINING,
+    TAKEN,
     OUTPUT,
     WORK_SIZE,
     TABLE,
     TABLE_OF_REALS,
     LAYERS,
     JOB_SIZE,
-) = range(50)
+) = range(51)
 """Places in the job. Addresses: of the buffers, the data, and of the pieces that gather rows (for a split layer their
 inputs alone), sum their weights, compute the loss, update a span, sum squares and add up blocks' gradients: those of
 the first are at GRADS, those of the others at OTHER_GRADS, GRADS_BYTES for each. Then sizes, and flags of 0 or 1.
 N_ROWS are the rows of the data, EPOCH_ROWS those of each epoch in ORDER, or of the part of one. SPLIT is also how many
 phases and layers come ahead. Outputs are cut into BLOCKS, the rows of a step into ROW_BLOCKS, as many or fewer.
-TARGETS_AT and WEIGHT_AT are offsets in the work buffer. The tables' addresses are there for predictions alone."""
+TARGETS_AT and WEIGHT_AT are offsets in the work buffer. A call writes to TAKEN how many steps it has taken. The
+tables' addresses are there for predictions alone."""
 
 STEP, START, ROWS, FLOATS, FROM, TO, SUMS, FRAME_SIZE = range(8)
 """Places in a frame: the step's number; where its rows begin in the order; how many; the address of reals; the rows

@@ -33,7 +33,9 @@ from mlpx_kernels.cpu.step import ahead, learn, prepare, through, total, update_
 
 @kernel
 def train(thread, job, table, reals, numbers, changing, losses, partial, shared, stats, stats_backup):
-    """Take the job's steps; return how many were taken before the loss was not finite (all, if it always was).
+    """Take the job's steps, up to one whose loss is not finite; thread 0 leaves in the job how many were taken.
+
+    There and not as a result, which would be lost if a signal's handler raises as soon as Python goes on.
 
     Every thread calls this with its own number and the same arrays. Once thread 0 is back, all is done: others may come
     back later or never have begun. Before a thread has claimed a block it reads none of the buffers that the job has
@@ -82,7 +84,9 @@ def train(thread, job, table, reals, numbers, changing, losses, partial, shared,
         loss = total(partial, row_blocks, 0) if part == 1 else 0.0
         # What was read is this step's only if it is still this phase.
         if part == 1 and not math.isfinite(loss) and (alone or open_phase(shared, blocks) == phase):
-            return s
+            if thread == 0:
+                job[p.TAKEN] = s
+            return
         owner = thread
         for _ in range(n_threads):
             block = owner
@@ -115,7 +119,7 @@ def train(thread, job, table, reals, numbers, changing, losses, partial, shared,
             owner = owner + 1 if owner + 1 < n_threads else 0
     if thread == 0 and steps > 0:
         losses[1, steps - 1] = 0.5 * changing[1, steps - 1] * total(partial, blocks, 2)
-    return steps
+        job[p.TAKEN] = steps
 
 
 @kernel

@@ -25,7 +25,6 @@ from mlpx_kernels.cpu.job import (
     STRIDE,
     SUMS,
     TO,
-    TURNED,
     WORK,
     B,
     D,
@@ -63,10 +62,7 @@ def dense_forward(kind, dtype):
         x, w = work_of(job, row[X], i, a, b, real), view(job[PARAMS], row[W], o * i, real)
         z = work_of(job, row[Z], step, a, b, real)
         bias = place(job[PARAMS], row[B], real) if row[B] >= 0 else 0
-        if row[TURNED]:
-            product(NN, x, w, bias, z, n, o, i, i, o, step)
-        else:
-            product(NT, x, w, bias, z, n, o, i, i, i, step)
+        product(NT, x, w, bias, z, n, o, i, i, i, step)
         if kind != IDENTITY:
             lines, each = (1, n * o) if step == o else (n, o)
             for line in range(lines):
@@ -109,14 +105,11 @@ def dense_weights(dtype):
 
     @piece
     def run(row, reals, job, frame, a, b):
-        first, n, i, o, step = frame[FROM], frame[TO] - frame[FROM], row[N_IN], row[N_OUT], row[STRIDE]
+        first, n, i, step = frame[FROM], frame[TO] - frame[FROM], row[N_IN], row[STRIDE]
         d = view(job[WORK], row[D] + first * step + a, n * step - a, real)
         x = work_of(job, row[X], i, first, frame[TO], real)
         sums = view(frame[SUMS], row[W] + a * i, (b - a) * i, real)
-        if row[TURNED]:  # on one thread, which has all outputs
-            product(TN, x, d, 0, sums, i, o, n, i, step, o)
-        else:
-            product(TN, d, x, 0, sums, b - a, i, n, step, i, i)
+        product(TN, d, x, 0, sums, b - a, i, n, step, i, i)
         if row[B] >= 0:
             column_sums(real, job[WORK], row[D] + first * step, n, step, a, b, frame[SUMS], row[B])
         return 0.0

@@ -88,7 +88,7 @@ class Epochs:
         else:
             given = self.batch_size, self.optimizer, float(e.alpha), e.n_threads, seed, rows.mask
             steps = Steps(self.net, rows.x, rows.target, rows.weight, *given)
-        with interrupt.held_back() as pressed:
+        with interrupt.Interrupt() as pressed:
             self._run(steps, pressed)
         if pressed.requested:
             self.observers.later.append(INTERRUPTED)

@@ -124,7 +124,7 @@ def fit_lbfgs(estimator: Any, net: Sequential, rows: Rows, held_out: Rows | None
     e = estimator
     objective = PenalisedLoss(net, rows, float(e.alpha), e.n_threads)
     options = {"maxfun": e.max_fun, "maxiter": e.max_iter, "gtol": e.tol}
-    with interrupt.held_back() as pressed:
+    with interrupt.Interrupt() as pressed:
         iterations = Iterations(e, held_out, observers, pressed)
 
         def callback(intermediate_result: Any) -> None:
@@ -172,7 +172,7 @@ def fit_full_batch(
         penalty = 0.5 * optimizer.l2 * float(np.sum(w[objective.decayed] ** 2))
         return reported(net.loss, objective.loss, rows.target, weight) + penalty
 
-    with interrupt.held_back() as pressed, np.errstate(over="ignore", invalid="ignore"):
+    with interrupt.Interrupt() as pressed, np.errstate(over="ignore", invalid="ignore"):
         start = objective.weights()
         objective(start)
         e.loss_ = value(start)  # which it stays where no iteration leads anywhere

@@ -197,7 +197,7 @@ class GraphSteps(FitSteps):
         buffers = self.net.buffers
         parameters, statistics = buffers.parameters.copy(), buffers.statistics.copy()
         if failed == 0:
-            good = self.previous if self.taken else [parameters, statistics]
+            good = self.previous if self.taken else self.begun
         else:
             with self._on_stream():
                 for part, copy in zip(self._state(), self.begun, strict=True):

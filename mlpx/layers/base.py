@@ -43,6 +43,8 @@ class Context:
         False spares the first layer the gradient for the network's input.
     per_row : array (n, n_parameters), optional
         When given, dense layers write their gradients here row by row, before any sum; for Jacobians.
+    momentum : float, optional
+        The weight of this batch in running statistics; default: each layer's own.
     """
 
     training: bool = False
@@ -52,6 +54,7 @@ class Context:
     valid: Array | None = None
     need_dx: bool = True
     per_row: Array | None = None
+    momentum: float | None = None
 
     def inner(self) -> "Context":
         """Return the context of a layer that is not the first one."""

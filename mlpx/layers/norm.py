@@ -75,8 +75,9 @@ class BatchNorm(Layer):
             y, batch_mean, batch_var = ops.batch_norm(x, gamma, beta, eps=self.eps)
             n_rows = x.size // self.n
             unbiased = batch_var * (n_rows / max(n_rows - 1, 1))
-            mean += self.momentum * (batch_mean - mean)
-            var += self.momentum * (unbiased - var)
+            momentum = self.momentum if context.momentum is None else context.momentum
+            mean += momentum * (batch_mean - mean)
+            var += momentum * (unbiased - var)
             gradients, mean, var = ops.batch_norm_grad, batch_mean, batch_var
         else:
             y = ops.batch_norm_inference(x, gamma, beta, mean, var, eps=self.eps)
