@@ -95,3 +95,15 @@ def trace(
             return diagnose(net, *now, now[1].step, epoch)
     finally:
         use(good)
+
+
+def of_rate(lr: float, factor: float, schedule: str, step: int, epoch: int) -> DivergenceError:
+    """Return the error for a step whose learning rate is not finite: the schedule's factor is too large."""
+    return DivergenceError(
+        f"fit: the learning rate of step {step} (epoch {epoch}) is {lr * factor}: lr {lr:g} times {factor:g}, the "
+        f"factor of {schedule}. The weights are those before it. Let the factor fall, or end the fit sooner.",
+        step=step,
+        epoch=epoch,
+        layer="the schedule",
+        largest={},
+    )

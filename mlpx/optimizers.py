@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from mlpx import ops, schedules
-from mlpx.errors import DivergenceError, check_name, check_number, is_real, shown
+from mlpx import divergence, ops, schedules
+from mlpx.errors import check_name, check_number, is_real, shown
 from mlpx.network import Network
 from mlpx.typing import Array
 
@@ -45,9 +45,7 @@ class Optimizer:
     l2: float = 0.0
     weight_decay: float = 0.0
     state: list[Array] = field(default_factory=list, init=False, repr=False, compare=False)
-    _count: tuple[int, NDArray[np.int64]] = field(
-        default_factory=lambda: (0, np.zeros(1, np.int64)), init=False, repr=False, compare=False
-    )
+    _count: tuple[int, Array] = field(default=(0, np.zeros(1, np.int64)), init=False, repr=False, compare=False)
     _owner: Array = field(default=None, init=False, repr=False, compare=False)
 
     n_states: ClassVar[int] = 0
@@ -80,7 +78,7 @@ class Optimizer:
         """Set the number."""
         self._count = steps, np.zeros(1, np.int64)
 
-    def counted_by(self, taken: NDArray[np.int64]) -> None:
+    def counted_by(self, taken: Array) -> None:
         """Let an array (1,), now 0, tell how many steps are taken from here on.
 
         Compiled code writes to it, so that weights, state and count change together, whatever a signal's handler
@@ -121,15 +119,7 @@ class Optimizer:
             rates = self.lr * np.array(factors, np.float64)
         if not np.isfinite(rates).all():
             place = int(np.argmin(np.isfinite(rates)))
-            raise DivergenceError(
-                f"fit: the learning rate of step {first + place} (epoch {epoch}) is {rates[place]}: lr {self.lr:g} "
-                f"times {factors[place]:g}, the factor of {shown(schedule)}. The weights are those before it. Let the "
-                "factor fall, or end the fit sooner.",
-                step=first + place,
-                epoch=epoch,
-                layer="the schedule",
-                largest={},
-            )
+            raise divergence.of_rate(self.lr, float(factors[place]), shown(schedule), first + place, epoch)
         return rates
 
     def scale(self, net: Network) -> float:
