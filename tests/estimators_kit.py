@@ -12,7 +12,7 @@ X, Y = make_classification(n_samples=150, n_features=6, n_informative=4, n_class
 NUMBERS = np.column_stack([X[:, 0] * X[:, 1], X[:, 2]])
 
 
-FIT = ("sample_weight", "validation_data", "mask")
+FIT = ("sample_weight", "validation_data", "mask", "X_val", "y_val", "sample_weight_val", "mask_val")
 
 
 def fitted(kind=MLPClassifier, y=Y, x=X, **params):

@@ -12,6 +12,7 @@ from mlpx.estimators.devices import backend_for, check_all_readable, checked, ho
 from mlpx.estimators.epochs import Epochs
 from mlpx.estimators.explain import Explained
 from mlpx.estimators.export import Exporting
+from mlpx.estimators.held_out import HeldOut
 from mlpx.estimators.minimise import fit_full_batch, fit_lbfgs
 from mlpx.estimators.observers import Announcer, CallbackSupport, Observers
 from mlpx.estimators.prediction import all_finite
@@ -43,7 +44,7 @@ class BaseMLP(CallbackSupport, Exporting, Explained):
         X: Any,
         y: Any,
         sample_weight: Any,
-        validation_data: Any,
+        validation: HeldOut | None,
         mask: Any = None,
         *,
         incremental: bool = False,
@@ -57,7 +58,7 @@ class BaseMLP(CallbackSupport, Exporting, Explained):
             announcer.work = work
         if incremental:
             work._first_call(y, classes)
-        later = work._train(X, y, sample_weight, validation_data, mask, incremental, announcer)
+        later = work._train(X, y, sample_weight, validation, mask, incremental, announcer)
         self._become(work, before)
         if announcer is not None:
             announcer.end()
@@ -66,7 +67,14 @@ class BaseMLP(CallbackSupport, Exporting, Explained):
         return self
 
     def _train(
-        self, X: Any, y: Any, sample_weight: Any, validation_data: Any, mask: Any, incremental: bool, announcer: Any
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any,
+        validation: HeldOut | None,
+        mask: Any,
+        incremental: bool,
+        announcer: Any,
     ) -> Later:
         """Train, and return what is to be warned of."""
         widths = self.hidden_layer_sizes if np.iterable(self.hidden_layer_sizes) else [self.hidden_layer_sizes]
@@ -89,16 +97,16 @@ class BaseMLP(CallbackSupport, Exporting, Explained):
             self._publish()
         else:
             own = self._continue(architecture)
-            if not (incremental or validation_data is not None):
+            if not (incremental or validation is not None):
                 self._watch.best = None  # as in scikit-learn, where their score is to be beaten nevertheless
         self._show(own)
         rows = self._rows(X, y, sample_weight, mask, incremental)
         guard = before.guarded()
         try:
             if on_batches(self.solver):
-                later = self._fit_batches(rows, validation_data, incremental, announcer)
+                later = self._fit_batches(rows, validation, incremental, announcer)
             else:
-                later = self._fit_all(rows, validation_data, announcer)
+                later = self._fit_all(rows, validation, announcer)
             xp = own.net.backend.xp
             if not bool(xp.all(xp.isfinite(own.net.parameters))):
                 raise self._not_finite()
@@ -193,18 +201,20 @@ class BaseMLP(CallbackSupport, Exporting, Explained):
 
     # --- mini-batches, and all rows at once -----------------------------------------------------------------------
 
-    def _fit_batches(self, rows: Rows, validation_data: Any, incremental: bool, announcer: Announcer | None) -> Later:
+    def _fit_batches(
+        self, rows: Rows, validation: HeldOut | None, incremental: bool, announcer: Announcer | None
+    ) -> Later:
         if self.early_stopping and incremental and self._watch.over:
             self._say("Early stopping has ended the training; a new fit starts another.")
             return []
         # From call to call the same seed is to hold the same rows out, whether or not weights were drawn before.
         chooser = random_state_of(self.random_state) if incremental else self._random_state
-        rows, held_out = self._hold_out(rows, validation_data, chooser)
+        rows, held_out = self._hold_out(rows, validation, chooser)
         with Observers(self, announcer, bar=not incremental) as observers:
             Epochs(self, rows, held_out, incremental, observers).run()
         return observers.later
 
-    def _fit_all(self, rows: Rows, validation_data: Any, announcer: Announcer | None) -> Later:
+    def _fit_all(self, rows: Rows, validation: HeldOut | None, announcer: Announcer | None) -> Later:
         refused = (self.dropout, self.clip_norm is not None)
         if any(refused) or self.learning_rate not in ("constant", "invscaling", "adaptive"):
             raise ValueError(
@@ -212,7 +222,7 @@ class BaseMLP(CallbackSupport, Exporting, Explained):
                 "its steps by comparing losses."
             )
         self.n_iter_ = 0
-        rows, held_out = self._hold_out(rows, validation_data, self._random_state)
+        rows, held_out = self._hold_out(rows, validation, self._random_state)
         with Observers(self, announcer, bar=True) as observers:
             if self.solver == "lbfgs":
                 fit_lbfgs(self, self._net, rows, held_out, observers)
@@ -220,25 +230,18 @@ class BaseMLP(CallbackSupport, Exporting, Explained):
                 fit_full_batch(self, self._net, rows, held_out, observers, self.solver)
         return observers.later
 
-    def _hold_out(self, rows: Rows, validation_data: Any, chooser: Any) -> tuple[Rows, Rows | None]:
+    def _hold_out(self, rows: Rows, given: HeldOut | None, chooser: Any) -> tuple[Rows, Rows | None]:
         """Return the rows to train on, and those to score: none, a share of the rows, or what the user gave."""
         self._watch.over = False
-        if validation_data is None:
+        if given is None:
             if not self.early_stopping or self.solver == "lbfgs":  # which scikit-learn's passes over
                 return rows, None
             return rows.split(self.validation_fraction, chooser, self._stratify_by(rows))
-        most = 4 if is_classifier(self) else 3
-        if not isinstance(validation_data, tuple | list) or not 2 <= len(validation_data) <= most:
-            parts = "(X, y[, sample_weight[, mask]])" if most == 4 else "(X, y[, sample_weight])"
-            raise ValueError(f"validation_data: expected a tuple {parts}, got {type(validation_data).__name__}.")
-        X, y, weight, mask = [*validation_data, None, None][:4]
-        check_all_readable("validation ", X=X, y=y, sample_weight=weight, mask=mask)
         try:
-            X, y = self._checked(X, y, reset=False)
-            return rows, self._rows(X, self._known(y), weight, mask, False)
+            X, y = self._checked(given.X, given.y, reset=False)
+            return rows, self._rows(X, self._known(y), given.sample_weight, given.mask, False)
         except (TypeError, ValueError) as error:
-            kind = TypeError if isinstance(error, TypeError) else ValueError
-            raise kind(f"validation_data: {error}") from error
+            raise given.misfit(error) from error
 
     def _publish(self) -> None:
         """Set scikit-learn's attributes, and those beside them, from what the fit remembers."""

@@ -3,15 +3,13 @@
 from collections.abc import Callable, Sequence
 from typing import Any, Self
 
-import numpy as np
-from sklearn.inspection import DecisionBoundaryDisplay
-from sklearn.metrics import ConfusionMatrixDisplay
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.metaestimators import available_if
 
 from mlpx.estimators.base import _has_steps
 from mlpx.estimators.context import in_context
 from mlpx.estimators.decisions import Deciding
+from mlpx.estimators.held_out import held_out
 from mlpx.estimators.losses import LossFunction, custom
 from mlpx.estimators.parameters import AT_LEAST_ZERO, CONSTRAINTS, ZERO_TO_ONE
 from mlpx.fullbatch import FullBatch
@@ -210,7 +208,19 @@ class MLPClassifier(Deciding):
         return (CrossEntropy if exclusive else BinaryCrossEntropy)(label_smoothing=self.label_smoothing)
 
     @in_context
-    def fit(self, X: Any, y: Any, sample_weight: Any = None, validation_data: Any = None, mask: Any = None) -> Self:
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        validation_data: Any = None,
+        mask: Any = None,
+        *,
+        X_val: Any = None,
+        y_val: Any = None,
+        sample_weight_val: Any = None,
+        mask_val: Any = None,
+    ) -> Self:
         """Train from new weights, or with ``warm_start`` from those of the last fit.
 
         Parameters
@@ -226,6 +236,9 @@ class MLPClassifier(Deciding):
         mask : array (n, n_classes), bool, optional
             True where a class is possible, in the order of ``classes_``; each row's own must be. Impossible ones get
             probability 0 and no gradient. For "log_loss" and "focal".
+        X_val, y_val, sample_weight_val, mask_val : optional
+            The parts of ``validation_data`` one by one. In a `Pipeline`, ``transform_input=["X_val"]`` takes ``X_val``
+            through the steps before, which nothing does for the tuple.
 
         Returns
         -------
@@ -236,7 +249,8 @@ class MLPClassifier(Deciding):
         ValueError
             For data or parameters that cannot work; the estimator is then as it was.
         """
-        return self._fit(X, y, sample_weight, validation_data, mask)
+        apart = {"X_val": X_val, "y_val": y_val, "sample_weight_val": sample_weight_val, "mask_val": mask_val}
+        return self._fit(X, y, sample_weight, held_out(validation_data, **apart, masks=True), mask)
 
     @available_if(_has_steps)  # type: ignore[untyped-decorator]
     @in_context
@@ -248,6 +262,11 @@ class MLPClassifier(Deciding):
         classes: Any = None,
         validation_data: Any = None,
         mask: Any = None,
+        *,
+        X_val: Any = None,
+        y_val: Any = None,
+        sample_weight_val: Any = None,
+        mask_val: Any = None,
     ) -> Self:
         """Take one epoch over the given rows, from where the last call left.
 
@@ -261,7 +280,7 @@ class MLPClassifier(Deciding):
 
         Parameters
         ----------
-        X, y, sample_weight, validation_data, mask
+        X, y, sample_weight, validation_data, mask, X_val, y_val, sample_weight_val, mask_val
             As in ``fit``.
         classes : array, optional
             All classes that will ever come; needed at the first call.
@@ -270,21 +289,9 @@ class MLPClassifier(Deciding):
         -------
         self
         """
-        return self._fit(X, y, sample_weight, validation_data, mask, incremental=True, classes=classes)
-
-    def plot_confusion(self, X: Any, y: Any, ax: Any = None) -> Any:
-        """Draw how often each class is taken for each other; return scikit-learn's ``ConfusionMatrixDisplay``."""
-        return ConfusionMatrixDisplay.from_estimator(self, X, y, ax=ax)
-
-    def plot_decision_boundary(self, X: Any, y: Any = None, ax: Any = None) -> Any:
-        """Draw the class predicted at each point of the plane, for data of two features, and the rows if ``y`` is
-        given; return scikit-learn's ``DecisionBoundaryDisplay``.
-        """
-        display = DecisionBoundaryDisplay.from_estimator(self, X, response_method="predict", alpha=0.5, ax=ax)
-        if y is not None:
-            x = np.asarray(X)
-            display.ax_.scatter(x[:, 0], x[:, 1], c=np.searchsorted(self.classes_, y), edgecolor="k", s=20)
-        return display
+        apart = {"X_val": X_val, "y_val": y_val, "sample_weight_val": sample_weight_val, "mask_val": mask_val}
+        validation = held_out(validation_data, **apart, masks=True)
+        return self._fit(X, y, sample_weight, validation, mask, incremental=True, classes=classes)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

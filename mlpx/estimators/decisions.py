@@ -1,10 +1,13 @@
-"""What a classifier says of rows: probabilities or margins, the classes they point to, and how often that is right."""
+"""What a classifier says of rows: probabilities or margins, the classes they point to, how often that is right, and
+pictures of it.
+"""
 
 from typing import Any
 
 import numpy as np
 from sklearn.base import ClassifierMixin
-from sklearn.metrics import accuracy_score
+from sklearn.inspection import DecisionBoundaryDisplay
+from sklearn.metrics import ConfusionMatrixDisplay, accuracy_score
 from sklearn.utils.metaestimators import available_if
 
 from mlpx.backend import backend_of, to_numpy
@@ -82,3 +85,17 @@ class Deciding(ClassifierMixin, Labelled):  # type: ignore[misc]
         check_all_readable(y=y, sample_weight=sample_weight)
         check_labels("y", y)
         return float(accuracy_score(on_host(y), on_host(self.predict(X, mask)), sample_weight=on_host(sample_weight)))
+
+    def plot_confusion(self, X: Any, y: Any, ax: Any = None) -> Any:
+        """Draw how often each class is taken for each other; return scikit-learn's ``ConfusionMatrixDisplay``."""
+        return ConfusionMatrixDisplay.from_estimator(self, X, y, ax=ax)
+
+    def plot_decision_boundary(self, X: Any, y: Any = None, ax: Any = None) -> Any:
+        """Draw the class predicted at each point of the plane, for data of two features, and the rows if ``y`` is
+        given; return scikit-learn's ``DecisionBoundaryDisplay``.
+        """
+        display = DecisionBoundaryDisplay.from_estimator(self, X, response_method="predict", alpha=0.5, ax=ax)
+        if y is not None:
+            x = np.asarray(X)
+            display.ax_.scatter(x[:, 0], x[:, 1], c=np.searchsorted(self.classes_, y), edgecolor="k", s=20)
+        return display

@@ -16,6 +16,7 @@ from mlpx.errors import check_number
 from mlpx.estimators.base import BaseMLP, _has_steps
 from mlpx.estimators.context import in_context
 from mlpx.estimators.devices import check_all_readable, on_host
+from mlpx.estimators.held_out import held_out
 from mlpx.estimators.losses import LossFunction, custom
 from mlpx.estimators.parameters import ABOVE_ZERO, CONSTRAINTS
 from mlpx.estimators.rows import Rows
@@ -163,7 +164,17 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
         """Return nothing: numbers have no shares."""
 
     @in_context
-    def fit(self, X: Any, y: Any, sample_weight: Any = None, validation_data: Any = None) -> Self:
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        validation_data: Any = None,
+        *,
+        X_val: Any = None,
+        y_val: Any = None,
+        sample_weight_val: Any = None,
+    ) -> Self:
         """Train from new weights, or with ``warm_start`` from those of the last fit.
 
         Parameters
@@ -175,6 +186,9 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
         validation_data : tuple (X, y[, sample_weight]), optional
             Rows to score after each epoch, in ``validation_scores_`` and ``validation_loss_curve_``;
             ``early_stopping`` then goes by them and holds nothing out.
+        X_val, y_val, sample_weight_val : optional
+            The parts of ``validation_data`` one by one. In a `Pipeline`, ``transform_input=["X_val"]`` takes ``X_val``
+            through the steps before, which nothing does for the tuple.
 
         Returns
         -------
@@ -185,16 +199,28 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
         ValueError
             For data or parameters that cannot work; the estimator is then as it was.
         """
-        return self._fit(X, y, sample_weight, validation_data)
+        apart = {"X_val": X_val, "y_val": y_val, "sample_weight_val": sample_weight_val}
+        return self._fit(X, y, sample_weight, held_out(validation_data, **apart))
 
     @available_if(_has_steps)  # type: ignore[untyped-decorator]
     @in_context
-    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, validation_data: Any = None) -> Self:
+    def partial_fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        validation_data: Any = None,
+        *,
+        X_val: Any = None,
+        y_val: Any = None,
+        sample_weight_val: Any = None,
+    ) -> Self:
         """Take one epoch over the given rows, from where the last call left; parameters as in ``fit``.
 
         With ``early_stopping`` as `MLPClassifier.partial_fit` says.
         """
-        return self._fit(X, y, sample_weight, validation_data, incremental=True)
+        apart = {"X_val": X_val, "y_val": y_val, "sample_weight_val": sample_weight_val}
+        return self._fit(X, y, sample_weight, held_out(validation_data, **apart), incremental=True)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Return the coefficient of determination R^2; for quantiles, its counterpart for the pinball loss."""
