@@ -71,7 +71,7 @@ def test_announced_classes_are_looked_at_alike() -> None:
     ],
 )
 def test_objects_that_are_no_names(y, held) -> None:
-    with pytest.raises(ValueError, match=rf"^y: has dtype object and holds {held}; .*y\.astype\(int\)"):
+    with pytest.raises(ValueError, match=rf"^y: has dtype object and holds {held}\. .*y\.astype\(int\)"):
         fitted(y=y)
 
 

@@ -82,9 +82,9 @@ def check_labels(argument: str, labels: Any) -> None:
     kinds = {type(label) for label in array.flat}
     if not all(issubclass(kind, str) for kind in kinds):
         raise ValueError(
-            f"{argument}: has dtype object and holds {', '.join(sorted(kind.__name__ for kind in kinds))}; expected "
-            "classes that are all strings, or an array of integers, bools or floats. Convert them: "
-            f"{argument}.astype(int) for numbers, {argument}.astype(str) for names."
+            f"{argument}: has dtype object and holds {', '.join(sorted(kind.__name__ for kind in kinds))}. Unknown "
+            "label type; expected classes that are all strings, or an array of integers, bools or floats. Convert "
+            f"them: {argument}.astype(int) for numbers, {argument}.astype(str) for names."
         )
 
 
