@@ -6,12 +6,17 @@ from typing import TYPE_CHECKING
 from mlpx.batch import Batch
 from mlpx.network import Network
 from mlpx.optimizers import Optimizer
+from mlpx.overrides import overridden
 from mlpx.plan_steps import PlanSteps
 from mlpx.steps import GradientHook
 from mlpx_kernels import Unsupported
 
 if TYPE_CHECKING:
     from mlpx.gpu.steps import GraphSteps
+
+
+TAKEN_OVER = {"step", "body", "loss_mask", "_loss_of"}
+"""Methods of networks that fused steps stand in for."""
 
 
 def fused_steps(
@@ -45,6 +50,8 @@ def fused_steps(
     Unsupported
         If the network, the data or the device does not allow it; the message says why.
     """
+    if own := overridden(net, Network) & TAKEN_OVER:
+        raise Unsupported(f"{type(net).__name__} has its own {min(own)}, so it runs layer by layer")
     if net.backend.name == "cupy":
         from mlpx.gpu.steps import GraphSteps  # only a GPU needs it
 

@@ -15,11 +15,14 @@ import numpy as np
 from mlpx.layers import Buffers, Dropout, Layer
 from mlpx.layers.base import PlanRow
 from mlpx.op import fused_mode
+from mlpx.overrides import overridden
 from mlpx.typing import Array
 from mlpx_kernels import Unsupported
 from mlpx_kernels.activations import CODES, SAVES_INPUT
 
 NO_MASK = np.empty((0, 0), np.bool_)
+ASKED = {"config", "declare", "initialize", "input_size", "output_size", "size_error"}
+"""Methods of layers that are called, or play no part, where a plan stands in for the rest."""
 ALIGNMENT = 16
 """Buffers inside the work array start at multiples of this many elements."""
 BLOCK_ELEMENTS = 1 << 17
@@ -52,16 +55,20 @@ def describe(layers: Sequence[Layer], n_in: int | None, *, training: bool) -> li
     Raises
     ------
     Unsupported
-        If a layer has no description, or the input's width is not known.
+        If a layer has no description, or computes something else than the class that described it; or the input's
+        width is not known.
     """
     if n_in is None:
         raise Unsupported("no layer fixes the width of the input")
     rows = []
     for layer in layers:
+        described_by = next(kind for kind in type(layer).__mro__ if "describe" in vars(kind))
+        if own := overridden(layer, described_by) - ASKED:
+            raise Unsupported(f"{type(layer).__name__} has its own {min(own)}, so it runs layer by layer")
         if isinstance(layer, Dropout) and not training:
             continue
         row = layer.describe(n_in)
-        if row is None:
+        if row is None or row.kind not in CODES:
             raise Unsupported(f"{type(layer).__name__} runs layer by layer")
         if row.op == "masked_softmax" and (training or layer is not layers[-1]):
             raise Unsupported("a masked softmax runs layer by layer, except at the end of the network")

@@ -5,27 +5,45 @@ from typing import Any
 
 import numpy as np
 
-from mlpx.losses import BinaryCrossEntropy, CrossEntropy, Quantile
+from mlpx.losses import (
+    AbsoluteError,
+    BinaryCrossEntropy,
+    BinaryFocal,
+    CrossEntropy,
+    Focal,
+    Gamma,
+    Hinge,
+    Huber,
+    Loss,
+    Poisson,
+    Quantile,
+    SquaredError,
+)
 from mlpx.network import Network
-from mlpx.optimizers import Optimizer
+from mlpx.optimizers import OPTIMIZERS, Optimizer
+from mlpx.overrides import overridden
 from mlpx.typing import Array
 from mlpx_kernels import Unsupported
 from mlpx_kernels.updates import encode
 
-LOSSES = (
-    "cross_entropy",
-    "binary_cross_entropy",
-    "squared_error",
-    "absolute_error",
-    "huber",
-    "quantile",
-    "poisson",
-    "gamma",
-    "hinge",
-    "binary_focal",
-    "focal",
+KINDS: tuple[type[Loss], ...] = (
+    CrossEntropy,
+    BinaryCrossEntropy,
+    SquaredError,
+    AbsoluteError,
+    Huber,
+    Quantile,
+    Poisson,
+    Gamma,
+    Hinge,
+    BinaryFocal,
+    Focal,
 )
 """In the order of their codes in the kernels."""
+LOSSES = tuple(kind.name for kind in KINDS)
+ASKED_OF_LOSSES = {"prepare", "config", "fuses"}
+ASKED_OF_OPTIMIZERS = {"start", "forget", "rates", "limits"}
+"""Methods that are called where a plan stands in for the rest."""
 
 
 def of_loss(net: Network) -> tuple[int, Array, float]:
@@ -37,8 +55,11 @@ def of_loss(net: Network) -> tuple[int, Array, float]:
         If no plan has this loss.
     """
     loss = net.loss
-    if loss.name not in LOSSES:
+    code = next((code for code, kind in enumerate(KINDS) if isinstance(loss, kind)), None)
+    if code is None:
         raise Unsupported(f"the loss {loss.name} runs layer by layer")
+    if own := overridden(loss, KINDS[code]) - ASKED_OF_LOSSES:
+        raise Unsupported(f"the loss {type(loss).__name__} has its own {min(own)}, so it runs layer by layer")
     values: Any = ()
     if isinstance(loss, CrossEntropy):
         values = loss.class_weight or ()
@@ -48,13 +69,25 @@ def of_loss(net: Network) -> tuple[int, Array, float]:
         values = loss.q
     options = [getattr(loss, name) for name in ("delta", "label_smoothing", "focus") if hasattr(loss, name)]
     option = options[0] if options else 0.0
-    return LOSSES.index(loss.name), np.array(values, net.dtype), option
+    return code, np.array(values, net.dtype), option
 
 
 def of_update(optimizer: Optimizer) -> tuple[int, Array]:
-    """Return the update's code and its array of numbers; see `mlpx_kernels.updates`."""
+    """Return the update's code and its array of numbers; see `mlpx_kernels.updates`.
+
+    Raises
+    ------
+    Unsupported
+        If no plan has this update.
+    """
+    name = type(optimizer).__name__
+    known = next((kind for kind in type(optimizer).__mro__ if kind in OPTIMIZERS.values()), None)
+    if known is None:
+        raise Unsupported(f"the optimizer {name} runs layer by layer")
+    if own := overridden(optimizer, known) - ASKED_OF_OPTIMIZERS:
+        raise Unsupported(f"the optimizer {name} has its own {min(own)}, so it runs layer by layer")
     kind, numbers = encode(
-        type(optimizer).op.name,  # type: ignore[attr-defined]
+        known.op.name,  # type: ignore[attr-defined]
         lr=optimizer.lr,
         clip=math.inf if optimizer.clip_value is None else optimizer.clip_value,
         l1=optimizer.l1,

@@ -10,6 +10,7 @@ from mlpx.arguments import as_float_array
 from mlpx.backend import Backend, backend_of
 from mlpx.errors import check_number, shown
 from mlpx.layers import Layer
+from mlpx.overrides import overridden
 from mlpx.typing import Array, ArrayLike, Shape
 
 
@@ -34,7 +35,7 @@ class Loss:
             Loss.kinds[cls.name] = cls
 
     def fuses(self, head: Layer) -> bool:
-        """Return whether the loss is computed from the input of the output layer ``head``."""
+        """Return whether the loss is computed from the input of the output layer ``head``; see `is_head`."""
         return False
 
     def __call__(
@@ -62,6 +63,26 @@ class Loss:
     def config(self) -> dict[str, Any]:
         """Return the options as data that JSON can hold."""
         return asdict(self)  # type: ignore[call-overload, no-any-return]
+
+
+def is_head(head: Layer, *kinds: type[Layer]) -> bool:
+    """Return whether an output layer is of some kinds, so that a loss may be computed from its input.
+
+    Raises
+    ------
+    ValueError
+        If it computes something else than they do, which such a loss would pass over.
+    """
+    if type(head) in kinds or not isinstance(head, kinds):
+        return isinstance(head, kinds)
+    kind = next(kind for kind in kinds if isinstance(head, kind))
+    if "forward" in overridden(head, kind):
+        raise ValueError(
+            f"loss: is computed from the input of a {kind.__name__} at the end of the network, and would pass over the "
+            f"forward of {type(head).__name__}. Put what that adds into a layer before a plain {kind.__name__}, or "
+            "choose a loss of the output, such as 'squared_error'."
+        )
+    return True
 
 
 def weights(argument: str, values: Any) -> tuple[float, ...] | None:

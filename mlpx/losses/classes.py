@@ -9,7 +9,7 @@ from mlpx.arrays import backend_name, check_readable, kind_of
 from mlpx.backend import Backend, host_array
 from mlpx.errors import check_number
 from mlpx.layers import Activation, Layer, MaskedSoftmax, Softmax
-from mlpx.losses.base import Loss, check_length, on_device, weights
+from mlpx.losses.base import Loss, check_length, is_head, on_device, weights
 from mlpx.typing import Array, ArrayLike, Shape
 
 
@@ -18,7 +18,7 @@ class ClassLoss(Loss):
 
     def fuses(self, head: Layer) -> bool:
         """Return True for the softmax layers."""
-        return isinstance(head, Softmax | MaskedSoftmax)
+        return is_head(head, Softmax, MaskedSoftmax)
 
     def prepare(self, y: ArrayLike, shape: Shape, dtype: str, backend: Backend) -> Array:
         """Return class numbers (...,) as int64, or probabilities (..., c) as floats.
@@ -66,7 +66,7 @@ class LabelLoss(Loss):
 
     def fuses(self, head: Layer) -> bool:
         """Return True for a sigmoid layer."""
-        return isinstance(head, Activation) and head.kind == "sigmoid"
+        return getattr(head, "kind", "") == "sigmoid" and is_head(head, Activation)
 
     def prepare(self, y: ArrayLike, shape: Shape, dtype: str, backend: Backend) -> Array:
         """Return targets in [0, 1], of the output's shape."""

@@ -11,7 +11,7 @@ from mlpx.arguments import as_float_array
 from mlpx.backend import Backend
 from mlpx.errors import check_number, is_real
 from mlpx.layers import Activation, Layer
-from mlpx.losses.base import Loss, check_length, in_order
+from mlpx.losses.base import Loss, check_length, in_order, is_head
 from mlpx.typing import Array, ArrayLike, Shape
 
 
@@ -97,7 +97,7 @@ class Poisson(Loss):
 
     def fuses(self, head: Layer) -> bool:
         """Return True for an exp layer."""
-        return isinstance(head, Activation) and head.kind == "exp"
+        return getattr(head, "kind", "") == "exp" and is_head(head, Activation)
 
     def prepare(self, y: ArrayLike, shape: Shape, dtype: str, backend: Backend) -> Array:
         """Return targets of at least 0, of the output's shape."""
@@ -119,7 +119,7 @@ class Gamma(Loss):
 
     def fuses(self, head: Layer) -> bool:
         """Return True for an exp layer."""
-        return isinstance(head, Activation) and head.kind == "exp"
+        return getattr(head, "kind", "") == "exp" and is_head(head, Activation)
 
     def prepare(self, y: ArrayLike, shape: Shape, dtype: str, backend: Backend) -> Array:
         """Return targets above 0, of the output's shape."""
