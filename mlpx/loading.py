@@ -4,13 +4,18 @@ import os
 from typing import Any
 
 from mlpx import model_file
+from mlpx.errors import shown
 from mlpx.history import History
 from mlpx.model import Sequential
 from mlpx.records import RECORDS
 
+ESTIMATORS = ("MLPClassifier", "MLPRegressor")
+
 
 def load(path: str | os.PathLike[str]) -> Any:
-    """Return the network of a model file, on the backend in force; a model saved on a GPU loads without one.
+    """Return what was saved: a network, or an estimator.
+
+    A network comes on the backend in force; a model saved on a GPU loads without one.
 
     Raises
     ------
@@ -23,8 +28,13 @@ def load(path: str | os.PathLike[str]) -> Any:
         If it cannot be read.
     """
     with model_file.opened(path) as file:
+        if file.kind in ESTIMATORS:
+            from mlpx import estimators  # which bring scikit-learn with them
+
+            kind: Any = getattr(estimators, file.kind)
+            return kind._from_file(file)
         if file.kind != "network":
-            raise ValueError(f"a model of the kind {file.kind!r}, which this version of mlpx does not know")
+            raise ValueError(f"a model of the kind {shown(file.kind)}, which this version of mlpx does not know")
         net = file.network(Sequential.undrawn)
         net.history = file.state(RECORDS).get("history")
         if not isinstance(net.history, History | None):

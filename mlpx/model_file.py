@@ -56,13 +56,13 @@ def save(path: object, kind: str, net: Network, state: dict[str, Any], records: 
     OSError
         If the folder is not there or the file cannot be written, or ``path`` is a folder, a pipe or a device.
     """
-    writer = Writer(records)
+    writer = Writer(records, STATE)
     header = {"format": FORMATS[-1], "library": __version__, "kind": kind, **architecture_of(net)}
-    header["state"] = writer({name: value for name, value in state.items() if value is not None}, STATE[:-1])
+    header["state"] = {name: writer(value, name) for name, value in state.items() if value is not None}
     text = json.dumps(header, default=plain)
     written = json.loads(text)  # what could not be loaded is refused by now
     parts(written)
-    Reader(records, writer.tensors.__getitem__)(written["state"])
+    _values(written, Reader(records, writer.tensors.__getitem__))
     weights = {name: to_numpy(a) for name, a in net.named_parameters().items()}
     write("path", path, chunks(weights | writer.tensors, {"mlpx": text}))
 
@@ -80,20 +80,21 @@ def opened(path: object) -> Iterator["ModelFile"]:
     OSError
         If it cannot be read.
     """
-    name = file_path("path", path)
+    name, model = file_path("path", path), None
     try:
         with TensorFile("path", name) as file:
             model = ModelFile(file)
             yield model
             model.check_all_was_read()
-    except KeyError as error:
-        raise _unusable(name, f"{error} is missing in its header") from error
     except BAD as error:
-        raise _unusable(name, f"{type(error).__name__}: {error}") from error
-
-
-def _unusable(name: str, reason: str) -> ModelFileError:
-    return ModelFileError(f"path: {name!r} is not a usable mlpx model file ({shortened(reason)}).")
+        reason = f"{error} is missing in it" if isinstance(error, KeyError) else f"{type(error).__name__}: {error}"
+        other = model is not None and model.library != __version__
+        by = (
+            f" It was written by mlpx {shortened(str(model.library))}, this is {__version__}."
+            if model and other
+            else ""
+        )
+        raise ModelFileError(f"path: {name!r} is not a usable mlpx model file ({shortened(reason)}).{by}") from error
 
 
 class ModelFile:
@@ -103,6 +104,8 @@ class ModelFile:
     ----------
     kind : str
         What the model is: "network", or the name of an estimator.
+    library : str
+        The version of mlpx that wrote it.
     """
 
     def __init__(self, file: TensorFile) -> None:
@@ -116,6 +119,7 @@ class ModelFile:
         if given != FORMATS[0] and not file.checked:
             raise ValueError("the checksums are missing")
         self.kind: Any = self._header.get("kind", "network")
+        self.library: Any = self._header.get("library", "0.1.0")
 
     def network(self, make: Callable[..., N]) -> N:
         """Return the network, made by ``make(layers, loss, dtype=, seed=)``, which need not draw initial weights."""
@@ -140,10 +144,7 @@ class ModelFile:
 
     def state(self, records: Records) -> dict[str, Any]:
         """Return what the model remembers beside its network."""
-        state = Reader(records, self._tensor)(self._header.get("state", {"dict": []}))
-        if not isinstance(state, dict):
-            raise TypeError("the state is no dict")
-        return state
+        return _values(self._header, Reader(records, self._tensor))
 
     def check_all_was_read(self) -> None:
         """Raise ValueError where the file holds more than the model takes."""
@@ -175,6 +176,13 @@ class ModelFile:
             raise ValueError(f"tensor {shortened(name)!r} is missing, or stands in two places")
         self._unread.discard(name)
         return self._file.read(name)
+
+
+def _values(header: dict[str, Any], reader: Reader) -> dict[str, Any]:
+    state = header.get("state", {})
+    if not isinstance(state, dict):
+        raise TypeError("the state is no object")
+    return {name: reader(value) for name, value in state.items()}
 
 
 def _odd(names: set[str]) -> str:

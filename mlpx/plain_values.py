@@ -20,7 +20,7 @@ from mlpx.typing import Array
 FEW = 8
 """Lists of so many floats stand in the JSON; longer ones, such as curves, are tensors."""
 NUMBERS = {dtype.name: dtype for dtype in NAMES}
-"""The kinds of numbers that scalars may be of, by NumPy's names; a long double is none, since no file format has it."""
+"""The kinds of numbers that scalars may be of, by NumPy's names; a long double, which no file has, becomes a double."""
 DATE = re.compile(r"[mM]8(\[\d{0,6}(Y|M|W|D|h|m|s|ms|us|ns|ps|fs|as)\])?")
 """NumPy's names of dates and spans of time."""
 
@@ -45,10 +45,13 @@ class Writer:
     Parameters
     ----------
     records : mapping of str to Record
+    prefix : str
+        What the names of tensors begin with.
     """
 
-    def __init__(self, records: Records) -> None:
+    def __init__(self, records: Records, prefix: str = "") -> None:
         self.tensors: dict[str, Array] = {}
+        self._prefix = prefix
         self._records = {record.kind: (name, record) for name, record in records.items()}
 
     def __call__(self, value: Any, place: str) -> Any:
@@ -74,9 +77,7 @@ class Writer:
         if type(value) is tuple:
             return {"tuple": [self(each, f"{place}.{i}") for i, each in enumerate(value)]}
         if type(value) is dict:
-            # Keys may be of any kind: class weights are by class.
-            pairs = enumerate(value.items())
-            return {"dict": [[self(k, f"{place}.{i}.key"), self(v, f"{place}.{i}")] for i, (k, v) in pairs]}
+            return {"dict": [self._pair(key, each, i, place) for i, (key, each) in enumerate(value.items())]}
         if type(value) in (np.ndarray, np.memmap):
             return self._array(np.asarray(value), place)
         if isinstance(value, np.generic):
@@ -94,6 +95,11 @@ class Writer:
             f"{place}: {shortened(repr(value))} ({type(value).__name__}) cannot be saved; files hold numbers, strings, "
             "arrays, lists, dicts, and objects of the library, never code."
         )
+
+    def _pair(self, key: Any, value: Any, i: int, place: str) -> list[Any]:
+        """Return an entry of a dict; its key may be of any kind, as those of class weights are."""
+        inside = f"{place}.{key if isinstance(key, str) else i}"
+        return [self(key, f"{inside}.key"), self(value, inside)]
 
     def _list(self, value: list[Any], place: str) -> Any:
         if len(value) > FEW and all(type(each) is float for each in value):
@@ -129,13 +135,18 @@ class Writer:
             return {"scalar": ["str", str(value)]}
         if value.dtype.kind in "mM":
             return {"scalar": [value.dtype.str.lstrip("<>="), int(value.astype(np.int64))]}
+        if value.dtype.kind == "f" and value.dtype.name not in NUMBERS:  # a long double
+            value = np.float64(value)
         if value.dtype.name not in NUMBERS:
             raise TypeError(f"{place}: {value!r} ({value.dtype}) cannot be saved.")
         return {"scalar": [value.dtype.name, self(value.item(), place)]}
 
     def _tensor(self, array: Array, place: str) -> str:
-        self.tensors[place] = array
-        return place
+        name = self._prefix + place
+        while name in self.tensors:  # for keys such as "a" with an entry "b", and "a.b"
+            name += "'"
+        self.tensors[name] = array
+        return name
 
 
 class Reader:

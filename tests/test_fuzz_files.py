@@ -29,7 +29,20 @@ def network(path) -> None:
     net.save(path)
 
 
-MODELS = {"network": network}
+def classifier(path) -> None:
+    """Save a classifier with everything that one can remember."""
+    rng = np.random.default_rng(0)
+    names = np.array(["ant", "bee", "größe"])
+    model = mlpx.MLPClassifier((3,), solver="adam", early_stopping=True, batch_norm=True, random_state=0)
+    model.set_params(
+        learning_rate=mlpx.schedules.ReduceOnPlateau(), class_weight={"ant": 2.0, "bee": 1.0, "größe": 0.5}
+    )
+    for _ in range(10):
+        model.partial_fit(rng.normal(size=(30, 2)), names[rng.integers(0, 3, 30)], classes=names)
+    model.save(path)
+
+
+MODELS = {"network": network, "classifier": classifier}
 
 
 def put(path, data: bytes) -> None:

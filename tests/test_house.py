@@ -31,7 +31,7 @@ FLOORS = [
     ["mlpx.predictors", "mlpx.passes", "mlpx.network"],
     [
         "mlpx.history", "mlpx.callbacks", "mlpx.schedules", "mlpx.optimizers", "mlpx.divergence", "mlpx.interrupt",
-        "mlpx.progress", "mlpx.gradcheck", "mlpx.persistence", "mlpx.model_file",
+        "mlpx.progress", "mlpx.gradcheck", "mlpx.persistence", "mlpx.model_file", "mlpx.named_arrays",
     ],
     [
         "mlpx.steps", "mlpx.choice", "mlpx.plan_numbers", "mlpx.plan_job", "mlpx.plan_steps", "mlpx.gpu", "mlpx.fused",

@@ -14,14 +14,15 @@ RECORDS = {
 
 
 def there_and_back(value):
-    writer = Writer(RECORDS)
+    writer = Writer(RECORDS, "state.")
     data = json.loads(json.dumps(writer(value, "v")))
     return Reader(RECORDS, writer.tensors.__getitem__)(data)
 
 
 PLAIN = [
     None, True, 0, -1, 10**30, 0.1, 1e-320, float("inf"), float("-inf"), "", "größer \ud800 \0", [], (), {},
-    [1, [2.5, "x"], (None, True)], (1,), {"a": 1, 2: "b", 0.5: None, (1, "x"): [3], True and "t": False},
+    [1, [2.5, "x"], (None, True)], (1,), {"a": {"b": [0.1] * 9}, "a.b": [0.2] * 9},
+    {"a": 1, 2: "b", 0.5: None, (1, "x"): [3], True and "t": False},
     [0.1] * 100, [1.0, 2] * 50, [0.1, float("inf")] * 10, complex(1, 2), {"deep": {"deeper": [complex(0, -1.5)]}},
 ]  # fmt: skip
 
@@ -74,6 +75,10 @@ def test_numbers_of_numpy(value) -> None:
     assert again.dtype == value.dtype
 
 
+def test_long_doubles_become_doubles() -> None:
+    assert repr(there_and_back(np.longdouble("0.1"))) == repr(np.float64(np.longdouble("0.1")))
+
+
 def test_random_states() -> None:
     state = np.random.RandomState(3)
     state.standard_normal(3)
@@ -84,7 +89,7 @@ def test_random_states() -> None:
 @pytest.mark.parametrize(
     "value",
     [
-        print, lambda: 0, object(), np.longdouble(1), np.zeros(3, np.longdouble), np.zeros(2, complex), b"bytes",
+        print, lambda: 0, object(), np.complex64(1), np.zeros(3, np.longdouble), np.zeros(2, complex), b"bytes",
         {1, 2},
         np.zeros(2, "S3"), np.ma.masked_array([1, 2]), OrderedDict(), np.random.default_rng(0), np.zeros(2, "i4,i4"),
         np.random.RandomState(np.random.PCG64(0)), type("Mine", (int,), {})(3), np.array([print], object),

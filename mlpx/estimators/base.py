@@ -18,6 +18,7 @@ from mlpx.estimators.observers import Announcer, CallbackSupport, Observers
 from mlpx.estimators.prediction import all_finite
 from mlpx.estimators.randomness import random_state_of
 from mlpx.estimators.rows import Rows
+from mlpx.estimators.saving import Saving
 from mlpx.estimators.solvers import on_batches
 from mlpx.estimators.stopping import Watch
 from mlpx.estimators.training_state import TrainingState
@@ -30,7 +31,7 @@ def _has_steps(estimator: Any) -> bool:
     return True
 
 
-class BaseMLP(CallbackSupport, Exporting, Explained):
+class BaseMLP(CallbackSupport, Saving, Exporting, Explained):
     """What `MLPClassifier` and `MLPRegressor` share; not for use by itself."""
 
     def _keep(self, given: dict[str, Any]) -> None:

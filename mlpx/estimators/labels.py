@@ -10,6 +10,7 @@ from sklearn.utils import column_or_1d
 from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_target, unique_labels
 
 from mlpx.backend import host_array, to_numpy
+from mlpx.errors import check_flag
 from mlpx.estimators.base import BaseMLP
 from mlpx.estimators.class_weights import check_class_weight, weights_of_rows
 from mlpx.estimators.devices import on_host
@@ -123,6 +124,23 @@ class Labelled(BaseMLP):
         y = on_host(y)
         check_labels("y", y)
         return super()._checked(X, y, reset=reset)
+
+    def _learnt(self) -> dict[str, Any]:
+        kept = self._label_binarizer
+        return {"classes": self.classes_, "labels": [str(kept.y_type_), bool(kept.sparse_input_)]}
+
+    def _take_learnt(self, state: dict[str, Any]) -> None:
+        classes, (kind, sparse) = state["classes"], state["labels"]
+        if not isinstance(classes, np.ndarray) or classes.ndim != 1 or not classes.size:
+            raise TypeError("the classes are no array")
+        if classes.dtype != object and not (classes[1:] > classes[:-1]).all():
+            raise ValueError("the classes are not in order")
+        outputs = {"binary": 1, "multiclass": classes.size, "multilabel-indicator": classes.size}[kind]
+        if outputs != self.n_outputs_ or (kind == "binary" and classes.size > 2):
+            raise ValueError(f"{classes.size} classes of the kind {kind!r} do not fit {self.n_outputs_} outputs")
+        made = LabelBinarizer()
+        made.classes_, made.y_type_, made.sparse_input_ = classes, kind, check_flag("sparse", sparse)
+        self._label_binarizer, self.classes_ = made, classes
 
     def _check_classes(self, classes: Array) -> None:
         """Raise ValueError for labels that an earlier call has not announced."""
