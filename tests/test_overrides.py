@@ -72,8 +72,6 @@ class Less(layers.Dropout):
 class HalfLoss(losses.CrossEntropy):
     """Half the cross-entropy."""
 
-    name = "half"
-
     def __call__(self, *given):
         loss, dz = super().__call__(*given)
         return loss / 2, dz / 2
@@ -197,8 +195,6 @@ class Named(layers.Dense):
 @dataclass(frozen=True)
 class Checked(losses.CrossEntropy):
     """A loss that looks at its targets first."""
-
-    name = "checked"
 
     def prepare(self, y, shape, dtype, backend):
         return super().prepare(np.abs(y), shape, dtype, backend)
