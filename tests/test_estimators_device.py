@@ -43,6 +43,7 @@ def both(kind=MLPClassifier, y=Y, **params):
         (MLPClassifier, Y > 0, {"solver": optimizers.RMSprop(lr=0.01), "layer_norm": True}),
         (MLPClassifier, (X[:, :3] > 0).astype(int), {"loss": "focal"}),
         (MLPClassifier, Y, {"early_stopping": True, "class_weight": "balanced"}),
+        (MLPClassifier, Y > 0, {"early_stopping": True, "scoring": "roc_auc"}),
         (MLPClassifier, Y, {"mask": (np.arange(3) != 2) | (Y[:, None] == 2)}),
         (MLPClassifier, Y > 0, {"solver": "lbfgs"}),
         (MLPClassifier, Y, {"solver": "conjugate_gradient", "loss": "hinge"}),

@@ -12,6 +12,7 @@ from mlpx.estimators.decisions import Deciding
 from mlpx.estimators.held_out import held_out
 from mlpx.estimators.losses import LossFunction, custom
 from mlpx.estimators.parameters import AT_LEAST_ZERO, CONSTRAINTS, ZERO_TO_ONE
+from mlpx.estimators.scoring import Scorer
 from mlpx.fullbatch import FullBatch
 from mlpx.losses import BinaryCrossEntropy, BinaryFocal, CrossEntropy, Focal, Hinge, Loss
 from mlpx.optimizers import Optimizer
@@ -96,6 +97,10 @@ class MLPClassifier(Deciding):
         The share of each target, in [0, 1), that is spread evenly over all classes. For "log_loss".
     clip_norm : float, optional
         The largest norm of a step's gradient over all weights, above 0, before the penalty; default: no limit.
+    scoring : str or callable, optional
+        What scores held-out rows, and chooses the best weights: "loss" (minus it), a name of scikit-learn's scorers, or
+        a function ``scorer(estimator, X, y[, sample_weight]) -> float``, of which more is better. Default: the measure
+        of ``score``, which says little of rare classes; "loss" moves with every row.
     warm_start_optimizer : bool, default=False
         Whether a ``warm_start`` also goes on with the state of the optimiser, such as Adam's means and the learning
         rate that "adaptive" has reached; else, as in scikit-learn, with the weights alone. Schedules start anew.
@@ -181,6 +186,7 @@ class MLPClassifier(Deciding):
         class_weight: Any = None,
         label_smoothing: float = 0.0,
         clip_norm: float | None = None,
+        scoring: str | Scorer | None = None,
         warm_start_optimizer: bool = False,
         callbacks: Sequence[Callable[[Any], Any]] | None = None,
         progress_bar: bool | str = False,
@@ -292,8 +298,3 @@ class MLPClassifier(Deciding):
         apart = {"X_val": X_val, "y_val": y_val, "sample_weight_val": sample_weight_val, "mask_val": mask_val}
         validation = held_out(validation_data, **apart, masks=True)
         return self._fit(X, y, sample_weight, validation, mask, incremental=True, classes=classes)
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.classifier_tags.multi_label = True
-        return tags

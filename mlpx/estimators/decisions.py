@@ -99,3 +99,8 @@ class Deciding(ClassifierMixin, Labelled):  # type: ignore[misc]
             x = np.asarray(X)
             display.ax_.scatter(x[:, 0], x[:, 1], c=np.searchsorted(self.classes_, y), edgecolor="k", s=20)
         return display
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        return tags

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from sklearn.utils._param_validation import Interval, Options, StrOptions, make_constraint
 
+from mlpx.estimators.scoring import SCORING
 from mlpx.estimators.solvers import KINDS, NAMES, RATES
 from mlpx.ops.activation import TABLE
 from mlpx.schedules import Schedule
@@ -43,6 +44,7 @@ CONSTRAINTS: dict[str, Any] = {
     "epsilon": [ABOVE_ZERO],
     "n_iter_no_change": [AT_LEAST_ONE, Options(Real, {np.inf})],
     "max_fun": [AT_LEAST_ONE],
+    "scoring": SCORING,
     "warm_start_optimizer": ["boolean"],
     "callbacks": [list, tuple, None],
     "progress_bar": ["boolean", StrOptions({"auto"})],

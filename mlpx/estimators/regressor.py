@@ -20,6 +20,7 @@ from mlpx.estimators.held_out import held_out
 from mlpx.estimators.losses import LossFunction, custom
 from mlpx.estimators.parameters import ABOVE_ZERO, CONSTRAINTS
 from mlpx.estimators.rows import Rows
+from mlpx.estimators.scoring import Scorer
 from mlpx.fullbatch import FullBatch
 from mlpx.losses import Huber, Loss, Quantile, find
 from mlpx.optimizers import Optimizer
@@ -91,6 +92,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
         batch_norm: bool = False,
         layer_norm: bool = False,
         clip_norm: float | None = None,
+        scoring: str | Scorer | None = None,
         warm_start_optimizer: bool = False,
         callbacks: Sequence[Callable[[Any], Any]] | None = None,
         progress_bar: bool | str = False,

@@ -9,6 +9,7 @@ from mlpx.backend import to_numpy
 from mlpx.batch import Batch
 from mlpx.estimators.losses import reported
 from mlpx.estimators.rows import Rows
+from mlpx.estimators.scoring import score_of
 from mlpx.layers import Context
 from mlpx.network import Network
 from mlpx.typing import Array
@@ -22,7 +23,7 @@ def look(estimator: Any, held_out: Rows) -> None:
     net, watch = estimator._net, estimator._watch
     loss, output = evaluate(net, held_out)
     watch.validation_losses.append(loss)
-    watch.scores.append(estimator._score_of(held_out, output) if np.isfinite(output).all() else np.nan)
+    watch.scores.append(score_of(estimator, held_out, loss, output))
     estimator._say(f"Validation score: {watch.scores[-1]:f}")
     if estimator.early_stopping:
         watch.see_score(watch.scores[-1], estimator.tol, net.buffers)
