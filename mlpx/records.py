@@ -34,10 +34,10 @@ def of_fields(kind: type, *progress: str, check: Callable[[Any], None] = lambda 
         return {name: getattr(value, name) for name in (*options, *progress)}
 
     def made(given: dict[str, Any]) -> Any:
-        if given.keys() != {*options, *progress}:
-            odd = ", ".join(sorted(given.keys() ^ {*options, *progress}))
-            raise ValueError(f"{kind.__name__}: {odd} missing or left over")
-        value = kind(**{name: given[name] for name in options})
+        if odd := given.keys() - {*options, *progress}:
+            raise ValueError(f"{kind.__name__}: has no option {', '.join(sorted(odd))}")
+        # What an older version did not have yet gets its default.
+        value = kind(**{name: each for name, each in given.items() if name not in progress})
         for name in progress:
             setattr(value, name, given[name])
         check(value)

@@ -176,6 +176,32 @@ def test_a_file_of_version_0_1_0() -> None:
     np.testing.assert_allclose(net.predict(np.linspace(-1, 1, 12).reshape(3, 4)), expected, rtol=1e-5)
 
 
+def test_files_of_the_second_format() -> None:
+    """The first with checksums, states, and estimators. Such files are kept for every format that there was."""
+    x = np.linspace(-1, 1, 12).reshape(3, 4)
+    net = mlpx.load(OLD / "network-2.safetensors")
+    assert net.history.loss[-1] == pytest.approx(0.9509865045547485)
+    np.testing.assert_allclose(net.predict(x)[0], [0.18242753, 0.30182102, 0.51575148], rtol=1e-5)
+    model = mlpx.load(OLD / "classifier-2.safetensors")
+    p = [
+        [0.08327713, 0.65658915, 0.26013372],
+        [0.09270809, 0.67047463, 0.23681728],
+        [0.09332703, 0.73345506, 0.17321791],
+    ]
+    with pytest.warns(UserWarning, match="feature names"):
+        np.testing.assert_allclose(model.predict_proba(x), p, rtol=1e-6)
+    assert model.classes_.tolist() == ["ant", "bee", "größe"]
+    assert model.feature_names_in_.tolist() == ["a", "b", "c", "größe"]
+    assert model.class_weight == {"ant": 2.0, "bee": 1, "größe": 0.5}
+    assert (len(model.loss_curve_), model.loss_curve_[-1]) == (12, 1.3239608944086716)
+    del model.feature_names_in_
+    model.set_params(early_stopping=False).partial_fit(x, ["bee", "ant", "bee"])
+    assert len(model.loss_curve_) == 13
+    regressor = mlpx.load(OLD / "regressor-2.safetensors")
+    expected = [[-2.01890166, -1.76456322], [-0.46700289, -0.26471804], [0.86127739, 1.26836076]]
+    np.testing.assert_allclose(regressor.predict(x), expected, rtol=1e-6)
+
+
 def test_other_readers_of_safetensors_read_it(path) -> None:
     net = NETWORKS["norms"](dtype="float64")
     net.save(path)
