@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.measure import quick
-from mlpx.doctor import blas_libraries, processor, version
+from mlpx.cli.doctor import blas_libraries, processor, version
 
 PACKAGES = (
     "mlpx", "numpy", "scipy", "numba", "llvmlite", "scikit-learn", "torch", "jax", "jaxlib", "onnx", "onnxruntime",

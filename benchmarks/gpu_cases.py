@@ -7,7 +7,7 @@ from typing import Any
 from benchmarks import roofline
 from benchmarks.nets import DEEP, FIVE, Net
 from benchmarks.roofline import Stage
-from mlpx import samples
+from mlpx.cli import samples
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from benchmarks.measure import quick
-from mlpx import samples
+from mlpx.cli import samples
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import numpy as np
 
 from benchmarks.op_cases import OpCase
 from benchmarks.peers import Absent, jax, load, torch
-from mlpx.samples import LR
+from mlpx.cli.samples import LR
 
 Call = Callable[[], Any]
 

@@ -14,7 +14,7 @@ from benchmarks.nets import LR, Net, sized
 from benchmarks.peers import Calls
 from mlpx import ops
 from mlpx.backend import Backend, gpu_problem, resolve, to_numpy
-from mlpx.op import using_fused
+from mlpx.ops.dispatch import using_fused
 
 pytestmark = [
     pytest.mark.gpu,

@@ -8,7 +8,7 @@ from benchmarks.measure import same
 from benchmarks.op_cases import Lazy, OpCase, everything
 from benchmarks.peers import Calls
 from mlpx import ops
-from mlpx.op import using_fused
+from mlpx.ops.dispatch import using_fused
 
 UNLIKE = {"dropout": "its random numbers are its own"}
 """Ops whose peers cannot give equal results."""

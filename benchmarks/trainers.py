@@ -8,7 +8,7 @@ import numpy as np
 from benchmarks.nets import LR, Net
 from benchmarks.peers import Absent, jax, load, torch
 from mlpx import MLP
-from mlpx.op import using_fused
+from mlpx.ops.dispatch import using_fused
 from mlpx.optimizers import Adam
 from mlpx.steps import LayerSteps
 

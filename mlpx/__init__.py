@@ -2,13 +2,13 @@
 
 from typing import Any
 
-from mlpx import callbacks, fullbatch, initializers, layers, losses, ops, optimizers, schedules
+from mlpx import callbacks, initializers, layers, losses, ops, optimizers, schedules
 from mlpx._version import __version__
 from mlpx.backend import asarray, get_backend, set_backend, to_numpy, using_backend
 from mlpx.callbacks import EarlyStopping
+from mlpx.callbacks.history import History
 from mlpx.errors import BackendError, DivergenceError, GradientError, ModelFileError, TrainingInterrupted
 from mlpx.gradcheck import check_gradients
-from mlpx.history import History
 from mlpx.initializers import Uniform
 from mlpx.layers import (
     Activation,
@@ -20,9 +20,9 @@ from mlpx.layers import (
     Softmax,
     TimeDistributed,
 )
-from mlpx.loading import load
-from mlpx.mlp import MLP
-from mlpx.model import Sequential
+from mlpx.models.loading import load
+from mlpx.models.mlp import MLP
+from mlpx.models.sequential import Sequential
 
 __all__ = [
     "MLP",
@@ -47,7 +47,6 @@ __all__ = [
     "asarray",
     "callbacks",
     "check_gradients",
-    "fullbatch",
     "get_backend",
     "initializers",
     "layers",

@@ -2,7 +2,7 @@
 
 import sys
 
-from mlpx.cli import main
+from mlpx.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -9,7 +9,7 @@ from mlpx.backend import Backend, backend_name, backend_of, to_numpy
 from mlpx.errors import GradientError, check_count, check_number
 from mlpx.layers import Context, Layer
 from mlpx.network import Network
-from mlpx.op import Op
+from mlpx.ops.dispatch import Op
 from mlpx.typing import Array
 
 STEPS = (1e-2, 1e-3, 1e-4, 1e-5)

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-from mlpx import backend, op
+from mlpx.backend import selection
+from mlpx.ops import dispatch
 
 # Derandomized: the same examples on every run. No deadline: the first call of a kernel may compile it. No database:
 # a test run leaves nothing behind.
@@ -17,7 +18,7 @@ settings.load_profile("house")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    problem = backend.gpu_problem() if any("gpu" in item.keywords for item in items) else None
+    problem = selection.gpu_problem() if any("gpu" in item.keywords for item in items) else None
     for item in items:
         if "gpu" in item.keywords and problem:
             item.add_marker(pytest.mark.skip(reason=problem))
@@ -39,14 +40,14 @@ def _heard() -> Iterator[None]:
 def _defaults(monkeypatch: pytest.MonkeyPatch) -> None:
     """Undo what a test does to the process: the chosen backend and the rule for fused kernels."""
     # On a machine with a GPU "auto" would be that; the tests mean the CPU unless they say otherwise.
-    monkeypatch.setattr(backend, "_default", backend.NUMPY)
-    monkeypatch.setattr(op, "_mode", op._mode)
+    monkeypatch.setattr(selection, "_default", selection.NUMPY)
+    monkeypatch.setattr(dispatch, "_mode", dispatch._mode)
 
 
 @pytest.fixture(params=["off", "auto"], ids=["reference", "fused"])
 def both_ways(request: pytest.FixtureRequest) -> Iterator[None]:
     """Run a test twice: by the references, and by the kernels where there are some."""
-    with op.using_fused(request.param):
+    with dispatch.using_fused(request.param):
         yield
 
 

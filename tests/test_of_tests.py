@@ -10,7 +10,7 @@ from cases_kit import Case, normal
 from compare import check_close, check_kernel, check_no_alias, check_same_places, check_unchanged, snapshot
 
 from mlpx import ops
-from mlpx.ops.activation import find
+from mlpx.ops._activation import find
 
 Kernel = Callable[..., Any]
 

@@ -9,7 +9,7 @@ from mlpx.errors import unknown
 from mlpx.estimators.parameters import ACTIVATIONS
 from mlpx.layers import Activation, BatchNorm, Dense, Dropout, Layer, LayerNorm, MaskedSoftmax, Softmax
 from mlpx.losses import Loss
-from mlpx.model import Sequential
+from mlpx.models.sequential import Sequential
 
 HEADS = {"logistic": "sigmoid", "exp": "exp"}
 """scikit-learn's name of an output activation to the library's."""

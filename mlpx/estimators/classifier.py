@@ -13,9 +13,9 @@ from mlpx.estimators.held_out import held_out
 from mlpx.estimators.losses import LossFunction, custom
 from mlpx.estimators.parameters import AT_LEAST_ZERO, CONSTRAINTS, ZERO_TO_ONE
 from mlpx.estimators.scoring import Scorer
-from mlpx.fullbatch import FullBatch
 from mlpx.losses import BinaryCrossEntropy, BinaryFocal, CrossEntropy, Focal, Hinge, Loss
 from mlpx.optimizers import Optimizer
+from mlpx.optimizers.full_batch import FullBatch
 from mlpx.schedules import Schedule
 
 
@@ -27,12 +27,12 @@ class MLPClassifier(Deciding):
     hidden_layer_sizes : int or sequence of int, default=(100,)
         Width of each hidden layer; an empty sequence leaves a linear model.
     activation : str or sequence of str, default="relu"
-        "identity", "logistic", "tanh", "relu" or any other of `mlpx.ops.activation`, for all hidden layers or one each.
+        "identity", "logistic", "tanh", "relu" or any other of `mlpx.ops`, for all hidden layers or one each.
     solver : str, Optimizer or FullBatch, default="adam"
         "adam", "sgd" or "lbfgs" as in scikit-learn; "momentum", "nesterov", "adamw", "rmsprop", "adagrad", "adadelta"
         or "rprop" (steps on all rows, unless ``batch_size`` says otherwise), with ``learning_rate_init`` and else their
         defaults in `mlpx.optimizers`; all rows at once: "conjugate_gradient", "scaled_conjugate_gradient" and, for
-        squared errors, "levenberg_marquardt". Objects of `mlpx.optimizers` and `mlpx.fullbatch` carry their options,
+        squared errors, "levenberg_marquardt". Objects of `mlpx.optimizers` carry their options,
         the learning rate among them; they are copied.
     alpha : float, default=0.0001
         Penalty, at least 0: the loss of each batch gets ``alpha / 2`` times the squared norm of the weights (not of the

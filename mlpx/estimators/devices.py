@@ -4,8 +4,8 @@ from typing import Any
 
 from sklearn.utils.validation import validate_data
 
-from mlpx.arrays import check_readable
 from mlpx.backend import NUMPY, Backend, backend_name, backend_of, dtype_name, resolve, to_numpy
+from mlpx.backend.inspection import check_readable
 from mlpx.typing import Array
 
 ON_A_DEVICE = ["cupy"]

@@ -5,7 +5,6 @@ from typing import Any
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
-from mlpx import interrupt
 from mlpx.backend import NUMPY
 from mlpx.errors import DivergenceError, TrainingInterrupted, warn
 from mlpx.estimators.kept import steps_of_call
@@ -17,8 +16,9 @@ from mlpx.estimators.stopping import next_rate
 from mlpx.estimators.training_state import TrainingState
 from mlpx.estimators.validation import look
 from mlpx.optimizers import Rprop
-from mlpx.orders import shuffled
 from mlpx.schedules import Constant, Schedule
+from mlpx.training import interrupt
+from mlpx.training.orders import shuffled
 from mlpx.typing import Array
 
 

@@ -11,9 +11,9 @@ from sklearn.base import is_classifier
 from sklearn.utils.validation import check_is_fitted
 
 from mlpx._version import __version__
-from mlpx.atomic_write import file_path, write
 from mlpx.backend import to_numpy
 from mlpx.estimators.prediction import Predicting
+from mlpx.files.atomic_write import file_path, write
 from mlpx.layers import Activation, BatchNorm, Dense, Layer, LayerNorm, MaskedSoftmax, Softmax
 from mlpx.typing import Array
 

@@ -8,7 +8,7 @@ from mlpx.backend import Backend, dtype_name
 from mlpx.estimators.architecture import Architecture
 from mlpx.estimators.devices import backend_for
 from mlpx.layers import BatchNorm, Dense, LayerNorm
-from mlpx.model import Sequential
+from mlpx.models.sequential import Sequential
 from mlpx.typing import Array
 
 

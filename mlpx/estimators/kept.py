@@ -10,7 +10,7 @@ from mlpx.estimators.devices import copied
 from mlpx.estimators.rows import Rows
 from mlpx.estimators.steps import Steps
 from mlpx.network import Network
-from mlpx.op import fused_mode
+from mlpx.ops.dispatch import fused_mode
 from mlpx.optimizers import Optimizer
 from mlpx.typing import Array
 

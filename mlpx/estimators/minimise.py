@@ -8,20 +8,20 @@ import numpy as np
 from scipy.optimize import minimize
 from sklearn.exceptions import ConvergenceWarning
 
-from mlpx import fullbatch, interrupt
 from mlpx.backend import to_numpy
-from mlpx.batch import Batch
 from mlpx.errors import DivergenceError
 from mlpx.estimators.losses import reported
 from mlpx.estimators.observers import INTERRUPTED, Observers
 from mlpx.estimators.rows import Rows
 from mlpx.estimators.steps import Steps
 from mlpx.estimators.validation import look
-from mlpx.fullbatch import FullBatch
 from mlpx.layers import Context, Dense
-from mlpx.model import Sequential
-from mlpx.objective import Objective, settle
-from mlpx.optimizers import SGD
+from mlpx.models.sequential import Sequential
+from mlpx.network.batch import Batch
+from mlpx.optimizers import SGD, full_batch
+from mlpx.optimizers.full_batch import FullBatch
+from mlpx.training import interrupt
+from mlpx.training.objective import Objective, settle
 from mlpx.typing import Array
 
 
@@ -154,9 +154,9 @@ def fit_full_batch(
     observers: Observers,
     solver: str | FullBatch,
 ) -> None:
-    """Minimise by an optimiser of `mlpx.fullbatch`; the penalty is ``alpha / 2`` times the squared norm by the rows."""
+    """Minimise by a full-batch optimiser; the penalty is ``alpha / 2`` times the squared norm by the rows."""
     e = estimator
-    optimizer = fullbatch.find(solver) if isinstance(solver, str) else copy.copy(solver)
+    optimizer = full_batch.find(solver) if isinstance(solver, str) else copy.copy(solver)
     try:
         optimizer.check(net)
     except ValueError as error:

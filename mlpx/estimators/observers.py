@@ -4,9 +4,9 @@ from collections.abc import Callable
 from typing import Any
 
 from mlpx.callbacks import Run
+from mlpx.callbacks.history import History
+from mlpx.callbacks.progress import ProgressBar, wanted
 from mlpx.errors import Later
-from mlpx.history import History
-from mlpx.progress import ProgressBar, wanted
 
 try:  # scikit-learn 1.9 and later
     from sklearn.callback import CallbackSupportMixin as _Mixin

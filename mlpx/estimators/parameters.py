@@ -10,7 +10,7 @@ from sklearn.utils._param_validation import Interval, Options, StrOptions, make_
 
 from mlpx.estimators.scoring import SCORING
 from mlpx.estimators.solvers import KINDS, NAMES, RATES
-from mlpx.ops.activation import TABLE
+from mlpx.ops._activation import TABLE
 from mlpx.schedules import Schedule
 
 ACTIVATIONS = {name: name for name in TABLE} | {"logistic": "sigmoid"}

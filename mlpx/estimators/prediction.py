@@ -11,7 +11,7 @@ from mlpx.backend import NUMPY, backend_of, dtype_name
 from mlpx.estimators.devices import check_all_readable, checked, home_of
 from mlpx.estimators.weights import Weights
 from mlpx.layers import INFERENCE
-from mlpx.model import Sequential
+from mlpx.models.sequential import Sequential
 from mlpx.typing import Array
 
 CONVERTED_AT_ONCE = 1 << 18

@@ -21,9 +21,9 @@ from mlpx.estimators.losses import LossFunction, custom
 from mlpx.estimators.parameters import ABOVE_ZERO, CONSTRAINTS
 from mlpx.estimators.rows import Rows
 from mlpx.estimators.scoring import Scorer
-from mlpx.fullbatch import FullBatch
 from mlpx.losses import Huber, Loss, Quantile, find
 from mlpx.optimizers import Optimizer
+from mlpx.optimizers.full_batch import FullBatch
 from mlpx.schedules import Schedule
 from mlpx.typing import Array
 

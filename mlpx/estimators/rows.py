@@ -9,7 +9,7 @@ from sklearn.model_selection import train_test_split
 
 from mlpx.backend import NUMPY, Backend
 from mlpx.estimators.devices import home_of
-from mlpx.host_rows import HostRows, moved
+from mlpx.network.host_rows import HostRows, moved
 from mlpx.typing import Array
 
 

@@ -8,7 +8,6 @@ import numpy as np
 import sklearn
 from sklearn.utils.validation import check_is_fitted
 
-from mlpx import model_file
 from mlpx.backend import NUMPY, to_numpy
 from mlpx.errors import check_count, check_flag
 from mlpx.estimators.architecture import Architecture
@@ -17,14 +16,15 @@ from mlpx.estimators.prediction import Predicting
 from mlpx.estimators.solvers import fits
 from mlpx.estimators.stopping import Watch
 from mlpx.estimators.training_state import TrainingState
+from mlpx.files import model_file
+from mlpx.files.model_file import ModelFile
+from mlpx.files.records import RECORDS as LIBRARY
+from mlpx.files.records import of_fields
 from mlpx.layers import Dense, Layer
 from mlpx.losses import Loss
-from mlpx.model import Sequential
-from mlpx.model_file import ModelFile
+from mlpx.models.sequential import Sequential
 from mlpx.named_arrays import joined, split
 from mlpx.optimizers import Optimizer
-from mlpx.records import RECORDS as LIBRARY
-from mlpx.records import of_fields
 
 RECORDS = {**LIBRARY, "Architecture": of_fields(Architecture)}
 COUNTS = ("n_features_in_", "n_outputs_", "n_layers_", "n_iter_", "t_")

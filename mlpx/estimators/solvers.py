@@ -5,9 +5,9 @@ from typing import Any
 
 from mlpx import schedules
 from mlpx.backend import dtype_name
-from mlpx.fullbatch import FULL_BATCH, FullBatch
 from mlpx.network import Network
 from mlpx.optimizers import OPTIMIZERS, Adam, Momentum, Nesterov, Optimizer
+from mlpx.optimizers.full_batch import FULL_BATCH, FullBatch
 from mlpx.schedules import SCHEDULES, Constant
 
 POLICIES = ("constant", "invscaling", "adaptive")

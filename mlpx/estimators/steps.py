@@ -11,17 +11,17 @@ from scipy.sparse import issparse
 from scipy.special import expit, xlogy
 
 from mlpx.backend import NUMPY, to_numpy
-from mlpx.batch import Batch
 from mlpx.estimators.losses import constant
 from mlpx.estimators.rows import Rows
-from mlpx.fused import fused_steps
 from mlpx.layers import Context, Dropout
+from mlpx.layers.passes import through
 from mlpx.losses import BinaryCrossEntropy, CrossEntropy, SquaredError
 from mlpx.network import Network
+from mlpx.network.batch import Batch
 from mlpx.optimizers import Adam, Optimizer
-from mlpx.passes import through
 from mlpx.plan import kernels
 from mlpx.steps import AfterSteps, LayerSteps
+from mlpx.steps.fused import fused_steps
 from mlpx.typing import Array
 from mlpx_kernels import Unsupported
 
@@ -203,7 +203,7 @@ def _ceiling(net: Network) -> float:
 def _single_threaded_blas() -> Callable[[], AbstractContextManager[None]]:
     """Return what holds the BLAS to one thread; nothing does where there are no kernels."""
     try:
-        held: Callable[[], AbstractContextManager[None]] = kernels("threads").single_threaded_blas
+        held: Callable[[], AbstractContextManager[None]] = kernels("threading.parallel_rows").single_threaded_blas
     except Unsupported:
         return nullcontext
     return held

@@ -6,12 +6,12 @@ import numpy as np
 from scipy.sparse import issparse
 
 from mlpx.backend import to_numpy
-from mlpx.batch import Batch
 from mlpx.estimators.losses import reported
 from mlpx.estimators.rows import Rows
 from mlpx.estimators.scoring import score_of
 from mlpx.layers import Context
 from mlpx.network import Network
+from mlpx.network.batch import Batch
 from mlpx.typing import Array
 
 DENSE_ELEMENTS = 1 << 22

@@ -7,13 +7,13 @@ from typing import Any, Self
 import numpy as np
 from sklearn.base import BaseEstimator
 
-from mlpx.arrays import kind_of
 from mlpx.backend import Backend, backend_name, dtype_name
+from mlpx.backend.inspection import kind_of
 from mlpx.estimators.architecture import NORMS, Architecture
 from mlpx.estimators.devices import backend_for, copied, on_host
 from mlpx.estimators.fitted import FittedNetwork, dense_layers, write
 from mlpx.estimators.parameters import CONSTRAINTS, satisfied
-from mlpx.model import Sequential
+from mlpx.models.sequential import Sequential
 from mlpx.typing import Array
 
 ARRAYS = ("coefs_", "intercepts_", "norms_")

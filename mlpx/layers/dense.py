@@ -6,7 +6,7 @@ from mlpx import ops
 from mlpx.errors import check_count, check_flag, check_number
 from mlpx.initializers import Uniform, automatic, find
 from mlpx.layers.base import INFERENCE, MOST_FEATURES, Backprop, Context, Layer, Parameter, PlanRow
-from mlpx.ops.activation import find as find_activation
+from mlpx.ops._activation import find as find_activation
 from mlpx.typing import Array
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from mlpx.backend import backend_of, dtype_name
 from mlpx.errors import shown
 from mlpx.layers.base import INFERENCE, Backprop, Context, Layer
-from mlpx.ops.dense import rows
+from mlpx.ops._dense import rows
 from mlpx.typing import Array
 
 

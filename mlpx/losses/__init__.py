@@ -8,7 +8,7 @@ from mlpx.layers import Layer
 from mlpx.losses.base import Loss
 from mlpx.losses.classes import BinaryCrossEntropy, BinaryFocal, ClassLoss, CrossEntropy, Focal, Hinge, LabelLoss
 from mlpx.losses.custom import CustomLoss
-from mlpx.losses.numbers import AbsoluteError, Gamma, Huber, Poisson, Quantile, SquaredError
+from mlpx.losses.regression import AbsoluteError, Gamma, Huber, Poisson, Quantile, SquaredError
 
 __all__ = [
     "AbsoluteError",

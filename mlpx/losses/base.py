@@ -6,8 +6,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from mlpx.arguments import as_float_array
 from mlpx.backend import Backend, backend_of
+from mlpx.backend.conversion import as_float_array
 from mlpx.errors import check_number, shown
 from mlpx.layers import Layer
 from mlpx.overrides import overridden

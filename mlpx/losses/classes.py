@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from mlpx import ops
-from mlpx.arguments import as_float_array
-from mlpx.arrays import backend_name, check_readable, kind_of
 from mlpx.backend import Backend, host_array
+from mlpx.backend.conversion import as_float_array
+from mlpx.backend.inspection import backend_name, check_readable, kind_of
 from mlpx.errors import check_number
 from mlpx.layers import Activation, Layer, MaskedSoftmax, Softmax
 from mlpx.losses.base import Loss, check_length, is_head, on_device, weights

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from mlpx.arguments import as_float_array
 from mlpx.backend import backend_of, dtype_name
+from mlpx.backend.conversion import as_float_array
 from mlpx.errors import is_real, shown
 from mlpx.losses.base import Loss
 from mlpx.typing import Array

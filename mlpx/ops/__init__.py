@@ -1,20 +1,12 @@
-"""Every op of the library, by family. `ALL` maps each name to its `mlpx.op.Op`."""
+"""Every op of the library, by family. `ALL` maps each name to its `mlpx.ops.dispatch.Op`."""
 
-from mlpx.op import ALL
-from mlpx.ops.activation import activation, activation_grad
-from mlpx.ops.dense import dense, dense_grad, dense_grad_rows
-from mlpx.ops.deviance import gamma, poisson
-from mlpx.ops.dropout import dropout
-from mlpx.ops.loss import (
-    absolute_error,
-    huber,
-    quantile,
-    sigmoid_cross_entropy,
-    softmax_cross_entropy,
-    squared_error,
-)
-from mlpx.ops.margin import hinge, sigmoid_focal, softmax_focal
-from mlpx.ops.norm import (
+from mlpx.ops._activation import activation, activation_grad
+from mlpx.ops._dense import dense, dense_grad, dense_grad_rows
+from mlpx.ops._deviance import gamma, poisson
+from mlpx.ops._dropout import dropout
+from mlpx.ops._loss import absolute_error, huber, quantile, sigmoid_cross_entropy, softmax_cross_entropy, squared_error
+from mlpx.ops._margin import hinge, sigmoid_focal, softmax_focal
+from mlpx.ops._norm import (
     batch_norm,
     batch_norm_grad,
     batch_norm_inference,
@@ -22,15 +14,8 @@ from mlpx.ops.norm import (
     layer_norm,
     layer_norm_grad,
 )
-from mlpx.ops.softmax import (
-    log_softmax,
-    log_softmax_grad,
-    masked_softmax,
-    masked_softmax_grad,
-    softmax,
-    softmax_grad,
-)
-from mlpx.ops.update import (
+from mlpx.ops._softmax import log_softmax, log_softmax_grad, masked_softmax, masked_softmax_grad, softmax, softmax_grad
+from mlpx.ops._update import (
     adadelta_inplace,
     adagrad_inplace,
     adam_inplace,
@@ -39,6 +24,7 @@ from mlpx.ops.update import (
     rprop_inplace,
     sgd_inplace,
 )
+from mlpx.ops.dispatch import ALL
 
 __all__ = [
     "ALL",

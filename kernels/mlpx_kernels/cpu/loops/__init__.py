@@ -1,0 +1,1 @@
+"""Loops over rows and elements that ops and plans share."""

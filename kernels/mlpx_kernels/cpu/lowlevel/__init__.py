@@ -1,0 +1,1 @@
+"""Compilation, scratch memory, SIMD intrinsics and vectorisable mathematics."""

@@ -1,0 +1,1 @@
+"""Threads: how many, how rows are shared, the worker pool and its work queue."""

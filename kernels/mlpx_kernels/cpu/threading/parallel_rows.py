@@ -1,0 +1,183 @@
+"""How many threads, and how rows are shared among them."""
+
+import ctypes
+import math
+import os
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+from threadpoolctl import ThreadpoolController
+
+from mlpx_kernels.cpu.threading.pool import Crew
+
+WORTH_A_THREAD = 1 << 18
+"""Elements of row work per thread below which one thread is faster: handing work over costs some 20 to 60 us."""
+
+WORTH_A_HELPER = 1 << 16
+"""The same for work that is shared in compiled code."""
+
+FEWEST, MOST = 2, 16
+"""Pieces of work for each thread, claimed one by one: few where there is little work, since each costs some
+microseconds and may meet a taken GIL; many where one thread may be much slower, as with memory that it is the first to
+write."""
+PARTS = 4
+"""Parts whose sums are kept apart, for each thread that the work is worth."""
+MOST_PARTS = 16
+"""Most of them; the sums of more would take longer than they save."""
+
+_limit: ContextVar[int | None] = ContextVar("mlpx_threads", default=None)
+
+
+@cache
+def usable_cores() -> int:
+    """Return the cores this process may use: its affinity, and the quota of its control group where there is one."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(cores, _quota() or cores))
+
+
+def _quota() -> int | None:
+    """Return the control group's CPU quota in whole cores (Linux, versions 2 and 1)."""
+    root = Path("/sys/fs/cgroup")
+    try:
+        quota, period = (root / "cpu.max").read_text().split()
+        return None if quota == "max" else max(1, math.floor(int(quota) / int(period)))
+    except (OSError, ValueError):
+        pass
+    try:
+        quota_us = int((root / "cpu/cpu.cfs_quota_us").read_text())
+        period_us = int((root / "cpu/cpu.cfs_period_us").read_text())
+        return max(1, math.floor(quota_us / period_us)) if quota_us > 0 else None
+    except (OSError, ValueError):
+        return None
+
+
+def n_threads() -> int:
+    """Return the number of threads in force: `using_threads`, else ``MLPX_NUM_THREADS``, else the usable cores."""
+    limit = _limit.get()
+    if limit is not None:
+        return limit
+    given = os.environ.get("MLPX_NUM_THREADS")
+    if given:
+        if not given.isdigit() or int(given) < 1:
+            raise ValueError(f"MLPX_NUM_THREADS: expected a whole number of at least 1, got {given!r}.")
+        return int(given)
+    return usable_cores()
+
+
+@contextmanager
+def using_threads(n):
+    """Set the number of threads for a ``with`` block, in this thread or task alone; None leaves it as it is."""
+    token = _limit.set(n if n is not None else _limit.get())
+    try:
+        yield
+    finally:
+        _limit.reset(token)
+
+
+_crews: dict[int, Crew] = {}
+
+
+def crew(size: int) -> Crew:
+    """Return the ``size`` threads that help the callers', made on first use."""
+    if size not in _crews:
+        _crews[size] = Crew(size)
+    return _crews[size]
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_crews.clear)  # threads do not survive a fork
+
+
+def _worth(work, least, most):
+    """Return how many threads some work is worth, each of which should have ``least`` of it; at most so many.
+
+    All that there are, or a power of two: each number has a crew of its own.
+    """
+    worth = min(most, work // least)
+    threads = n_threads() if worth > 1 else 1
+    return threads if threads <= worth else 1 << (max(worth, 1).bit_length() - 1)
+
+
+def share_rows(function, rows, work):
+    """Call ``function(start, stop)`` over all rows, split over threads when the work (in elements) is worth it.
+
+    Rows are computed alike wherever the cuts fall, so results do not depend on the number of threads. They are cut into
+    more pieces than there are threads, which threads claim one by one until none is left: the caller waits for a helper
+    that is late no longer than for the piece it has begun, and not at all for one that has not begun any. Each thread
+    begins with pieces of its own, the same in every call, whose rows may still be in its core's caches.
+    """
+    threads = _worth(work, WORTH_A_THREAD, rows)
+    if threads == 1:
+        function(0, rows)
+        return
+    pieces = min(rows, threads * min(MOST, max(FEWEST, work // (threads * WORTH_A_THREAD))))
+    unclaimed = dict.fromkeys(range(pieces), True)  # to take something out of a dictionary is one step for all threads
+
+    def take(thread):
+        own = pieces * thread // threads
+        for i in (*range(own, pieces), *range(own)):
+            if unclaimed.pop(i, False):
+                function(rows * i // pieces, rows * (i + 1) // pieces)
+
+    with crew(threads - 1).helping([partial(take, thread) for thread in range(1, threads)]):
+        take(0)
+
+
+def share_piece(piece, arguments, rows, step, work):
+    """Call a piece (job.py) for all rows, split over threads in compiled code when the work (in elements) is worth it.
+
+    Parameters
+    ----------
+    piece : CFunc
+    arguments : tuple of int
+        The addresses of what it is called with before the rows: row, reals, job, frame.
+    rows, step : int
+        How many rows, and what is taken at once: a multiple of it, or more at the end, but never less.
+    """
+    threads = _worth(work, WORTH_A_HELPER, rows // step)
+    if threads < 2 or not crew(threads - 1).share(piece.address, arguments, rows, step):
+        _as_piece(piece.address)(*arguments, 0, rows)
+
+
+_as_piece = cache(ctypes.CFUNCTYPE(ctypes.c_double, *[ctypes.c_void_p] * 4, *[ctypes.c_int64] * 2))
+"""What lets Python call the piece at an address, without the GIL."""
+
+
+def fixed_parts(rows, work):
+    """Return into how many parts rows are cut whose sums are kept apart: a power of two that the shape decides."""
+    if min(rows, work // WORTH_A_THREAD) < 2:
+        return 1
+    most = min(rows, work * PARTS // WORTH_A_THREAD, MOST_PARTS)
+    return 1 << (most.bit_length() - 1)
+
+
+def share_parts(function, rows, parts):
+    """Call ``function(part, start, stop)`` for each of the parts, split over threads."""
+
+    def some(first, last):
+        for part in range(first, last):
+            function(part, rows * part // parts, rows * (part + 1) // parts)
+
+    share_rows(some, parts, parts * WORTH_A_THREAD // PARTS)
+
+
+@cache
+def libraries() -> list[Any]:
+    """Return what sets the threads of each BLAS."""
+    return ThreadpoolController().select(user_api="blas").lib_controllers
+
+
+@contextmanager
+def single_threaded_blas():
+    """Hold every BLAS to one thread for a ``with`` block, and give it back what it had."""
+    given = [(library, n) for library in libraries() if (n := library.num_threads) != 1]
+    for library, _ in given:
+        library.set_num_threads(1)
+    try:
+        yield
+    finally:
+        for library, n in given:
+            library.set_num_threads(n)

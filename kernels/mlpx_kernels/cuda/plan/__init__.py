@@ -1,0 +1,1 @@
+"""A network on the device: prediction in one launch, batch gathering, graph capture."""

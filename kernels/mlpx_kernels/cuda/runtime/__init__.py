@@ -1,0 +1,1 @@
+"""Compilation, launch arguments, casts and the headers that all kernels share."""

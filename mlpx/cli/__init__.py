@@ -1,0 +1,1 @@
+"""The command line: ``mlpx demo``, ``mlpx doctor``, ``mlpx warmup``, ``mlpx bench``."""

@@ -1,0 +1,127 @@
+"""Compile the CPU kernels ahead of their first use, for images and servers that must not wait."""
+
+import time
+
+import numpy as np
+
+from mlpx import ops
+from mlpx.callbacks.progress import counted
+from mlpx.cli import samples
+from mlpx.layers import Activation, BatchNorm, Dense, Dropout, LayerNorm, Softmax
+from mlpx.losses import (
+    BinaryCrossEntropy,
+    BinaryFocal,
+    CrossEntropy,
+    Focal,
+    Gamma,
+    Hinge,
+    Huber,
+    Loss,
+    Poisson,
+    Quantile,
+)
+from mlpx.losses import find as find_loss
+from mlpx.models.mlp import MLP
+from mlpx.models.sequential import Sequential
+from mlpx.ops._activation import NAMES
+from mlpx.ops.dispatch import using_fused
+from mlpx.optimizers import OPTIMIZERS, Adam
+
+
+def main(dtypes: tuple[str, ...]) -> int:
+    """Run every kernel once, for every activation, loss, optimiser and layer, so that all are compiled and cached."""
+    began = time.perf_counter()
+    jobs = [(dtype, job) for dtype in dtypes for job in (*_networks(dtype), _ops)]
+    with using_fused("auto"):
+        for dtype, job in counted(jobs, "compiling"):
+            job(dtype)
+    from mlpx_kernels.cpu.lowlevel.compile import cache_directory
+    from mlpx_kernels.cpu.shuffle import orders
+    from mlpx_kernels.cpu.threading.parallel_rows import crew
+
+    crew(1)
+    orders(np.random.RandomState(0), np.arange(3), 1, True)
+    place = cache_directory() or "memory alone: no folder can be written to"
+    print(f"compiled {', '.join(dtypes)} in {time.perf_counter() - began:.0f} s, kept in {place}")
+    return 0
+
+
+X = np.random.default_rng(0).standard_normal((8, 4))
+CLASSES = np.arange(8) % 3
+
+
+def _fit(net: Sequential, y: np.ndarray, optimizer: object = "adam", **options: object) -> None:
+    net.fit(X, y, epochs=1, batch_size=8, optimizer=optimizer, progress=False, **options)  # type: ignore[arg-type]
+    net.predict(X, options.get("mask"))
+
+
+def _several_blocks(dtype: str) -> None:
+    """Train a network that threads share: its first layer by outputs, sums of its second by blocks of rows."""
+    net = MLP([256, 256, 3], dtype=dtype)
+    net.fit(np.zeros((64, 256)), np.arange(64) % 3, epochs=1, batch_size=64, n_threads=2, progress=False)
+
+
+def _networks(dtype: str) -> list:  # type: ignore[type-arg]
+    """Return functions that each train and use one small network."""
+    flags = np.ones((8, 3), bool)
+    values = X[:, :3]
+
+    def with_loss(loss: Loss, output: str) -> object:
+        y: np.ndarray = values
+        if output in ("sigmoid", "exp") or loss == Hinge():
+            y = (values > 0) + (0.5 if output == "exp" else 0.0)
+        return lambda dtype: _fit(MLP([4, 5, 3], output=output, loss=loss, dtype=dtype), y)
+
+    jobs: list = [  # type: ignore[type-arg]
+        lambda dtype, name=name: _fit(MLP([4, 5, 3], name, dtype=dtype), CLASSES) for name in NAMES
+    ]
+    jobs += [
+        lambda dtype, kind=kind: _fit(MLP([4, 5, 3], dtype=dtype), CLASSES, kind()) for kind in OPTIMIZERS.values()
+    ]
+    jobs += [
+        with_loss(find_loss("squared_error"), "linear"),
+        with_loss(find_loss("absolute_error"), "linear"),
+        with_loss(Huber(), "linear"),
+        with_loss(Quantile((0.1, 0.5, 0.9)), "linear"),
+        with_loss(BinaryCrossEntropy(), "sigmoid"),
+        with_loss(Poisson(), "exp"),
+        with_loss(Gamma(), "exp"),
+        with_loss(Hinge(), "linear"),
+        with_loss(BinaryFocal(), "sigmoid"),
+        lambda dtype: _fit(MLP([4, 5, 3], loss=Focal(), dtype=dtype), CLASSES),
+        lambda dtype: _fit(MLP([4, 5, 40], dtype=dtype), CLASSES),
+        lambda dtype: _fit(MLP([4, 5, 3], loss=CrossEntropy(0.1), dtype=dtype), CLASSES, Adam(clip_norm=1.0)),
+        lambda dtype: _fit(MLP([4, 5, 3], output="masked_softmax", dtype=dtype), CLASSES, mask=flags),
+    ]
+    stack = (LayerNorm, BatchNorm)
+    jobs += [
+        _several_blocks,
+        lambda dtype: _fit(Sequential(Dense(4, 5), Softmax(), Dense(5, 3), dtype=dtype), values),
+    ]
+    jobs += [
+        lambda dtype, norm=norm: _fit(
+            Sequential(Dense(4, 5), norm(5), Activation("relu"), Dropout(0.5), Dense(5, 3), dtype=dtype), values
+        )
+        for norm in stack
+    ]
+    jobs += [
+        lambda dtype, name=name: _fit(Sequential(Dense(4, 5), Activation(name), Dense(5, 3), dtype=dtype), values)
+        for name in NAMES
+    ]
+    return jobs
+
+
+def _ops(dtype: str) -> None:
+    """Call the ops' own entry points, which layer-by-layer code uses."""
+    for name, op in ops.ALL.items():
+        args, params = samples.call(name, 8, 4, dtype)
+        op(*args, **params)
+    x, w, b = X.astype(dtype), np.ones((3, 4), dtype), np.zeros(3, dtype)
+    for kind in NAMES:
+        z, saved = ops.dense(x, w, b, activation=kind)
+        ops.dense_grad(z, x, w, saved, activation=kind)
+        ops.dense_grad_rows(z, x, saved, activation=kind)
+        _, saved = ops.activation(x, kind=kind)
+        ops.activation_grad(x, saved, kind=kind)
+    ops.dense(np.ones((64, 4096), dtype), np.ones((16, 4096), dtype), None)  # so much that threads share it
+    ops.softmax_cross_entropy(np.ones((8, 40), dtype), CLASSES)

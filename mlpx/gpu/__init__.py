@@ -1,1 +1,0 @@
-"""Training and checking on a GPU: a network's step as launches over fixed buffers, captured as one graph."""

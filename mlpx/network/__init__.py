@@ -1,0 +1,11 @@
+"""Networks: layers over one flat parameter buffer, their inputs, and batches of rows."""
+
+from mlpx.network.network import (
+    Network,
+    check_precision,
+)
+
+__all__ = [
+    "Network",
+    "check_precision",
+]

@@ -1,0 +1,228 @@
+"""The training loop: shuffle, step, watch, and leave nothing half done."""
+
+import math
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mlpx.backend import to_numpy
+from mlpx.callbacks import Callback, Run
+from mlpx.callbacks.history import History
+from mlpx.errors import TrainingInterrupted, shown
+from mlpx.layers import Context
+from mlpx.losses import ClassLoss, LabelLoss
+from mlpx.network import Network
+from mlpx.network.batch import Batch
+from mlpx.network.divergence import diagnose
+from mlpx.optimizers import Optimizer
+from mlpx.optimizers.full_batch import FullBatch
+from mlpx.schedules import Schedule
+from mlpx.steps import GradientHook, LayerSteps
+from mlpx.steps.fused import fused_steps
+from mlpx.training import interrupt
+from mlpx.training.objective import Objective
+from mlpx.training.orders import shuffled
+from mlpx.typing import Array
+from mlpx_kernels import Unsupported
+
+if TYPE_CHECKING:
+    from mlpx.steps.cpu import PlanSteps
+    from mlpx.steps.gpu import GraphSteps
+
+
+@dataclass
+class Job:
+    """A fit's checked ingredients."""
+
+    net: Network
+    train: Batch
+    validation: Batch | None
+    optimizer: Optimizer | FullBatch
+    epochs: int
+    batch_size: int
+    shuffle: bool
+    seed: int
+    callbacks: list[Callback]
+    n_threads: int | None
+    deterministic: bool
+    gradient_hook: GradientHook | None
+    precision: str
+
+
+def train(job: Job) -> History:
+    """Train a network in place; see `mlpx.Sequential.fit`."""
+    run = Run(job.net, History(), job.epochs, validated=job.validation is not None)
+    started: list[Callback] = []
+    try:
+        for callback in job.callbacks:
+            started.append(callback)
+            callback.on_start(run)
+        with interrupt.Interrupt() as pressed:
+            if isinstance(job.optimizer, Optimizer):
+                _fit_batches(job, run, job.optimizer, pressed)
+            else:
+                _fit_full(job, run, job.optimizer, pressed)
+        if pressed.requested:
+            raise TrainingInterrupted("fit: interrupted when it was complete; the weights are those of the whole fit.")
+        run.history.stopped = run.stop or run.history.stopped
+    except (ArithmeticError, KeyboardInterrupt) as error:
+        error.history = run.history  # type: ignore[union-attr]
+        raise
+    finally:
+        for callback in reversed(started):
+            callback.on_end(run)
+    return run.history
+
+
+# --- mini-batches ---------------------------------------------------------------------------------------------------
+
+
+def _fit_batches(job: Job, run: Run, optimizer: Optimizer, pressed: interrupt.Interrupt) -> None:
+    net = job.net
+    optimizer.start(net)
+    schedule = optimizer.schedule
+    assert isinstance(schedule, Schedule)  # noqa: S101  (a name was replaced by its object)
+    schedule.start()
+    rows = np.arange(job.train.x.shape[0])
+    rng = np.random.default_rng(job.seed) if job.shuffle else None
+    steps = _steps(job, optimizer)
+
+    def stop_if_pressed() -> None:
+        if pressed.requested:
+            raise TrainingInterrupted(
+                f"fit: interrupted after step {run.history.steps - 1}, with {run.history.epochs} epochs complete; the "
+                "weights are those of that complete step. Nothing else was lost: fit again to go on."
+            )
+
+    def after(taken: int) -> None:
+        run.history.steps += taken
+        stop_if_pressed()
+
+    unseen = not job.callbacks and job.validation is None and type(schedule).observe is Schedule.observe
+    while run.history.epochs < job.epochs and not run.stop:
+        epoch, began = run.history.epochs, time.perf_counter()
+        count = steps.together(job.epochs - epoch) if unseen else 1
+        orders = np.tile(rows, (count, 1)) if rng is None else shuffled(rng, rows, count, chained=False)
+        for loss, lr in steps.epochs(epoch, orders, run.history.steps, after):
+            run.history.loss.append(loss)
+            run.history.seconds.append((time.perf_counter() - began) / count)
+            _after_epoch(job, run, lr)
+            schedule.observe(run.history.monitored())
+        stop_if_pressed()  # now, since after the last epoch no step would see it
+
+
+def _steps(job: Job, optimizer: Optimizer) -> "LayerSteps | PlanSteps | GraphSteps":
+    """Return the fastest way of taking this fit's steps: fused where that can be had, else layer by layer."""
+    net, given = job.net, (job.net, job.train, job.batch_size, optimizer)
+    n_steps = -(-job.train.x.shape[0] // job.batch_size) * job.epochs
+    net.plan_declined = ""
+    try:
+        return fused_steps(
+            *given,
+            seed=job.seed,
+            n_steps=n_steps,
+            n_threads=job.n_threads,
+            deterministic=job.deterministic,
+            gradient_hook=job.gradient_hook,
+            precision=job.precision,
+        )
+    except Unsupported as reason:
+        net.plan_declined = str(reason)
+    return LayerSteps(*given, seed=job.seed, n_steps=n_steps, gradient_hook=job.gradient_hook)
+
+
+def _after_epoch(job: Job, run: Run, lr: float) -> None:
+    run.epoch = run.history.epochs - 1
+    run.history.learning_rate.append(lr)
+    if job.validation is not None:
+        loss, z = job.net.evaluate(job.validation)
+        run.history.validation_loss.append(loss)
+        score = accuracy(job.net, z, job.validation)
+        if score is not None:
+            run.history.validation_accuracy.append(score)
+    for callback in job.callbacks:
+        callback.on_epoch(run)
+        if run.history.epochs != run.epoch + 1:
+            raise ValueError(
+                f"callbacks: {shown(callback)} left {run.history.epochs} entries in history.loss after epoch "
+                f"{run.epoch}; fit goes by their number. Copy the curves, and leave them as they are."
+            )
+
+
+def accuracy(net: Network, z: Array, batch: Batch) -> float | None:
+    """Return the share predicted right from logits or probabilities ``z``; None where outputs are no classes.
+
+    Rows of weight 0 (padding) and rows whose mask allows nothing do not count; None where no row counts.
+    """
+    scores, target = to_numpy(z), to_numpy(batch.target)
+    counts = np.ones(scores.shape[:-1], bool)
+    if batch.sample_weight is not None:
+        counts = to_numpy(batch.sample_weight) > 0
+    if isinstance(net.loss, ClassLoss):
+        if batch.mask is not None and any(layer.uses_mask for layer in net.layers[-1].walk()):
+            scores = np.where(to_numpy(batch.mask), scores, -np.inf)
+            counts = counts & to_numpy(batch.mask).any(axis=-1)
+        truth = target if target.dtype.kind == "i" else target.argmax(axis=-1)
+        right = scores.argmax(axis=-1) == truth
+    elif isinstance(net.loss, LabelLoss):
+        threshold = 0.0 if net.loss.fuses(net.layers[-1]) else net.loss.threshold
+        right = ((scores > threshold) == (target > 0.5)).mean(axis=-1)
+    else:
+        return None
+    return float(right[counts].mean()) if counts.any() else None
+
+
+# --- all rows at once -------------------------------------------------------------------------------------------------
+
+
+def _fit_full(job: Job, run: Run, optimizer: FullBatch, pressed: interrupt.Interrupt) -> None:
+    net, buffers, copied = job.net, job.net.buffers, job.net.backend.xp.asarray
+    optimizer.check(net)
+    if not job.epochs:
+        return
+    batch = job.train
+    context = Context(True, job.seed, 0, batch.mask, batch.valid, need_dx=False)
+    objective = Objective(net, batch, context, optimizer.l2, job.n_threads, deterministic=job.deterministic)
+    start = best = objective.weights()
+    good = copied(buffers.parameters, copy=True), copied(buffers.statistics, copy=True)
+    began = time.perf_counter()
+
+    def reached(w: Array) -> None:
+        nonlocal best, began, good
+        best = np.array(w)
+        objective.leave(best)
+        good = copied(buffers.parameters, copy=True), copied(buffers.statistics, copy=True)
+        run.history.loss.append(objective.loss)
+        run.history.seconds.append(time.perf_counter() - began)
+        _after_epoch(job, run, 1.0)
+        began = time.perf_counter()
+
+    def report(w: Array) -> bool:
+        run.history.steps += 1
+        reached(w)
+        if run.history.epochs >= job.epochs:
+            run.stop = run.stop or "epochs"
+        return bool(run.stop) or pressed.requested
+
+    try:
+        with np.errstate(over="ignore", invalid="ignore"):  # of points tried and given up
+            first, gradient = objective(start)
+            if not (math.isfinite(first) and np.isfinite(gradient).all()):
+                raise diagnose(net, batch, context, 0, 0)
+            if start.size:  # a network with nothing to learn is at its minimum
+                best = optimizer.run(objective, job.epochs, report)
+        objective.leave(best if np.isfinite(best).all() else start)
+        if not run.history.epochs:  # no iteration led anywhere; the curve has the point where it all began
+            objective(start)
+            reached(start)
+    except BaseException:  # in the middle of a trial: back to the point that was reached last
+        buffers.parameters[...], buffers.statistics[...] = good
+        raise
+    if pressed.requested:
+        raise TrainingInterrupted(
+            f"fit: interrupted after iteration {run.history.epochs}; the weights are the best ones found so far."
+        )
+    if not run.stop:
+        run.stop = objective.stopped

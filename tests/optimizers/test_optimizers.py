@@ -1,0 +1,151 @@
+"""Every optimiser trains; its options do what they say. The arithmetic of each step is tested with the ops."""
+
+import numpy as np
+import pytest
+from cases_kit import normal
+
+import mlpx
+from mlpx import optimizers
+from mlpx.layers import Dense, Softmax
+from mlpx.ops.dispatch import using_fused
+from mlpx.optimizers import OPTIMIZERS, SGD
+
+N, N_IN, C = 120, 4, 3
+X = normal("x", N, N_IN)
+Y = (X @ normal("w", N_IN, C)).argmax(axis=1)
+RATES = {"sgd": 0.5, "momentum": 0.1, "nesterov": 0.1, "adagrad": 0.1, "adadelta": 10.0, "rprop": 0.01}
+
+
+def network(**options):
+    return mlpx.MLP([N_IN, 8, C], "tanh", **({"seed": 1, "dtype": "float64"} | options))
+
+
+def fit(net, optimizer, **options):
+    return net.fit(X, Y, optimizer=optimizer, **({"epochs": 1, "batch_size": N, "progress": False} | options))
+
+
+@pytest.mark.parametrize("mode", ["auto", "off"])
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_each_trains_a_small_network(name, mode) -> None:
+    net = network(dtype="float32")
+    batch_size = N if name == "rprop" else 20
+    with using_fused(mode):
+        history = fit(net, OPTIMIZERS[name](lr=RATES.get(name, 0.02)), epochs=60, batch_size=batch_size)
+    assert history.loss[-1] < 0.35 * history.loss[0]
+    assert (net.predict(X).argmax(axis=1) == Y).mean() > 0.9
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_name_is_the_object_with_its_defaults(name) -> None:
+    one, other = network(), network()
+    fit(one, name, epochs=2, batch_size=50)
+    fit(other, OPTIMIZERS[name](), epochs=2, batch_size=50)
+    np.testing.assert_array_equal(one.parameters, other.parameters)
+    assert (one.parameters != network().parameters).any()
+
+
+def step(**options):
+    """Return (weights before, gradient, weights after) one step of gradient descent with these options."""
+    net = network()
+    before, gradient = net.parameters.copy(), net.loss_and_grad(X, Y)[1].copy()
+    fit(net, SGD(lr=0.5, **options))
+    return before, gradient, net.parameters.copy()
+
+
+@pytest.mark.parametrize("mode", ["auto", "off"])
+@pytest.mark.parametrize("limit", [1e-3, 0.05, 1e3])
+def test_clipping_by_norm(limit, mode) -> None:
+    with using_fused(mode):
+        before, gradient, after = step(clip_norm=limit)
+    factor = min(1.0, limit / np.linalg.norm(gradient))
+    np.testing.assert_allclose(after, before - 0.5 * factor * gradient, atol=1e-14)
+    assert np.linalg.norm(after - before) <= 0.5 * limit * (1 + 1e-12)
+
+
+@pytest.mark.parametrize("mode", ["auto", "off"])
+@pytest.mark.parametrize("limit", [1e-3, 0.01, 1e3])
+def test_clipping_by_value(limit, mode) -> None:
+    with using_fused(mode):
+        before, gradient, after = step(clip_value=limit)
+    np.testing.assert_allclose(after, before - 0.5 * np.clip(gradient, -limit, limit), atol=1e-14)
+
+
+@pytest.mark.parametrize("mode", ["auto", "off"])
+def test_clipping_survives_gradients_whose_squares_overflow(mode) -> None:
+    net = mlpx.Sequential(Dense(2, 1, bias=False, init="zeros"), loss="squared_error")
+    with using_fused(mode):
+        net.fit([[1e10, 1e10]], [-1e15], epochs=1, optimizer=SGD(lr=1.0, clip_norm=2.0), progress=False)
+    np.testing.assert_allclose(net.layers[0].value("w"), [[-(2**0.5)] * 2], rtol=1e-5)
+
+
+@pytest.mark.parametrize("mode", ["auto", "off"])
+def test_penalties_and_decay_as_written(mode) -> None:
+    weights = np.zeros(network().parameters.size, bool)
+    for layer in network().all_layers():
+        if isinstance(layer, Dense):
+            p = layer.parameters["w"]
+            weights[p.offset : p.offset + p.size] = True
+    with using_fused(mode):
+        for option, extra in (
+            ("l1", lambda w: 0.1 * np.sign(w)),
+            ("l2", lambda w: 0.1 * w),
+            ("weight_decay", lambda w: 0.1 * w),
+        ):
+            before, gradient, after = step(**{option: 0.1})
+            expected = before - 0.5 * (gradient + np.where(weights, extra(before), 0.0))
+            np.testing.assert_allclose(after, expected, atol=1e-14)
+
+
+@pytest.mark.parametrize("mode", ["auto", "off"])
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_learning_rate_factors_freeze_and_scale_layers(name, mode) -> None:
+    def make(factor):
+        layers = Dense(N_IN, 8, "tanh", lr_factor=factor), Dense(8, C)
+        return mlpx.Sequential(*layers, Softmax(), seed=1, dtype="float64")
+
+    frozen, whole = make(0.0), make(1.0)
+    with using_fused(mode):
+        fit(frozen, OPTIMIZERS[name](weight_decay=0.1, l2=0.1), epochs=3)
+        fit(whole, OPTIMIZERS[name](weight_decay=0.1, l2=0.1), epochs=3)
+    start = make(0.0)
+    for key in "wb":
+        np.testing.assert_array_equal(frozen.layers[0].value(key), start.layers[0].value(key))
+        assert (whole.layers[0].value(key) != start.layers[0].value(key)).any()
+        assert (frozen.layers[1].value(key) != start.layers[1].value(key)).any()
+
+
+@pytest.mark.parametrize("mode", ["auto", "off"])
+def test_a_learning_rate_factor_multiplies_the_step(mode) -> None:
+    moves = []
+    for factor in (1.0, 0.25):
+        layers = Dense(N_IN, 8, "tanh", lr_factor=factor), Dense(8, C)
+        net = mlpx.Sequential(*layers, Softmax(), seed=1, dtype="float64")
+        before = net.layers[0].value("w").copy()
+        with using_fused(mode):
+            fit(net, SGD(lr=0.5))
+        moves.append(net.layers[0].value("w") - before)
+    np.testing.assert_allclose(moves[1], 0.25 * moves[0], atol=1e-14)
+
+
+def test_adam_and_adamw_against_the_papers() -> None:
+    for decay in (0.0, 0.1):
+        net, mine = network(), network()
+        m = v = np.zeros(mine.parameters.size)
+        is_weight = np.zeros(m.size, bool)
+        is_weight[slice(*net.buffers.groups[0][:2])] = net.buffers.groups[0][2]
+        for t in range(1, 6):
+            g = mine.loss_and_grad(X, Y)[1]
+            m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g * g
+            move = (m / (1 - 0.9**t)) / (np.sqrt(v / (1 - 0.999**t)) + 1e-8)
+            mine.parameters[...] -= 0.01 * (move + np.where(is_weight, decay * mine.parameters, 0.0))
+        fit(net, optimizers.AdamW(lr=0.01, weight_decay=decay), epochs=5)
+        np.testing.assert_allclose(net.parameters, mine.parameters, atol=1e-12)
+
+
+def test_optimisers_compare_by_their_options_and_show_them() -> None:
+    assert optimizers.Adam(lr=0.1) == optimizers.Adam(lr=0.1) != optimizers.Adam(lr=0.2)
+    used = optimizers.Adam(lr=0.1)
+    fit(network(), used)
+    assert used == optimizers.Adam(lr=0.1)
+    assert "lr=0.1" in repr(used)
+    assert "array" not in repr(used)
