@@ -20,7 +20,7 @@ from mlpx.layers import (
     Softmax,
     TimeDistributed,
 )
-from mlpx.models.loading import load
+from mlpx.loading import load
 from mlpx.models.mlp import MLP
 from mlpx.models.sequential import Sequential
 

@@ -20,7 +20,7 @@ ROOT = Path(mlpx.__file__).parents[1]
 SOURCES = {"mlpx": Path(mlpx.__file__).parent, "mlpx_kernels": Path(mlpx_kernels.__file__).parent}
 FLOORS = [
     ["mlpx_kernels"],
-    ["mlpx._version", "mlpx.typing", "mlpx.errors"],
+    ["mlpx._version", "mlpx.typing", "mlpx.errors", "mlpx.overrides"],
     ["mlpx.backend"],
     ["mlpx.ops"],
     ["mlpx.initializers", "mlpx.schedules"],
@@ -32,7 +32,7 @@ FLOORS = [
     ["mlpx.training", "mlpx.files"],
     ["mlpx.models"],
     ["mlpx.estimators"],
-    ["mlpx"],
+    ["mlpx", "mlpx.loading"],
     ["mlpx.demos"],
     ["mlpx.cli", "mlpx.__main__"],
 ]
@@ -105,11 +105,11 @@ def test_an_arrow_up_would_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     planted = ast.parse(
         "def f():\n    from mlpx.network import Network\n    import mlpx.training\n    from mlpx import cli\n"
     )
-    monkeypatch.setitem(MODULES, "mlpx.cli.main", MODULES["mlpx.ops.dispatch"])
+    monkeypatch.setitem(MODULES, "mlpx.cli", MODULES["mlpx.ops.dispatch"])
     monkeypatch.setitem(globals(), "tree", lambda name: planted)
-    assert arrows_up("mlpx.ops.dense") == [
-        "mlpx.ops.dense -> mlpx.network",
-        "mlpx.ops.dense -> mlpx.training",
+    assert arrows_up("mlpx.ops._dense") == [
+        "mlpx.ops._dense -> mlpx.network",
+        "mlpx.ops._dense -> mlpx.training",
         "mlpx.ops._dense -> mlpx.cli",
     ]
 

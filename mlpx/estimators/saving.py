@@ -18,12 +18,12 @@ from mlpx.estimators.stopping import Watch
 from mlpx.estimators.training_state import TrainingState
 from mlpx.files import model_file
 from mlpx.files.model_file import ModelFile
+from mlpx.files.named_arrays import joined, split
 from mlpx.files.records import RECORDS as LIBRARY
 from mlpx.files.records import of_fields
 from mlpx.layers import Dense, Layer
 from mlpx.losses import Loss
 from mlpx.models.sequential import Sequential
-from mlpx.named_arrays import joined, split
 from mlpx.optimizers import Optimizer
 
 RECORDS = {**LIBRARY, "Architecture": of_fields(Architecture)}

@@ -1,17 +1,6 @@
-"""Models that users build: `Sequential`, `MLP`, and their files."""
+"""Models that users build: `Sequential` and `MLP`."""
 
-from mlpx.models.loading import (
-    load,
-)
-from mlpx.models.mlp import (
-    MLP,
-)
-from mlpx.models.sequential import (
-    Sequential,
-)
+from mlpx.models.mlp import MLP
+from mlpx.models.sequential import Sequential
 
-__all__ = [
-    "MLP",
-    "Sequential",
-    "load",
-]
+__all__ = ["MLP", "Sequential"]
