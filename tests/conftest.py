@@ -2,6 +2,7 @@
 
 import signal
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,18 @@ def _defaults(monkeypatch: pytest.MonkeyPatch) -> None:
     # On a machine with a GPU "auto" would be that; the tests mean the CPU unless they say otherwise.
     monkeypatch.setattr(selection, "_default", selection.NUMPY)
     monkeypatch.setattr(dispatch, "_mode", dispatch._mode)
+
+
+@pytest.fixture
+def many_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let fits have as many threads as they ask for, whatever the machine has."""
+    if find_spec("numba") is None:
+        return
+    from mlpx_kernels.cpu.threading import thread_count
+
+    usable = thread_count.usable_cores()
+    monkeypatch.setattr(thread_count, "cores", lambda: 64)
+    monkeypatch.setattr(thread_count, "usable_cores", lambda: usable)
 
 
 @pytest.fixture(params=["off", "auto"], ids=["reference", "fused"])

@@ -98,13 +98,13 @@ def _threads() -> dict[str, str]:
     try:
         from mlpx_kernels.cpu.gemm import blas
         from mlpx_kernels.cpu.lowlevel import compile
-        from mlpx_kernels.cpu.threading import parallel_rows
+        from mlpx_kernels.cpu.threading import thread_count
     except Exception as error:  # a broken installation, or a setting such as MLPX_BLAS that cannot be had
         return {"kernels": f"{PROBLEM}: {type(error).__name__}: {error}"}
     found = {
         "cores": str(os.cpu_count() or "unknown"),
-        "usable cores": str(parallel_rows.usable_cores()),
-        "threads in force": _told(parallel_rows.n_threads),
+        "usable cores": str(thread_count.usable_cores()),
+        "threads in force": _told(thread_count.n_threads),
         "products of the kernels": blas.LIBRARY,
         "compiled kernels in": compile.cache_directory() or "memory alone: no folder can be written to",
     }

@@ -111,7 +111,7 @@ class MLPClassifier(Deciding):
     progress_bar : bool or "auto", default=False
         Whether ``fit`` draws a progress bar on standard error; "auto" draws it on a terminal.
     n_threads : int, optional
-        Threads to use; default: ``MLPX_NUM_THREADS``, else the cores this process may use. Small networks take one.
+        Threads to use at most; default, and further limits, as in `mlpx.MLP.fit`. Small networks take one.
     dtype : str, default="auto"
         "float32" or "float64", of the weights and all arithmetic; "auto" follows the data that ``fit`` sees.
     device : str, default="auto"

@@ -50,6 +50,7 @@ class PlanSteps(FitSteps):
     n_steps : int
         Steps of the whole fit, for schedules.
     n_threads : int, optional
+        The most threads to use; default, and upper limits: see `mlpx_kernels.cpu.threading.thread_count`.
     deterministic : bool
         Whether results must not depend on the number of threads.
     ceiling : float
@@ -90,7 +91,7 @@ class PlanSteps(FitSteps):
         products = [row.n_in * row.n_out for row in rows if row.op == "dense"]
         flops = 6.0 * batch_size * sum(products)
         worth = flops * np.dtype(net.dtype).itemsize / 4 >= WORTH_THREADS * max(1.0, len(products) / MANY_LAYERS)
-        threads = self.threads_module.n_threads() if n_threads is None else n_threads
+        threads = plan.kernels("threading.thread_count").n_threads(n_threads)
         fixed = max(2, min(MOST_BLOCKS, batch_size // BLOCK_ROWS))
         self.blocks = (fixed if deterministic else threads) if worth else 1
         self.threads = min(threads, self.blocks)

@@ -84,8 +84,10 @@ class Trainable(Network):
         seed : int
             Chooses shuffles, the held-out rows and dropout masks.
         n_threads : int, optional
-            Threads to use; default: ``MLPX_NUM_THREADS``, else the cores this process may use. Small networks take
-            one whatever it says.
+            Threads to use at most. More than the cores this process may run on are never used, nor more than
+            `threadpoolctl.threadpool_limits` allows; small networks, and steps that more threads make slower, take one.
+            Default: ``MLPX_NUM_THREADS``, else the ``nthreads`` of a Dask worker, else the least of
+            ``OMP_NUM_THREADS`` and ``NUMBA_NUM_THREADS``, else the cores that affinity and CPU quota allow.
         deterministic : bool
             True makes the result independent of the number of threads, bit for bit, by cutting the work into a fixed
             number of blocks.

@@ -12,6 +12,7 @@ from mlpx_kernels.cpu import dense
 from mlpx_kernels.cpu.lowlevel.memory import view
 from mlpx_kernels.cpu.plan.layout import piece
 from mlpx_kernels.cpu.threading import parallel_rows, pool
+from mlpx_kernels.cpu.threading.thread_count import using_threads
 from mlpx_kernels.cpu.threading.work_queue import PARTS, POSTED
 
 
@@ -66,7 +67,7 @@ def test_who_finds_the_board_taken_does_it_alone(monkeypatch) -> None:
     monkeypatch.setattr(parallel_rows, "WORTH_A_HELPER", 1)
     one = parallel_rows.crew(1)
     x, w = np.ones((70, 1100), np.float32), np.ones((3, 1100), np.float32)
-    with parallel_rows.using_threads(2), one.posting:
+    with using_threads(2), one.posting:
         y, _ = dense.dense(x, w, None)
     assert (y == 1100).all()
 
@@ -78,7 +79,7 @@ def test_several_threads_share_at_once(monkeypatch) -> None:
     wanted, wrong = dense.dense(x, w, None)[0], []
 
     def work() -> None:
-        with parallel_rows.using_threads(2):
+        with using_threads(2):
             wrong.extend(n for n in range(200) if not np.array_equal(dense.dense(x, w, None)[0], wanted))
 
     callers = [threading.Thread(target=work) for _ in range(4)]
@@ -90,7 +91,7 @@ def test_several_threads_share_at_once(monkeypatch) -> None:
 
 
 def test_crews_are_of_all_threads_or_a_power_of_two() -> None:
-    with parallel_rows.using_threads(6):
+    with using_threads(6):
         assert [parallel_rows._worth(work, 10, 100) for work in (5, 19, 20, 39, 40, 59, 60, 1000)] == [
             1,
             1,

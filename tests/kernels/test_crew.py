@@ -9,6 +9,7 @@ import pytest
 pytest.importorskip("numba", reason="Numba is not installed: there is nothing compiled")
 
 from mlpx_kernels.cpu.threading import parallel_rows, pool
+from mlpx_kernels.cpu.threading.thread_count import using_threads
 
 
 def sleeping(one: pool.Crew) -> bool:
@@ -44,7 +45,7 @@ def test_a_helper_that_never_comes_holds_up_nobody() -> None:
     busy = parallel_rows.crew(1)
     with busy.helping([lambda: released.wait(30)], wait=False):
         time.sleep(0.05)
-    with parallel_rows.using_threads(2):
+    with using_threads(2):
         parallel_rows.share_rows(lambda a, b: seen.append((a, b)), 100, 10 * parallel_rows.WORTH_A_THREAD)
     assert sum(b - a for a, b in seen) == 100
     assert not released.is_set()
@@ -136,7 +137,7 @@ def test_cores_that_may_not_be_chosen_stop_nothing(monkeypatch) -> None:
 
     monkeypatch.setattr(os, "sched_setaffinity", forbidden, raising=False)
     seen = []
-    with parallel_rows.using_threads(2):
+    with using_threads(2):
         parallel_rows.share_rows(lambda a, b: seen.append(b - a), 100, 10 * parallel_rows.WORTH_A_THREAD)
     assert sum(seen) == 100
 
@@ -145,7 +146,7 @@ def test_without_threads_the_caller_does_it_all() -> None:
     one, seen = parallel_rows.crew(1), []
     one.sleepers.shutdown()
     try:
-        with parallel_rows.using_threads(2):
+        with using_threads(2):
             parallel_rows.share_rows(lambda a, b: seen.append(b - a), 100, 10 * parallel_rows.WORTH_A_THREAD)
     finally:
         parallel_rows._crews.clear()
@@ -155,12 +156,12 @@ def test_without_threads_the_caller_does_it_all() -> None:
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_child_process_gets_helpers_of_its_own() -> None:
-    with parallel_rows.using_threads(2):
+    with using_threads(2):
         parallel_rows.share_rows(lambda a, b: None, 100, 10 * parallel_rows.WORTH_A_THREAD)
     child = os.fork()
     if not child:
         seen: list[int] = []
-        with parallel_rows.using_threads(2):
+        with using_threads(2):
             parallel_rows.share_rows(lambda a, b: seen.append(b - a), 100, 10 * parallel_rows.WORTH_A_THREAD)
         os._exit(0 if sum(seen) == 100 else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

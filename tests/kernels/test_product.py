@@ -15,6 +15,7 @@ from mlpx import ops
 from mlpx_kernels.cpu import dense
 from mlpx_kernels.cpu.gemm import blas, register_tiles, select
 from mlpx_kernels.cpu.threading import parallel_rows
+from mlpx_kernels.cpu.threading.thread_count import using_threads
 
 LANES = {np.float32: select.VECTOR_BYTES // 4, np.float64: select.VECTOR_BYTES // 8}
 SHAPES = [
@@ -181,7 +182,7 @@ def test_products_shared_among_threads(m: int, n: int, k: int, dtype: type, monk
     for form, x, y in ((blas.NN, a, b), (blas.TN, a.T.copy(), b)):
         results = []
         for n_threads in (1, 2, 3):
-            with parallel_rows.using_threads(n_threads):
+            with using_threads(n_threads):
                 results.append(dense.shared_product(form, x, y))
         if results[0] is not None:
             done += 1
@@ -228,7 +229,7 @@ def test_layers_by_the_plans_piece(m: int, n: int, k: int, activation: str, dtyp
     for b in (None, rng.standard_normal(n).astype(dtype)):
         results = []
         for n_threads in (1, 2, 3, 8):
-            with parallel_rows.using_threads(n_threads):
+            with using_threads(n_threads):
                 results.append(dense.dense(x, w, b, activation=activation))
         assert len(runs) == (4 if b is None else 8)
         wanted = ops.dense.reference(np, x, w, b, activation=activation)

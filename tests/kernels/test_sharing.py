@@ -13,6 +13,8 @@ from mlpx.optimizers import Adam
 from mlpx.steps.cpu import PlanSteps
 from mlpx_kernels.cpu.threading import phase_sharing
 
+pytestmark = pytest.mark.usefixtures("many_cores")
+
 PHASES = 400
 
 

@@ -1,4 +1,4 @@
-"""Threads of the kernels: how many, what each gets, and that they get in nobody's way."""
+"""Threads of the kernels: what each gets, and that they get in nobody's way."""
 
 import threading
 import time
@@ -13,40 +13,15 @@ pytest.importorskip("numba", reason="Numba is not installed: there is nothing co
 
 from mlpx_kernels.cpu import activation
 from mlpx_kernels.cpu.threading import parallel_rows
+from mlpx_kernels.cpu.threading.thread_count import using_threads
 
-
-def test_cgroup_quotas(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(parallel_rows, "Path", lambda _: tmp_path)
-    assert parallel_rows._quota() is None
-    (tmp_path / "cpu.max").write_text("max 100000\n")
-    assert parallel_rows._quota() is None
-    (tmp_path / "cpu.max").write_text("250000 100000\n")
-    assert parallel_rows._quota() == 2
-    (tmp_path / "cpu.max").write_text("50000 100000\n")
-    assert parallel_rows._quota() == 1
-    (tmp_path / "cpu.max").unlink()
-    (tmp_path / "cpu").mkdir()
-    (tmp_path / "cpu/cpu.cfs_quota_us").write_text("300000\n")
-    (tmp_path / "cpu/cpu.cfs_period_us").write_text("100000\n")
-    assert parallel_rows._quota() == 3
-
-
-def test_number_of_threads(monkeypatch) -> None:
-    monkeypatch.setenv("MLPX_NUM_THREADS", "3")
-    assert parallel_rows.n_threads() == 3
-    with parallel_rows.using_threads(1):
-        assert parallel_rows.n_threads() == 1
-    monkeypatch.setenv("MLPX_NUM_THREADS", "many")
-    with pytest.raises(ValueError, match="MLPX_NUM_THREADS"):
-        parallel_rows.n_threads()
-    monkeypatch.delenv("MLPX_NUM_THREADS")
-    assert parallel_rows.n_threads() == parallel_rows.usable_cores() >= 1
+pytestmark = pytest.mark.usefixtures("many_cores")
 
 
 def test_rows_are_shared_without_gap_or_overlap() -> None:
     for n in (1, 2, 3, 5):
         seen = []
-        with parallel_rows.using_threads(n):
+        with using_threads(n):
             parallel_rows.share_rows(
                 lambda a, b, seen=seen: seen.append((a, b)), 101, 10 * parallel_rows.WORTH_A_THREAD
             )
@@ -68,7 +43,7 @@ def test_each_thread_begins_with_rows_of_its_own() -> None:
     for work in (2 * parallel_rows.WORTH_A_THREAD, 100 * parallel_rows.WORTH_A_THREAD):
         for _ in range(3):
             first.clear()
-            with parallel_rows.using_threads(2):
+            with using_threads(2):
                 parallel_rows.share_rows(some, 64, work)
             assert first.pop(threading.get_ident()) == 0
             assert list(first.values()) == [32]
@@ -78,7 +53,7 @@ def test_little_work_comes_in_few_pieces_and_much_in_many() -> None:
     counts = []
     for work in (2, 4, 7, 8, 1000):
         seen: list[int] = []
-        with parallel_rows.using_threads(2):
+        with using_threads(2):
             parallel_rows.share_rows(lambda a, b, seen=seen: seen.append(a), 1000, work * parallel_rows.WORTH_A_THREAD)
         counts.append(len(seen))
     assert counts == [4, 4, 6, 8, 32]
@@ -99,7 +74,7 @@ def test_errors_in_a_thread_come_out() -> None:
         if a:
             raise KeyError("from the thread")
 
-    with parallel_rows.using_threads(2), pytest.raises(KeyError, match="from the thread"):
+    with using_threads(2), pytest.raises(KeyError, match="from the thread"):
         parallel_rows.share_rows(fail, 100, 10 * parallel_rows.WORTH_A_THREAD)
 
 

@@ -13,6 +13,8 @@ from mlpx.optimizers import SGD, Adam
 from mlpx.steps import cpu
 from mlpx.steps.cpu import PlanSteps
 
+pytestmark = pytest.mark.usefixtures("many_cores")
+
 
 @pytest.fixture(autouse=True)
 def _compiled():

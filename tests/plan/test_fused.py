@@ -75,14 +75,14 @@ def large_calls() -> dict[str, tuple[tuple[Any, ...], dict[str, Any]]]:
 @needs_numba
 @pytest.mark.parametrize("name", large_calls())
 def test_large_calls_equal_the_reference_whatever_the_number_of_threads(name: str) -> None:
-    from mlpx_kernels.cpu.threading import parallel_rows
+    from mlpx_kernels.cpu.threading.thread_count import using_threads
 
     args, params = large_calls()[name]
     case, results = cases_kit.Case("large", args, params, 2051 * 520), []
     with using_fused("require"):
         check_kernel(ops.ALL[name], ops.ALL[name], case)
         for n in (1, 2, 3):
-            with parallel_rows.using_threads(n):
+            with using_threads(n):
                 results.append(ops.ALL[name](*args, **params))
     for other in results[1:]:
         assert [np.array_equal(a, b) for a, b in zip(parts(results[0]), parts(other), strict=True)].count(False) == 0

@@ -11,6 +11,8 @@ from mlpx.ops._activation import NAMES
 from mlpx.ops.dispatch import using_fused
 from mlpx.steps.cpu import WORTH_THREADS
 
+pytestmark = pytest.mark.usefixtures("many_cores")
+
 N, N_IN, C = 150, 7, 5
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((N, N_IN))

@@ -11,6 +11,8 @@ from mlpx.steps import cpu, cpu_memory
 from mlpx.steps.cpu import PlanSteps
 from mlpx.steps.thread_tuner import Choice
 
+pytestmark = pytest.mark.usefixtures("many_cores")
+
 N, N_IN, C = 70, 6, 4
 RNG = np.random.default_rng(5)
 X = RNG.standard_normal((N, N_IN))

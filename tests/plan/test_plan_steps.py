@@ -11,6 +11,8 @@ from mlpx import optimizers
 from mlpx.ops.dispatch import using_fused
 from mlpx.steps.cpu import PlanSteps
 
+pytestmark = pytest.mark.usefixtures("many_cores")
+
 N, N_IN, C, BATCH = 70, 6, 4, 20
 RNG = np.random.default_rng(5)
 X = RNG.standard_normal((N, N_IN))

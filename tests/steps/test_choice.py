@@ -14,6 +14,8 @@ pytest.importorskip("numba", reason="Numba is not installed: there is no plan")
 
 from mlpx.steps.cpu import SLICE, PlanSteps
 
+pytestmark = pytest.mark.usefixtures("many_cores")
+
 X, Y = np.random.default_rng(0).standard_normal((30, 7)), np.arange(30) % 5
 
 

@@ -1,17 +1,15 @@
-"""How many threads, and how rows are shared among them."""
+"""How rows are shared among threads."""
 
 import ctypes
-import math
 import os
 from contextlib import contextmanager
-from contextvars import ContextVar
 from functools import cache, partial
-from pathlib import Path
 from typing import Any
 
 from threadpoolctl import ThreadpoolController
 
 from mlpx_kernels.cpu.threading.pool import Crew
+from mlpx_kernels.cpu.threading.thread_count import n_threads
 
 WORTH_A_THREAD = 1 << 18
 """Elements of row work per thread below which one thread is faster: handing work over costs some 20 to 60 us."""
@@ -27,55 +25,6 @@ PARTS = 4
 """Parts whose sums are kept apart, for each thread that the work is worth."""
 MOST_PARTS = 16
 """Most of them; the sums of more would take longer than they save."""
-
-_limit: ContextVar[int | None] = ContextVar("mlpx_threads", default=None)
-
-
-@cache
-def usable_cores() -> int:
-    """Return the cores this process may use: its affinity, and the quota of its control group where there is one."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(cores, _quota() or cores))
-
-
-def _quota() -> int | None:
-    """Return the control group's CPU quota in whole cores (Linux, versions 2 and 1)."""
-    root = Path("/sys/fs/cgroup")
-    try:
-        quota, period = (root / "cpu.max").read_text().split()
-        return None if quota == "max" else max(1, math.floor(int(quota) / int(period)))
-    except (OSError, ValueError):
-        pass
-    try:
-        quota_us = int((root / "cpu/cpu.cfs_quota_us").read_text())
-        period_us = int((root / "cpu/cpu.cfs_period_us").read_text())
-        return max(1, math.floor(quota_us / period_us)) if quota_us > 0 else None
-    except (OSError, ValueError):
-        return None
-
-
-def n_threads() -> int:
-    """Return the number of threads in force: `using_threads`, else ``MLPX_NUM_THREADS``, else the usable cores."""
-    limit = _limit.get()
-    if limit is not None:
-        return limit
-    given = os.environ.get("MLPX_NUM_THREADS")
-    if given:
-        if not given.isdigit() or int(given) < 1:
-            raise ValueError(f"MLPX_NUM_THREADS: expected a whole number of at least 1, got {given!r}.")
-        return int(given)
-    return usable_cores()
-
-
-@contextmanager
-def using_threads(n):
-    """Set the number of threads for a ``with`` block, in this thread or task alone; None leaves it as it is."""
-    token = _limit.set(n if n is not None else _limit.get())
-    try:
-        yield
-    finally:
-        _limit.reset(token)
-
 
 _crews: dict[int, Crew] = {}
 
