@@ -16,6 +16,7 @@ from mlpx.initializers import Uniform
 from mlpx.layers import Layer, TimeDistributed
 from mlpx.losses import CustomLoss, Loss
 from mlpx.network import Network
+from mlpx.registry import registered_name
 
 
 def architecture_of(net: Network) -> dict[str, Any]:
@@ -23,8 +24,8 @@ def architecture_of(net: Network) -> dict[str, Any]:
     return {
         "dtype": net.dtype,
         "seed": net.seed,
-        "loss": {"kind": net.loss.name, **net.loss.config()},
-        "layers": [{"layer": type(layer).__name__, **layer.config()} for layer in net.layers],
+        "loss": {"kind": registered_name(Loss.kinds, type(net.loss)), **net.loss.config()},
+        "layers": [{"layer": registered_name(Layer.kinds, type(layer)), **layer.config()} for layer in net.layers],
     }
 
 

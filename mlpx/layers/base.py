@@ -9,9 +9,10 @@ from weakref import WeakValueDictionary
 
 import numpy as np
 
-from mlpx.backend import FLOATS, Backend, backend_of, current_backend
+from mlpx.backend import FLOATS, Backend, backend_of, current_backend, to_numpy
 from mlpx.errors import check_count, check_name, shown, unknown
 from mlpx.initializers import Uniform, find
+from mlpx.registry import register
 from mlpx.typing import Array, Shape
 
 Backprop = Callable[[Array], Array | None]
@@ -94,6 +95,16 @@ class Parameter:
         self.grad: Array = None
         self.offset = 0
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what copies and pickles hold: the value on the host, and no gradient, which each pass writes anew."""
+        return vars(self) | {"value": None if self.value is None else to_numpy(self.value), "grad": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take the value to the backend in force."""
+        vars(self).update(state)
+        if self.value is not None:
+            self.value = current_backend().asarray(self.value)
+
     @property
     def size(self) -> int:
         """The number of elements."""
@@ -101,6 +112,8 @@ class Parameter:
 
     def store(self, grad: Array) -> None:
         """Write the gradient of this pass."""
+        if self.grad is None:  # of a layer that was copied alone
+            self.grad = backend_of(grad).xp.zeros_like(self.value)
         self.grad[...] = grad
 
 
@@ -155,7 +168,7 @@ class Layer(ABC):
     """
 
     kinds: ClassVar[dict[str, type["Layer"]]] = {}
-    """Every layer class by name; model files name classes, and only these are ever made."""
+    """Every layer class by name; model files name classes, and only these are ever made. See `mlpx.registry`."""
 
     parameters: dict[str, Parameter]
     statistics: dict[str, Parameter]
@@ -166,7 +179,7 @@ class Layer(ABC):
     """Whether `forward` reads ``context.mask``; networks without such a layer refuse a mask."""
 
     def __init_subclass__(cls) -> None:
-        Layer.kinds[cls.__name__] = cls
+        register(Layer.kinds, cls.__name__, cls)
 
     def declare(self, parameters: dict[str, Parameter], statistics: dict[str, Parameter] | None = None) -> None:
         """Set what the layer holds; called once, by ``__post_init__``."""

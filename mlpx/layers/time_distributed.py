@@ -8,6 +8,7 @@ from mlpx.backend import backend_of, dtype_name
 from mlpx.errors import shown
 from mlpx.layers.base import INFERENCE, Backprop, Context, Layer
 from mlpx.ops._dense import rows
+from mlpx.registry import registered_name
 from mlpx.typing import Array
 
 
@@ -52,7 +53,7 @@ class TimeDistributed(Layer):
     def config(self) -> dict[str, Any]:
         """Return the configurations of the layers inside."""
         (name,) = (f.name for f in fields(self))
-        return {name: [{"layer": type(layer).__name__, **layer.config()} for layer in self.layers]}
+        return {name: [{"layer": registered_name(Layer.kinds, type(layer)), **layer.config()} for layer in self.layers]}
 
     def forward(self, x: Array, context: Context = INFERENCE) -> tuple[Array, Backprop]:
         """Return y (..., steps, n_out) and its backprop."""

@@ -11,6 +11,7 @@ from mlpx.backend.conversion import as_float_array
 from mlpx.errors import check_number, shown
 from mlpx.layers import Layer
 from mlpx.overrides import overridden
+from mlpx.registry import register
 from mlpx.typing import Array, ArrayLike, Shape
 
 
@@ -24,15 +25,15 @@ class Loss:
     """
 
     kinds: ClassVar[dict[str, type["Loss"]]] = {}
-    """Name to class; model files name losses, and only these are ever made."""
+    """Name to class; model files name losses, and only these are ever made. See `mlpx.registry`."""
 
     name: ClassVar[str]
     op: ClassVar[Callable[..., tuple[Array, Array]]]
     """Computes it; where it takes more than its fields say, a loss overrides ``__call__``."""
 
     def __init_subclass__(cls) -> None:
-        if "name" in vars(cls):  # what several losses share has none
-            Loss.kinds[cls.name] = cls
+        if hasattr(cls, "name"):  # what several losses share has none
+            register(Loss.kinds, vars(cls).get("name", cls.__name__), cls)
 
     def fuses(self, head: Layer) -> bool:
         """Return whether the loss is computed from the input of the output layer ``head``; see `is_head`."""

@@ -2,14 +2,13 @@
 
 import copy
 import os
-from typing import Any
+from typing import Any, Self
 
 from mlpx.backend import FLOATS, Backend, to_numpy, using_backend
 from mlpx.errors import check_name
-from mlpx.files import architecture, model_file
+from mlpx.files import model_file
 from mlpx.files.records import RECORDS
-from mlpx.layers import Dense, Layer
-from mlpx.losses import Loss
+from mlpx.layers import Dense
 from mlpx.training.fit import Trainable
 from mlpx.typing import Array
 
@@ -51,24 +50,34 @@ class Sequential(Trainable):
         """
         model_file.save(path, "network", self, {"history": self.history}, RECORDS)
 
-    def copy(self, *, dtype: str | None = None, backend: str | Backend | None = None) -> "Sequential":
-        """Return an independent network with the same weights, if asked in another dtype or on another backend."""
-        dtype = None if dtype is None else check_name("dtype", dtype, FLOATS)
-        _, (layers, loss, kept, seed, parameters, statistics) = self.__reduce__()
-        with using_backend(self.backend if backend is None else backend):
-            return _restored(layers, loss, dtype or kept, seed, parameters, statistics)
+    def copy(self, *, dtype: str | None = None, backend: str | Backend | None = None) -> Self:
+        """Return an independent network with the same weights, if asked in another dtype or on another backend.
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Let copies, and processes that networks are sent to, get one flat buffer with the layers' views into it."""
-        layers = [_as_data(layer) for layer in self.layers]
-        buffers = (to_numpy(self.buffers.parameters), to_numpy(self.buffers.statistics))
-        return _restored, (layers, self.loss, self.dtype, self.seed, *buffers)
+        It is of the same class, and has copies of all attributes but `precision`. So have those of `copy.deepcopy`, and
+        of `pickle`, which names classes by their modules; what is unpickled comes on the backend in force.
+        """
+        dtype = self.dtype if dtype is None else check_name("dtype", dtype, FLOATS)
+        return self._copied({}, dtype, self.backend if backend is None else backend)
 
-    def to(self, backend: str | Backend) -> "Sequential":
+    def __copy__(self) -> Self:
+        """Return an independent network too: layers belong to one network."""
+        return self.copy()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Return an independent network on the same backend."""
+        return self._copied(memo, self.dtype, self.backend)
+
+    def _copied(self, memo: dict[int, Any], dtype: str, backend: str | Backend) -> Self:
+        made = memo[id(self)] = type(self).__new__(type(self))
+        with using_backend(backend):
+            made.__setstate__(copy.deepcopy(self.__getstate__(), memo) | {"dtype": dtype})
+        return made
+
+    def to(self, backend: str | Backend) -> Self:
         """Return a copy on another backend."""
         return self.copy(backend=backend)
 
-    def astype(self, dtype: str) -> "Sequential":
+    def astype(self, dtype: str) -> Self:
         """Return a copy in another dtype."""
         return self.copy(dtype=dtype)
 
@@ -90,18 +99,3 @@ class Sequential(Trainable):
             )
             for layer in dense
         ]
-
-
-def _restored(
-    layers: list[dict[str, Any]], loss: Loss, dtype: str, seed: int, parameters: Array, statistics: Array
-) -> Sequential:
-    """Return the network of some layers' data, on the backend in force, with given buffers."""
-    net = Sequential.undrawn([architecture.layer_of(data) for data in layers], loss, dtype=dtype, seed=seed)
-    for given, buffer in ((parameters, net.buffers.parameters), (statistics, net.buffers.statistics)):
-        buffer[...] = net.backend.asarray(given, dtype)
-    return net
-
-
-def _as_data(layer: Layer) -> dict[str, Any]:
-    """Return a layer's class and fields as data of its own."""
-    return copy.deepcopy({"layer": type(layer).__name__, **layer.config()})

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 
 PRECISIONS = ("float32", "tf32", "bf16")
+BOUND = {"backend", "n_in", "n_out", "_inputs", "buffers", "plan_declined", "_precision", "_predictors"}
+"""Attributes that no copy takes over; see `Network._bind`."""
 
 
 def check_precision(precision: str, dtype: str) -> None:
@@ -91,15 +93,32 @@ class Network:
         self.layers = layers
         self.dtype = dtype
         self.seed = seed
-        self.backend: Backend = current_backend()
         self._loss = default_for(layers[-1]) if loss is None else find(loss)
+        self._bind(seed if draw else None)
+
+    def _bind(self, seed: int | None) -> None:
+        """Make what depends on the backend in force, and what no copy holds, and give the layers their weights."""
+        self.backend: Backend = current_backend()
         self.n_in, self.n_out = sizes(self.layers)
-        self._inputs = Inputs(self.layers, self.n_in, self.n_out, dtype, self.backend)
-        self.buffers = bind(self.layers, seed=seed if draw else None, dtype=dtype, backend=self.backend)
+        self._inputs = Inputs(self.layers, self.n_in, self.n_out, self.dtype, self.backend)
+        self.buffers = bind(self.layers, seed=seed, dtype=self.dtype, backend=self.backend)
         self.plan_declined = ""
         self._precision = "float32"
         self._predictors: dict[int, Predictor | GpuPredictor | None] = {}  # by the number of layers they go through
-        owners.update((id(layer), self) for layer in everything)
+        owners.update((id(layer), self) for layer in self.all_layers())
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what copies and pickles hold: attributes, and the layers with their weights, on the host."""
+        return {name: value for name, value in vars(self).items() if name not in BOUND}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Become the network of a state, on the backend in force, with buffers of its own."""
+        vars(self).update(state)
+        layers = self.all_layers()
+        held = [(p, p.value) for layer in layers for p in (layer.parameters | layer.statistics).values()]
+        self._bind(None)
+        for p, value in held:
+            p.value[...] = self.backend.asarray(value, self.dtype)
 
     @property
     def loss(self) -> Loss:

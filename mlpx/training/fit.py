@@ -23,7 +23,7 @@ class Trainable(Network):
     Attributes
     ----------
     history : History or None
-        The curves of the last complete fit; files hold them too, copies do not.
+        The curves of the last complete fit; files and copies hold them too.
     """
 
     history: History | None = None
