@@ -120,13 +120,13 @@ def test_only_backend_and_gpu_kernels_name_cupy() -> None:
 
 
 def test_ops_and_layers_name_no_array_module() -> None:
-    """But for two: the base of layers draws initial weights with NumPy's generator, dispatch types its scalars."""
+    """But for two: the buffers of layers are drawn by NumPy's generator, dispatch types its scalars."""
     users = {
         name
         for name in MODULES
         if name.startswith(("mlpx.ops", "mlpx.layers")) and any(o.split(".")[0] == "numpy" for o in imported(name))
     }
-    assert users <= {"mlpx.layers.base", "mlpx.ops.dispatch"}
+    assert users <= {"mlpx.layers.buffers", "mlpx.ops.dispatch"}
 
 
 def test_kernels_know_nothing_of_mlpx() -> None:

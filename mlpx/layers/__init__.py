@@ -1,6 +1,7 @@
 """Layers: parameters and joining. Every layer has ``forward(x) -> (y, backprop)``."""
 
-from mlpx.layers.base import INFERENCE, MOST_FEATURES, Backprop, Buffers, Context, Layer, Parameter, bind, owners
+from mlpx.layers.base import INFERENCE, MOST_FEATURES, Backprop, Context, Layer
+from mlpx.layers.buffers import Buffers, Parameter, bind, owners
 from mlpx.layers.dense import Activation, Dense
 from mlpx.layers.dropout import Dropout
 from mlpx.layers.norm import BatchNorm, LayerNorm

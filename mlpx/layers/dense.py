@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from mlpx import ops
 from mlpx.errors import check_count, check_flag, check_number
 from mlpx.initializers import Uniform, automatic, find
-from mlpx.layers.base import INFERENCE, MOST_FEATURES, Backprop, Context, Layer, Parameter, PlanRow
+from mlpx.layers.base import INFERENCE, MOST_FEATURES, Backprop, Context, Layer, PlanRow
+from mlpx.layers.buffers import Parameter
 from mlpx.ops._activation import find as find_activation
 from mlpx.typing import Array
 

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 from mlpx import ops
 from mlpx.errors import check_count, check_number
-from mlpx.layers.base import INFERENCE, MOST_FEATURES, Backprop, Context, Layer, Parameter, PlanRow
+from mlpx.layers.base import INFERENCE, MOST_FEATURES, Backprop, Context, Layer, PlanRow
+from mlpx.layers.buffers import Parameter
 from mlpx.typing import Array
 
 
