@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from mlpx.backend import Backend, using_backend
 from mlpx.errors import unknown
 from mlpx.estimators.parameters import ACTIVATIONS
+from mlpx.estimators.sparse import FirstDense
 from mlpx.layers import Activation, BatchNorm, Dense, Dropout, Layer, LayerNorm, MaskedSoftmax, Softmax
 from mlpx.losses import Loss
 from mlpx.models.sequential import Sequential
@@ -46,11 +47,11 @@ class Architecture:
         """Return a network of all zeros, with ``sizes`` from the input's to the output's."""
         layers: list[Layer] = []
         for (n_in, n_out), kind in zip(itertools.pairwise(sizes), [*self.kinds(len(sizes) - 2), None], strict=True):
-            name = "identity" if kind is None else ACTIVATIONS[kind]
+            name, dense = "identity" if kind is None else ACTIVATIONS[kind], Dense if layers else FirstDense
             if kind is None or self.norm is None:
-                layers.append(Dense(n_in, n_out, name, init="zeros"))
+                layers.append(dense(n_in, n_out, name, init="zeros"))
             else:
-                layers += [Dense(n_in, n_out, init="zeros"), NORMS[self.norm](n_out), Activation(name)]
+                layers += [dense(n_in, n_out, init="zeros"), NORMS[self.norm](n_out), Activation(name)]
             if kind is not None and self.dropout:
                 layers.append(Dropout(self.dropout))
         if self.head == "softmax":

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from scipy.optimize import minimize
+from scipy.sparse import issparse
 from sklearn.exceptions import ConvergenceWarning
 
 from mlpx.backend import to_numpy
@@ -146,6 +147,13 @@ def fit_lbfgs(estimator: Any, net: Sequential, rows: Rows, held_out: Rows | None
     e.loss_ = float(result.fun)
 
 
+class _Objective(Objective):
+    """The loss over all rows, which may be sparse: kernels that take arrays alone leave those out."""
+
+    def _fused(self) -> Any:
+        return None if issparse(self.batch.x) else super()._fused()
+
+
 def fit_full_batch(
     estimator: Any,
     net: Sequential,
@@ -165,7 +173,7 @@ def fit_full_batch(
     optimizer.l2 += float(e.alpha) / total
     weight = None if rows.weight is None else to_numpy(rows.weight)
     batch = Batch(rows.together(), rows.target, rows.mask, rows.weight)
-    objective = Objective(net, batch, Context(True, mask=rows.mask, need_dx=False), optimizer.l2, e.n_threads)
+    objective = _Objective(net, batch, Context(True, mask=rows.mask, need_dx=False), optimizer.l2, e.n_threads)
 
     def value(w: Array) -> float:
         """Return scikit-learn's loss of the weights seen last."""

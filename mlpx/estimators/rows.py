@@ -9,6 +9,7 @@ from sklearn.model_selection import train_test_split
 
 from mlpx.backend import NUMPY, Backend
 from mlpx.estimators.devices import home_of
+from mlpx.estimators.sparse import stays_sparse
 from mlpx.network.host_rows import HostRows, moved
 from mlpx.typing import Array
 
@@ -59,10 +60,10 @@ class Rows:
         return Rows(x, self.y, target, weight, None if self.mask is None else backend.asarray(self.mask))
 
     def together(self) -> Array:
-        """Return x as one dense array, where the network is."""
+        """Return all of x where the network is: an array, or a sparse matrix that would take much memory as one."""
         if isinstance(self.x, HostRows):
             return self.x.take(slice(None))
-        return self.x.toarray() if issparse(self.x) else self.x
+        return self.x.toarray() if issparse(self.x) and not stays_sparse(self.x, self.n) else self.x
 
     def split(self, share: float, random_state: Any, stratify: Any) -> tuple["Rows", "Rows"]:
         """Return the rows to train on and the share held out, as scikit-learn draws them."""

@@ -13,6 +13,7 @@ from scipy.special import expit, xlogy
 from mlpx.backend import NUMPY, to_numpy
 from mlpx.estimators.losses import constant
 from mlpx.estimators.rows import Rows
+from mlpx.estimators.sparse import DENSE_ELEMENTS, stays_sparse
 from mlpx.layers import Context, Dropout
 from mlpx.layers.passes import through
 from mlpx.losses import BinaryCrossEntropy, CrossEntropy, SquaredError
@@ -25,8 +26,6 @@ from mlpx.steps.fused import fused_steps
 from mlpx.typing import Array
 from mlpx_kernels import Unsupported
 
-DENSE_ELEMENTS = 1 << 22
-"""Elements of sparse rows that are dense at once."""
 WORTH_BLAS_THREADS = 1e8
 """Floating-point operations of a step below which, layer by layer, the BLAS stays on one thread.
 
@@ -42,7 +41,7 @@ class Steps:
     ----------
     net : Network
     x : array or sparse matrix (n, n_in)
-        Sparse rows are made dense some batches at a time.
+        Sparse rows are made dense some batches at a time, or stay sparse: see `stays_sparse`.
     target : array
         As the network's loss takes it.
     weight : array (n,), optional
@@ -79,13 +78,16 @@ class Steps:
         self.unit = 1.0 / target.shape[1] if isinstance(net.loss, SquaredError) else 1.0
         self._look_at_targets()
         self.rows, self.held = x.shape[0], self.all  # rows that are dense at once, and where they are
-        if issparse(x):
+        left_sparse = stays_sparse(x, batch_size)
+        if issparse(x) and not left_sparse:
             self.rows = max(1, DENSE_ELEMENTS // (x.shape[1] * batch_size)) * batch_size
             self.held = self._buffers(min(self.rows, -(-x.shape[0] // batch_size) * batch_size))
         given = (net, self.held, batch_size, optimizer)
         common: dict[str, Any] = {"seed": seed, "n_steps": 1, "ceiling": _ceiling(net)}
         net.plan_declined = ""
         try:
+            if left_sparse:
+                raise Unsupported("rows that stay sparse run layer by layer")
             penalty = alpha > 0.0 or optimizer.l2 > 0.0
             self.taker: Any = fused_steps(*given, **common, n_threads=n_threads, penalty=penalty)
         except Unsupported as reason:
@@ -218,6 +220,17 @@ class _LayerSteps(LayerSteps):
         flops = 6.0 * self.batch_size * sum(p.size for p in self.penalised)
         alone = self.net.backend is NUMPY and (flops < WORTH_BLAS_THREADS or n_threads == 1)
         self.hold_blas = _single_threaded_blas() if alone else nullcontext
+
+    def _batch(self, order: Array, place: int, step: int) -> tuple[Batch, Context]:
+        """Return what the ``place``-th step over the rows in ``order`` sees, of sparse rows too."""
+        train = self.train
+        if not issparse(train.x):
+            return super()._batch(order, place, step)
+        rows = order[self._start(place) : self._start(place + 1)]
+        every = rows.size == train.x.shape[0] and bool((rows[1:] > rows[:-1]).all())
+        parts = (train.target, train.mask, train.sample_weight)
+        batch = train if every else Batch(train.x[rows], *(None if part is None else part[rows] for part in parts))
+        return batch, Context(True, self.seed, step, batch.mask, need_dx=False)
 
     def take(self, *args: Any, **own: Any) -> Array:
         """Take the steps, with the BLAS on one thread where more would wait for each other."""

@@ -9,13 +9,12 @@ from mlpx.backend import to_numpy
 from mlpx.estimators.losses import reported
 from mlpx.estimators.rows import Rows
 from mlpx.estimators.scoring import score_of
+from mlpx.estimators.sparse import DENSE_ELEMENTS, stays_sparse
 from mlpx.layers import Context
+from mlpx.layers.passes import through
 from mlpx.network import Network
 from mlpx.network.batch import Batch
 from mlpx.typing import Array
-
-DENSE_ELEMENTS = 1 << 22
-"""Elements of sparse rows that are made dense at once."""
 
 
 def look(estimator: Any, held_out: Rows) -> None:
@@ -31,26 +30,33 @@ def look(estimator: Any, held_out: Rows) -> None:
 
 def evaluate(net: Network, rows: Rows) -> tuple[float, Array]:
     """Return the loss over rows in scikit-learn's units, without a penalty, and the output on the host."""
-    if not issparse(rows.x):
-        return _dense(net, rows, rows.x)
+    if not issparse(rows.x) or stays_sparse(rows.x, rows.n):
+        return _looked_at(net, rows, rows.x)
     losses, counts, outputs = [], [], []
     at_once = max(1, DENSE_ELEMENTS // rows.x.shape[1])
     for start in range(0, rows.n, at_once):
         part = rows.take(slice(start, start + at_once))
-        loss, output = _dense(net, part, part.x.toarray())
+        loss, output = _looked_at(net, part, part.x.toarray())
         losses.append(loss)
         counts.append(part.n if part.weight is None else float(part.weight.sum()))
         outputs.append(output)
     return float(np.average(losses, weights=counts if any(counts) else None)), np.concatenate(outputs)
 
 
-def _dense(net: Network, rows: Rows, x: Any) -> tuple[float, Array]:
+def _looked_at(net: Network, rows: Rows, x: Any) -> tuple[float, Array]:
     with np.errstate(all="ignore"):  # weights on their way to infinity: the score tells
         mask = rows.mask
         if mask is None and net.layers[-1].uses_mask:  # trained with masks, and looked at without
             mask = net.backend.asarray(np.ones((rows.n, net.n_out), bool))
-        loss, z = net.evaluate(Batch(x, rows.target, mask, rows.weight))
+        batch = Batch(x, rows.target, mask, rows.weight)
+        loss, z = _layer_by_layer(net, batch) if issparse(x) else net.evaluate(batch)
         head = net.layers[len(net.body()) :]
         output = head[0].forward(z, Context(mask=mask))[0] if head else z
         weight = None if rows.weight is None else to_numpy(rows.weight)
         return reported(net.loss, loss, rows.target, weight), to_numpy(output)
+
+
+def _layer_by_layer(net: Network, batch: Batch) -> tuple[float, Array]:
+    """Return what `Network.evaluate` does, for sparse rows."""
+    z = through(net.body(), batch.x, Context(mask=batch.mask))[0]
+    return float(net.loss(z, batch.target, batch.sample_weight, net.loss_mask(batch))[0]), z
