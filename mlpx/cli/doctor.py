@@ -97,7 +97,7 @@ def _threads() -> dict[str, str]:
         return {"kernels": "Numba is not installed: references only"}
     try:
         from mlpx_kernels.cpu.gemm import blas
-        from mlpx_kernels.cpu.lowlevel import compile
+        from mlpx_kernels.cpu.lowlevel import store
         from mlpx_kernels.cpu.threading import thread_count
     except Exception as error:  # a broken installation, or a setting such as MLPX_BLAS that cannot be had
         return {"kernels": f"{PROBLEM}: {type(error).__name__}: {error}"}
@@ -106,7 +106,7 @@ def _threads() -> dict[str, str]:
         "usable cores": str(thread_count.usable_cores()),
         "threads in force": _told(thread_count.n_threads),
         "products of the kernels": blas.LIBRARY,
-        "compiled kernels in": compile.cache_directory() or "memory alone: no folder can be written to",
+        "compiled kernels in": str(store.folder().problem or store.folder().path),
     }
     return found | {f"BLAS {number}": library for number, library in enumerate(blas_libraries(), 1)}
 

@@ -35,14 +35,15 @@ def main(dtypes: tuple[str, ...]) -> int:
     with using_fused("auto"):
         for dtype, job in counted(jobs, "compiling"):
             job(dtype)
-    from mlpx_kernels.cpu.lowlevel.compile import cache_directory
+    from mlpx_kernels.cpu.lowlevel import store
     from mlpx_kernels.cpu.shuffle import orders
     from mlpx_kernels.cpu.threading.parallel_rows import crew
 
     crew(1)
     orders(np.random.RandomState(0), np.arange(3), 1, True)
-    place = cache_directory() or "memory alone: no folder can be written to"
-    print(f"compiled {', '.join(dtypes)} in {time.perf_counter() - began:.0f} s, kept in {place}")
+    kept = store.folder()
+    seconds = time.perf_counter() - began
+    print(f"compiled {', '.join(dtypes)} in {seconds:.0f} s, kept in {kept.problem or kept.path}")
     return 0
 
 

@@ -206,6 +206,6 @@ def test_warmup_compiles_into_the_cache(tmp_path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert "compiled float32" in done.stdout
-    compiled = [file.name for file in tmp_path.rglob("*.nbi")]
+    compiled = [file.name for file in tmp_path.rglob("*.kernel")]
     assert len(compiled) > 5
     assert any(name.startswith("shuffle.") for name in compiled)  # which estimators alone use

@@ -1,14 +1,13 @@
 """The faster of several ways to do the same, measured once on the user's device and remembered on disk."""
 
 import json
-import os
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from mlpx_kernels.cache import folder
+from mlpx_kernels.cache import folder, write_whole
 from mlpx_kernels.cuda.gemm.products import Launch
 
 WARM, TIMED = 3, 20
@@ -71,7 +70,7 @@ def _device() -> str:
 
 
 def _file() -> Path | None:
-    place = folder("autotune")
+    place = folder("autotune").path
     return None if place is None else place / "choices.json"
 
 
@@ -100,10 +99,5 @@ def _remember(known: dict[str, dict[str, str]]) -> None:
     file = _file()
     if file is None:
         return
-    try:
-        handle, name = tempfile.mkstemp(dir=file.parent)
-        with os.fdopen(handle, "w", encoding="utf-8") as out:
-            json.dump(known, out, indent=1, sort_keys=True)
-        Path(name).replace(file)
-    except OSError:
-        return
+    with suppress(OSError):
+        write_whole(file, json.dumps(known, indent=1, sort_keys=True).encode())
