@@ -5,10 +5,14 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 
 from mlpx.errors import check_count, check_name, check_number
+from mlpx.representation import short_repr
 
 
 class Schedule(ABC):
     """A schedule. ``factor`` is asked before each step; ``observe`` is told the monitored loss after each epoch."""
+
+    def __repr__(self) -> str:
+        return short_repr(self)
 
     @abstractmethod
     def factor(self, step: int, n_steps: int, epoch: int) -> float:
@@ -29,7 +33,7 @@ def _power(base: float, exponent: float) -> float:
         return math.inf
 
 
-@dataclass
+@dataclass(repr=False)
 class Constant(Schedule):
     """1 throughout."""
 
@@ -38,7 +42,7 @@ class Constant(Schedule):
         return 1.0
 
 
-@dataclass
+@dataclass(repr=False)
 class Step(Schedule):
     """``gamma ** (epoch // every)``: a fixed cut every so many epochs.
 
@@ -62,7 +66,7 @@ class Step(Schedule):
         return _power(self.gamma, epoch // self.every)
 
 
-@dataclass
+@dataclass(repr=False)
 class Exponential(Schedule):
     """``gamma ** epoch``.
 
@@ -82,7 +86,7 @@ class Exponential(Schedule):
         return _power(self.gamma, epoch)
 
 
-@dataclass
+@dataclass(repr=False)
 class Cosine(Schedule):
     """Half a cosine from 1 to ``final`` over the whole fit. Source: Loshchilov and Hutter 2017 (without restarts).
 
@@ -103,7 +107,7 @@ class Cosine(Schedule):
         return self.final + (1.0 - self.final) * 0.5 * (1.0 + math.cos(math.pi * t))
 
 
-@dataclass
+@dataclass(repr=False)
 class OneCycle(Schedule):
     """Up from ``start_factor`` to 1 over the first ``rise`` of the steps, then down to ``final``; both half cosines.
 
@@ -136,7 +140,7 @@ class OneCycle(Schedule):
         return low + (1.0 - low) * 0.5 * (1.0 + math.cos(math.pi * share))
 
 
-@dataclass
+@dataclass(repr=False)
 class InverseScaling(Schedule):
     """``1 / (step + 1) ** power``.
 
@@ -156,7 +160,7 @@ class InverseScaling(Schedule):
         return _power(step + 1, -self.power)
 
 
-@dataclass
+@dataclass(repr=False)
 class ReduceOnPlateau(Schedule):
     """Multiply by ``gamma`` whenever the monitored loss has not improved by ``min_delta`` for ``patience`` epochs.
 
@@ -204,7 +208,7 @@ class ReduceOnPlateau(Schedule):
         return self._factor
 
 
-@dataclass
+@dataclass(repr=False)
 class WarmUp(Schedule):
     """Rise linearly to 1 over the first ``steps`` steps, then follow another schedule (or its name) for the rest.
 

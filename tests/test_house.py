@@ -20,7 +20,7 @@ ROOT = Path(mlpx.__file__).parents[1]
 SOURCES = {"mlpx": Path(mlpx.__file__).parent, "mlpx_kernels": Path(mlpx_kernels.__file__).parent}
 FLOORS = [
     ["mlpx_kernels"],
-    ["mlpx._version", "mlpx.typing", "mlpx.errors", "mlpx.overrides", "mlpx.registry"],
+    ["mlpx._version", "mlpx.typing", "mlpx.errors", "mlpx.overrides", "mlpx.registry", "mlpx.representation"],
     ["mlpx.backend"],
     ["mlpx.ops"],
     ["mlpx.initializers", "mlpx.schedules"],

@@ -23,7 +23,7 @@ from mlpx.losses import (
 from mlpx.losses import find as find_loss
 from mlpx.models.mlp import MLP
 from mlpx.models.sequential import Sequential
-from mlpx.ops._activation import NAMES
+from mlpx.ops import ACTIVATIONS
 from mlpx.ops.dispatch import using_fused
 from mlpx.optimizers import OPTIMIZERS, Adam
 
@@ -77,7 +77,7 @@ def _networks(dtype: str) -> list:  # type: ignore[type-arg]
         return lambda dtype: _fit(MLP([4, 5, 3], output=output, loss=loss, dtype=dtype), y)
 
     jobs: list = [  # type: ignore[type-arg]
-        lambda dtype, name=name: _fit(MLP([4, 5, 3], name, dtype=dtype), CLASSES) for name in NAMES
+        lambda dtype, name=name: _fit(MLP([4, 5, 3], name, dtype=dtype), CLASSES) for name in ACTIVATIONS
     ]
     jobs += [
         lambda dtype, kind=kind: _fit(MLP([4, 5, 3], dtype=dtype), CLASSES, kind()) for kind in OPTIMIZERS.values()
@@ -110,7 +110,7 @@ def _networks(dtype: str) -> list:  # type: ignore[type-arg]
     ]
     jobs += [
         lambda dtype, name=name: _fit(Sequential(Dense(4, 5), Activation(name), Dense(5, 3), dtype=dtype), values)
-        for name in NAMES
+        for name in ACTIVATIONS
     ]
     return jobs
 
@@ -121,7 +121,7 @@ def _ops(dtype: str) -> None:
         args, params = samples.call(name, 8, 4, dtype)
         op(*args, **params)
     x, w, b = X.astype(dtype), np.ones((3, 4), dtype), np.zeros(3, dtype)
-    for kind in NAMES:
+    for kind in ACTIVATIONS:
         z, saved = ops.dense(x, w, b, activation=kind)
         ops.dense_grad(z, x, w, saved, activation=kind)
         ops.dense_grad_rows(z, x, saved, activation=kind)

@@ -49,7 +49,7 @@ def _looked_at(net: Network, rows: Rows, x: Any) -> tuple[float, Array]:
         if mask is None and net.layers[-1].uses_mask:  # trained with masks, and looked at without
             mask = net.backend.asarray(np.ones((rows.n, net.n_out), bool))
         batch = Batch(x, rows.target, mask, rows.weight)
-        loss, z = _layer_by_layer(net, batch) if issparse(x) else net.evaluate(batch)
+        loss, z = _layer_by_layer(net, batch) if issparse(x) else net.evaluate_batch(batch)
         head = net.layers[len(net.body()) :]
         output = head[0].forward(z, Context(mask=mask))[0] if head else z
         weight = None if rows.weight is None else to_numpy(rows.weight)

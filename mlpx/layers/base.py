@@ -10,6 +10,7 @@ from mlpx.errors import check_count, check_name, shown, unknown
 from mlpx.initializers import Uniform
 from mlpx.layers.buffers import Parameter, bind, owners
 from mlpx.registry import register
+from mlpx.representation import short_repr
 from mlpx.typing import Array
 
 Backprop = Callable[[Array], Array | None]
@@ -121,6 +122,9 @@ class Layer(ABC):
 
     def __init_subclass__(cls) -> None:
         register(Layer.kinds, cls.__name__, cls)
+
+    def __repr__(self) -> str:
+        return short_repr(self)
 
     def declare(self, parameters: dict[str, Parameter], statistics: dict[str, Parameter] | None = None) -> None:
         """Set what the layer holds; called once, by ``__post_init__``."""

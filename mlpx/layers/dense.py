@@ -11,7 +11,7 @@ from mlpx.ops._activation import find as find_activation
 from mlpx.typing import Array
 
 
-@dataclass
+@dataclass(repr=False)
 class Dense(Layer):
     """Product, bias and activation: ``y = f(x @ w.T + b)``; see `mlpx.ops.dense`.
 
@@ -20,7 +20,7 @@ class Dense(Layer):
     n_in, n_out : int
         Last axis of input and output; at least 1.
     activation : str
-        A name of `mlpx.ops.activation`.
+        A name of `mlpx.ops.ACTIVATIONS`.
     bias : bool
         False leaves b out.
     init : str or Uniform
@@ -103,9 +103,9 @@ class Dense(Layer):
                 per_row[:, p.offset : p.offset + p.size] = gradient.reshape(-1, p.size)
 
 
-@dataclass
+@dataclass(repr=False)
 class Activation(Layer):
-    """An activation by itself: ``y = f(x)`` for every element; ``kind`` is a name of `mlpx.ops.activation`."""
+    """An activation by itself: ``y = f(x)`` for every element; ``kind`` is a name of `mlpx.ops.ACTIVATIONS`."""
 
     kind: str
 

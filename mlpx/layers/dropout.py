@@ -8,7 +8,7 @@ from mlpx.layers.base import INFERENCE, Backprop, Context, Layer, PlanRow
 from mlpx.typing import Array
 
 
-@dataclass
+@dataclass(repr=False)
 class Dropout(Layer):
     """In training, set elements to 0 with probability p and divide the rest by 1 - p; else pass x on.
 

@@ -13,7 +13,7 @@ def _gain_and_shift(n: int) -> dict[str, Parameter]:
     return {"gamma": Parameter((n,), "ones", decay=False), "beta": Parameter((n,), "zeros", decay=False)}
 
 
-@dataclass
+@dataclass(repr=False)
 class BatchNorm(Layer):
     """Normalise each feature: over the batch in training, by running statistics otherwise. See `mlpx.ops.batch_norm`.
 
@@ -93,7 +93,7 @@ class BatchNorm(Layer):
         return y, backprop
 
 
-@dataclass
+@dataclass(repr=False)
 class LayerNorm(Layer):
     """Normalise each row over its n features; the same in training and out of it. See `mlpx.ops.layer_norm`.
 

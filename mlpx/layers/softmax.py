@@ -7,7 +7,7 @@ from mlpx.layers.base import INFERENCE, Backprop, Context, Layer, PlanRow
 from mlpx.typing import Array
 
 
-@dataclass
+@dataclass(repr=False)
 class Softmax(Layer):
     """Turn each row of logits (..., c) into probabilities ``exp(x_c) / sum_k exp(x_k)``; see `mlpx.ops.softmax`."""
 
@@ -24,7 +24,7 @@ class Softmax(Layer):
         return y, lambda dy: ops.softmax_grad(dy, y)
 
 
-@dataclass
+@dataclass(repr=False)
 class MaskedSoftmax(Layer):
     """Softmax over the classes that ``context.mask`` allows; the others are exactly 0. See `mlpx.ops.masked_softmax`.
 

@@ -12,7 +12,7 @@ from mlpx.registry import registered_name
 from mlpx.typing import Array
 
 
-@dataclass(init=False)
+@dataclass(init=False, repr=False)
 class TimeDistributed(Layer):
     """Apply layers to every step: (n, steps, n_in) -> (n, steps, n_out), any number of leading axes.
 
@@ -35,6 +35,9 @@ class TimeDistributed(Layer):
             raise TypeError(f"TimeDistributed: expected one or more layers, got {shown(layers)}.")
         self.layers = tuple(layers)
         self.declare({})
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(map(repr, self.layers))})"
 
     def inner_layers(self) -> Sequence[Layer]:
         """Return the layers inside."""

@@ -12,6 +12,7 @@ from mlpx.errors import check_number, shown
 from mlpx.layers import Layer
 from mlpx.overrides import overridden
 from mlpx.registry import register
+from mlpx.representation import short_repr
 from mlpx.typing import Array, ArrayLike, Shape
 
 
@@ -34,6 +35,9 @@ class Loss:
     def __init_subclass__(cls) -> None:
         if hasattr(cls, "name"):  # what several losses share has none
             register(Loss.kinds, vars(cls).get("name", cls.__name__), cls)
+
+    def __repr__(self) -> str:
+        return short_repr(self)
 
     def fuses(self, head: Layer) -> bool:
         """Return whether the loss is computed from the input of the output layer ``head``; see `is_head`."""

@@ -79,7 +79,7 @@ class LabelLoss(Loss):
         return target
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class CrossEntropy(ClassLoss):
     """Softmax cross-entropy, ``-sum_c t_c log p_c`` of each row, in nats; see `mlpx.ops.softmax_cross_entropy`.
 
@@ -114,7 +114,7 @@ class CrossEntropy(ClassLoss):
         return super().prepare(y, shape, dtype, backend)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class BinaryCrossEntropy(LabelLoss):
     """Cross-entropy of independent sigmoids, summed over outputs, in nats; see `mlpx.ops.sigmoid_cross_entropy`.
 
@@ -149,7 +149,7 @@ class BinaryCrossEntropy(LabelLoss):
         return super().prepare(y, shape, dtype, backend)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Focal(ClassLoss):
     """Cross-entropy that makes little of rows that are right already: ``-sum_c t_c (1 - p_c)^focus log p_c``, in nats.
 
@@ -169,7 +169,7 @@ class Focal(ClassLoss):
         object.__setattr__(self, "focus", check_number("focus", self.focus, 0.0))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class BinaryFocal(LabelLoss):
     """`Focal` for independent sigmoids, summed over outputs, in nats; see `mlpx.ops.sigmoid_focal`.
 
@@ -189,7 +189,7 @@ class BinaryFocal(LabelLoss):
         object.__setattr__(self, "focus", check_number("focus", self.focus, 0.0))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Hinge(LabelLoss):
     """Hinge loss of linear outputs, ``sum_o max(0, 1 - (2 t_o - 1) y_o)``; see `mlpx.ops.hinge`.
 

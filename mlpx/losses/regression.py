@@ -15,7 +15,7 @@ from mlpx.losses.base import Loss, check_length, in_order, is_head
 from mlpx.typing import Array, ArrayLike, Shape
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SquaredError(Loss):
     """Half the squared error, ``sum_o (y_o - t_o)^2 / 2`` of each row; see `mlpx.ops.squared_error`."""
 
@@ -23,7 +23,7 @@ class SquaredError(Loss):
     op = ops.squared_error
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class AbsoluteError(Loss):
     """The absolute error, ``sum_o |y_o - t_o|`` of each row; see `mlpx.ops.absolute_error`."""
 
@@ -31,7 +31,7 @@ class AbsoluteError(Loss):
     op = ops.absolute_error
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Huber(Loss):
     """Huber's loss: with e = y - t, ``e^2 / 2`` where |e| <= delta, else ``delta (|e| - delta / 2)``.
 
@@ -51,7 +51,7 @@ class Huber(Loss):
         object.__setattr__(self, "delta", check_number("delta", self.delta, 0.0, open_low=True))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Quantile(Loss):
     """Pinball loss, ``sum_o max(q_o (t - y_o), (q_o - 1) (t - y_o))``: each output learns one quantile of t.
 
@@ -85,7 +85,7 @@ class Quantile(Loss):
         return super().prepare(target, shape, dtype, backend)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Poisson(Loss):
     """Poisson deviance up to a constant, ``sum_o e^z_o - t_o z_o``, in nats; see `mlpx.ops.poisson`.
 
@@ -107,7 +107,7 @@ class Poisson(Loss):
         return target
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Gamma(Loss):
     """Half the gamma deviance up to a constant, ``sum_o z_o + t_o e^-z_o``; see `mlpx.ops.gamma`.
 

@@ -73,8 +73,8 @@ class Inputs:
         loss: Loss,
         x: ArrayLike,
         y: ArrayLike,
-        mask: ArrayLike | None,
         sample_weight: ArrayLike | None,
+        mask: ArrayLike | None,
         valid: ArrayLike | None,
     ) -> Batch:
         """Return rows with the targets of a loss; padded steps have weight 0."""

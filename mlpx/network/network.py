@@ -11,6 +11,7 @@ from mlpx.losses import Loss, default_for, find
 from mlpx.network.batch import BLOCK, GPU_BLOCK, Batch, blocks, lone
 from mlpx.network.host_rows import HostRows
 from mlpx.network.inputs import Inputs
+from mlpx.network.summary import summary
 from mlpx.ops.dispatch import fused_mode
 from mlpx.plan import Predictor
 from mlpx.plan.predictors import predictor_for
@@ -240,9 +241,9 @@ class Network:
         self,
         x: ArrayLike,
         y: ArrayLike,
-        mask: ArrayLike | None = None,
-        sample_weight: ArrayLike | None = None,
         *,
+        sample_weight: ArrayLike | None = None,
+        mask: ArrayLike | None = None,
         valid: ArrayLike | None = None,
         training: bool = False,
         seed: int = 0,
@@ -255,9 +256,9 @@ class Network:
         x : array (n, ..., n_in)
         y : array
             Targets as the loss takes them: class numbers (n, ...) or an array of the output's shape.
-        mask : array (n, ..., n_out), bool, optional
         sample_weight : array (n, ...), optional
             At least 0.
+        mask : array (n, ..., n_out), bool, optional
         valid : array (n, steps), bool, optional
             True for real steps; padded ones count for nothing.
         training : bool
@@ -271,7 +272,7 @@ class Network:
         gradient : array (k,)
             The network's own buffer, laid out like `parameters`; the next call overwrites it. Copy it to keep it.
         """
-        batch = self.batch(x, y, mask, sample_weight, valid)
+        batch = self.batch(x, y, sample_weight=sample_weight, mask=mask, valid=valid)
         given = check_flag("training", training), check_count("seed", seed, 0), check_count("step", step, 0, 2**64 - 1)
         context = Context(*given, batch.mask, batch.valid, need_dx=False)
         return float(self.step(batch, context)), self.gradient
@@ -287,7 +288,7 @@ class Network:
     def _block(self) -> int:
         return GPU_BLOCK if self.backend.name == "cupy" else BLOCK
 
-    def evaluate(self, batch: Batch) -> tuple[float, Array]:
+    def evaluate_batch(self, batch: Batch) -> tuple[float, Array]:
         """Return the loss of a checked batch, and what it was computed from (logits where the loss is fused)."""
         compiled = self.predictor(to_the_loss=True)
         if compiled is not None and batch.valid is None and not isinstance(batch.x, HostRows):
@@ -315,12 +316,17 @@ class Network:
         self,
         x: ArrayLike,
         y: ArrayLike,
-        mask: ArrayLike | None = None,
+        *,
         sample_weight: ArrayLike | None = None,
+        mask: ArrayLike | None = None,
         valid: ArrayLike | None = None,
     ) -> Batch:
         """Return inputs and targets checked and converted, or raise with the argument's name."""
-        return self._inputs.batch(self.loss, x, y, mask, sample_weight, valid)
+        return self._inputs.batch(self.loss, x, y, sample_weight, mask, valid)
+
+    def summary(self) -> str:
+        """Return a table as text: each layer, its output's shape, its trained parameters and its activation."""
+        return summary(self)
 
     def __repr__(self) -> str:
         inside = ", ".join(repr(layer) for layer in self.layers)

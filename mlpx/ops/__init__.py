@@ -1,6 +1,6 @@
 """Every op of the library, by family. `ALL` maps each name to its `mlpx.ops.dispatch.Op`."""
 
-from mlpx.ops._activation import activation, activation_grad
+from mlpx.ops._activation import ACTIVATIONS, activation, activation_grad
 from mlpx.ops._dense import dense, dense_grad, dense_grad_rows
 from mlpx.ops._deviance import gamma, poisson
 from mlpx.ops._dropout import dropout
@@ -27,6 +27,7 @@ from mlpx.ops._update import (
 from mlpx.ops.dispatch import ALL
 
 __all__ = [
+    "ACTIVATIONS",
     "ALL",
     "absolute_error",
     "activation",

@@ -122,7 +122,7 @@ TABLE: dict[str, ActivationFunction] = {
         ActivationFunction("exp", lambda z, xp: xp.exp(z), lambda dy, y, xp: dy * y, "y"),
     )
 }
-NAMES = tuple(TABLE)
+ACTIVATIONS = tuple(TABLE)
 """Every activation's name, in the order that kernels number them by."""
 
 
@@ -131,7 +131,7 @@ def find(name: str) -> ActivationFunction:
     try:
         return TABLE[name]
     except (KeyError, TypeError, ValueError):  # of what has no hash
-        raise unknown("activation", name, NAMES) from None
+        raise unknown("activation", name, ACTIVATIONS) from None
 
 
 def _check(x: Array, *, kind: str) -> None:

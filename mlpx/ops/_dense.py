@@ -66,7 +66,7 @@ def dense(xp: Namespace, x: Array, w: Array, b: Array | None, *, activation: str
     b : array (o,) or (1, o), dtype of x, or None
         None leaves the bias out.
     activation : str
-        A name of `mlpx.ops.activation`.
+        A name of `mlpx.ops.ACTIVATIONS`.
 
     Returns
     -------

@@ -1,5 +1,6 @@
 """Optimisers: mini-batch updates, and full-batch minimisers."""
 
+from mlpx.optimizers.base import Optimizer
 from mlpx.optimizers.full_batch import (
     FULL_BATCH,
     LBFGS,
@@ -17,7 +18,6 @@ from mlpx.optimizers.minibatch import (
     AdamW,
     Momentum,
     Nesterov,
-    Optimizer,
     RMSprop,
     Rprop,
     find,

@@ -13,6 +13,7 @@ from mlpx.layers import Activation, Dense, Dropout
 from mlpx.losses import SquaredError
 from mlpx.network import Network
 from mlpx.network.batch import Batch
+from mlpx.representation import short_repr
 from mlpx.typing import Array
 
 Report = Callable[[Array], bool]
@@ -46,7 +47,7 @@ STUCK = "no further progress"
 """Why a fit ended whose line search failed before the tolerance was met: at the limits of rounding, as a rule."""
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, repr=False)
 class FullBatch(ABC):
     """An optimiser that sees all rows in each iteration; ``epochs`` of a fit is its limit of iterations.
 
@@ -64,6 +65,9 @@ class FullBatch(ABC):
     def __post_init__(self) -> None:
         self.l2 = check_number("l2", self.l2, 0.0)
         self.tol = check_number("tol", self.tol, 0.0)
+
+    def __repr__(self) -> str:
+        return short_repr(self)
 
     def check(self, net: Network) -> None:
         """Raise ValueError for a network that this optimiser cannot train: one with dropout, say."""
@@ -93,7 +97,7 @@ def _minimize(objective: Objective, method: str, options: dict[str, Any], report
     return result.x
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, repr=False)
 class LBFGS(FullBatch):
     """L-BFGS-B through `scipy.optimize.minimize`. Source: Byrd et al. 1995.
 
@@ -115,7 +119,7 @@ class LBFGS(FullBatch):
         return _minimize(objective, "L-BFGS-B", options | {"ftol": 1e-15}, report)
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, repr=False)
 class ConjugateGradient(FullBatch):
     """Nonlinear conjugate gradient (Polak-Ribiere) through `scipy.optimize.minimize`."""
 
@@ -124,7 +128,7 @@ class ConjugateGradient(FullBatch):
         return _minimize(objective, "CG", {"maxiter": iterations, "gtol": self.tol}, report)
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, repr=False)
 class LevenbergMarquardt(FullBatch):
     """Levenberg-Marquardt through `scipy.optimize.least_squares`, for squared error and small dense networks.
 
@@ -185,7 +189,7 @@ class LevenbergMarquardt(FullBatch):
         return result.x
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, repr=False)
 class ScaledConjugateGradient(FullBatch):
     """Scaled conjugate gradient: no line search, two gradients an iteration. Source: Møller 1993.
 

@@ -18,12 +18,18 @@ FAR_FROM_ONE = 1e-3
 """How far a row of probabilities may sum from 1: more than rounding to a few digits takes, less than any mistake."""
 
 
-def sent(net: Network, x: ArrayLike, *others: ArrayLike | None) -> list[ArrayLike]:
-    """Return training data where the network can read them: moved to its GPU from the host, if it is on one."""
-    return [
-        moved(x, net.backend, net.dtype, streamed=True),
-        *(None if other is None else moved(other, net.backend) for other in others),
-    ]
+def batch_of(
+    net: Network,
+    x: ArrayLike,
+    y: ArrayLike,
+    sample_weight: ArrayLike | None = None,
+    mask: ArrayLike | None = None,
+    valid: ArrayLike | None = None,
+) -> Batch:
+    """Return data as a checked batch, moved from the host to the network's GPU if it is on one."""
+    x = moved(x, net.backend, net.dtype, streamed=True)
+    others = [None if a is None else moved(a, net.backend) for a in (y, sample_weight, mask, valid)]
+    return net.batch(x, others[0], sample_weight=others[1], mask=others[2], valid=others[3])
 
 
 def check_data(net: Network, batch: Batch, prefix: str) -> None:
@@ -110,7 +116,7 @@ def _check_finite(name: str, array: Array, valid: Array | None, xp: Namespace) -
 
 
 def split(
-    net: Network, batch: Batch, validation: float | tuple[ArrayLike, ...] | None, seed: int
+    net: Network, batch: Batch, validation: float | tuple[ArrayLike | None, ...] | None, seed: int
 ) -> tuple[Batch, Batch | None]:
     """Return training and validation data: none, a random share of the rows, or what the user gave."""
     if validation is None:
@@ -118,10 +124,10 @@ def split(
     if isinstance(validation, tuple | list):
         if not 2 <= len(validation) <= 5:
             raise ValueError(
-                f"validation: has {len(validation)} parts; expected (x, y) or (x, y, mask, sample_weight, valid)."
+                f"validation: has {len(validation)} parts; expected (x, y) or (x, y, sample_weight, mask, valid)."
             )
         try:
-            held_out = net.batch(*sent(net, *validation))
+            held_out = batch_of(net, *validation)
         except (TypeError, ValueError) as error:
             error.args = (f"validation {error}",)
             raise

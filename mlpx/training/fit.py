@@ -8,12 +8,14 @@ from mlpx.callbacks import Callback, Run, as_callback
 from mlpx.callbacks.history import History
 from mlpx.callbacks.progress import ProgressBar, wanted
 from mlpx.errors import check_count, check_flag, check_name, shown
+from mlpx.losses import ClassLoss, LabelLoss
 from mlpx.network import Network, check_precision
 from mlpx.optimizers import Optimizer, full_batch
 from mlpx.optimizers.full_batch import FullBatch
 from mlpx.steps import GradientHook
 from mlpx.training import loop
-from mlpx.training.data import check_data, sent, split
+from mlpx.training.data import batch_of, check_data, split
+from mlpx.training.evaluation import Evaluation, accuracy, r2
 from mlpx.typing import ArrayLike
 
 
@@ -36,9 +38,9 @@ class Trainable(Network):
         epochs: int = 20,
         batch_size: int = 128,
         optimizer: str | Optimizer | FullBatch = "adam",
-        validation: float | tuple[ArrayLike, ...] | None = None,
-        mask: ArrayLike | None = None,
+        validation: float | tuple[ArrayLike | None, ...] | None = None,
         sample_weight: ArrayLike | None = None,
+        mask: ArrayLike | None = None,
         valid: ArrayLike | None = None,
         shuffle: bool = True,
         callbacks: Iterable[Callback | Callable[[Run], Any]] = (),
@@ -65,13 +67,13 @@ class Trainable(Network):
         optimizer : str, Optimizer or FullBatch
             "sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adadelta", "adam", "adamw", "rprop"; all rows at
             once: "lbfgs", "conjugate_gradient", "levenberg_marquardt", "scaled_conjugate_gradient". Objects of
-            `mlpx.optimizers` and `mlpx.optimizers.full_batch` carry learning rate, schedule, clipping and penalties.
+            `mlpx.optimizers` carry learning rate, schedule, clipping and penalties.
         validation : float or tuple, optional
-            A share in (0, 1) of the rows to hold out at random, or ``(x, y[, mask[, sample_weight[, valid]]])``.
-        mask : array (n, ..., n_out), bool, optional
-            For a masked softmax: True where a class is allowed.
+            A share in (0, 1) of the rows to hold out at random, or ``(x, y[, sample_weight[, mask[, valid]]])``.
         sample_weight : array (n, ...), optional
             At least 0; the loss is the weighted mean.
+        mask : array (n, ..., n_out), bool, optional
+            For a masked softmax: True where a class is allowed.
         valid : array (n, steps), bool, optional
             True for real steps of padded sequences.
         shuffle : bool
@@ -128,7 +130,7 @@ class Trainable(Network):
         seed = check_count("seed", seed, 0)
         precision = self.precision if precision is None else precision
         check_precision(precision, self.dtype)
-        everything = self.batch(*sent(self, x, y, mask, sample_weight, valid))
+        everything = batch_of(self, x, y, sample_weight, mask, valid)
         check_data(self, everything, "")
         train, held_out = split(self, everything, validation, seed)
         job = loop.Job(
@@ -148,6 +150,68 @@ class Trainable(Network):
         )
         self.history = loop.train(job)
         return self.history
+
+    def evaluate(
+        self,
+        x: ArrayLike,
+        y: ArrayLike,
+        *,
+        sample_weight: ArrayLike | None = None,
+        mask: ArrayLike | None = None,
+        valid: ArrayLike | None = None,
+    ) -> Evaluation:
+        """Return ``(loss, accuracy)`` over rows, as predictions see them: no dropout, running statistics.
+
+        Parameters
+        ----------
+        x, y, sample_weight, mask, valid
+            As in `fit`; ``x`` and ``y`` are finite.
+
+        Returns
+        -------
+        Evaluation
+            ``loss`` (float, the network's loss, a weighted mean over rows) and ``accuracy`` (float in [0, 1]; None
+            for losses of numbers and where no row counts).
+
+        Raises
+        ------
+        ValueError, TypeError
+            For data that do not fit; the message names the argument.
+        """
+        batch = batch_of(self, x, y, sample_weight, mask, valid)
+        check_data(self, batch, "")
+        loss, z = self.evaluate_batch(batch)
+        return Evaluation(loss, accuracy(self, z, batch))
+
+    def score(
+        self,
+        x: ArrayLike,
+        y: ArrayLike,
+        *,
+        sample_weight: ArrayLike | None = None,
+        mask: ArrayLike | None = None,
+        valid: ArrayLike | None = None,
+    ) -> float:
+        """Return one number that is 1 at best: accuracy for classes, else R² (coefficient of determination).
+
+        Parameters
+        ----------
+        x, y, sample_weight, mask, valid
+            As in `evaluate`.
+
+        Returns
+        -------
+        float
+            Accuracy in [0, 1], or ``1 - sum w (t - y)^2 / sum w (t - mean t)^2``, the mean over outputs, which has no
+            lower bound. NaN where no row counts, and for R² below two rows.
+        """
+        batch = batch_of(self, x, y, sample_weight, mask, valid)
+        check_data(self, batch, "")
+        z = self.evaluate_batch(batch)[1]
+        if not isinstance(self.loss, ClassLoss | LabelLoss):
+            return r2(self, z, batch)
+        share = accuracy(self, z, batch)
+        return float("nan") if share is None else share
 
 
 def _optimizer(optimizer: str | Optimizer | FullBatch) -> Optimizer | FullBatch:

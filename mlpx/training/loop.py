@@ -7,12 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mlpx.backend import to_numpy
 from mlpx.callbacks import Callback, Run
 from mlpx.callbacks.history import History
 from mlpx.errors import TrainingInterrupted, shown
 from mlpx.layers import Context
-from mlpx.losses import ClassLoss, LabelLoss
 from mlpx.network import Network
 from mlpx.network.batch import Batch
 from mlpx.network.divergence import diagnose
@@ -22,6 +20,7 @@ from mlpx.schedules import Schedule
 from mlpx.steps import GradientHook, LayerSteps
 from mlpx.steps.fused import fused_steps
 from mlpx.training import interrupt
+from mlpx.training.evaluation import accuracy
 from mlpx.training.objective import Objective
 from mlpx.training.orders import shuffled
 from mlpx.typing import Array
@@ -137,7 +136,7 @@ def _after_epoch(job: Job, run: Run, lr: float) -> None:
     run.epoch = run.history.epochs - 1
     run.history.learning_rate.append(lr)
     if job.validation is not None:
-        loss, z = job.net.evaluate(job.validation)
+        loss, z = job.net.evaluate_batch(job.validation)
         run.history.validation_loss.append(loss)
         score = accuracy(job.net, z, job.validation)
         if score is not None:
@@ -149,29 +148,6 @@ def _after_epoch(job: Job, run: Run, lr: float) -> None:
                 f"callbacks: {shown(callback)} left {run.history.epochs} entries in history.loss after epoch "
                 f"{run.epoch}; fit goes by their number. Copy the curves, and leave them as they are."
             )
-
-
-def accuracy(net: Network, z: Array, batch: Batch) -> float | None:
-    """Return the share predicted right from logits or probabilities ``z``; None where outputs are no classes.
-
-    Rows of weight 0 (padding) and rows whose mask allows nothing do not count; None where no row counts.
-    """
-    scores, target = to_numpy(z), to_numpy(batch.target)
-    counts = np.ones(scores.shape[:-1], bool)
-    if batch.sample_weight is not None:
-        counts = to_numpy(batch.sample_weight) > 0
-    if isinstance(net.loss, ClassLoss):
-        if batch.mask is not None and any(layer.uses_mask for layer in net.layers[-1].walk()):
-            scores = np.where(to_numpy(batch.mask), scores, -np.inf)
-            counts = counts & to_numpy(batch.mask).any(axis=-1)
-        truth = target if target.dtype.kind == "i" else target.argmax(axis=-1)
-        right = scores.argmax(axis=-1) == truth
-    elif isinstance(net.loss, LabelLoss):
-        threshold = 0.0 if net.loss.fuses(net.layers[-1]) else net.loss.threshold
-        right = ((scores > threshold) == (target > 0.5)).mean(axis=-1)
-    else:
-        return None
-    return float(right[counts].mean()) if counts.any() else None
 
 
 # --- all rows at once -------------------------------------------------------------------------------------------------

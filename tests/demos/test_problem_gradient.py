@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 
 import mlpx
 from mlpx.layers import Dense
-from mlpx.ops._activation import NAMES
+from mlpx.ops import ACTIVATIONS
 from mlpx.ops.dispatch import using_fused
 
 KINKED = ("relu", "leaky_relu", "hard_sigmoid")
-SMOOTH = [name for name in NAMES if name not in (*KINKED, "elu", "selu")]
+SMOOTH = [name for name in ACTIVATIONS if name not in (*KINKED, "elu", "selu")]
 HEADS = {"softmax": np.array([0, 2, 1, 1, 0, 2, 2]), "linear": normal("t", 7, 3), "sigmoid": normal("t", 7, 3) > 0}
 
 

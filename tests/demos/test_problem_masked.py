@@ -91,12 +91,12 @@ def test_rows_that_allow_nothing_count_for_nothing(mode) -> None:
     net = network(dtype="float64")
     some = MASK.any(axis=1)
     with using_fused(mode):
-        with_them, gradient = net.loss_and_grad(X, Y, MASK)
+        with_them, gradient = net.loss_and_grad(X, Y, mask=MASK)
         gradient = gradient.copy()
-        without, expected = net.loss_and_grad(X[some], Y[some], MASK[some])
+        without, expected = net.loss_and_grad(X[some], Y[some], mask=MASK[some])
         assert with_them == pytest.approx(without, rel=1e-13)
         np.testing.assert_allclose(gradient, expected, atol=1e-14)
-        nothing, zero = net.loss_and_grad(X, Y, np.zeros_like(MASK))
+        nothing, zero = net.loss_and_grad(X, Y, mask=np.zeros_like(MASK))
         assert nothing == 0.0
         assert not zero.any()
 
@@ -115,9 +115,9 @@ def test_gradients_by_central_differences() -> None:
     net = network(dtype="float64")
     for mode in ("auto", "off"):
         with using_fused(mode):
-            mlpx.check_gradients(net, X, Y, MASK, tol=1e-7)
+            mlpx.check_gradients(net, X, Y, mask=MASK, tol=1e-7)
     inside = mlpx.Sequential(layers.Dense(4, C), layers.MaskedSoftmax(), loss="squared_error", dtype="float64")
-    mlpx.check_gradients(inside, X, normal("t", N, C), MASK, tol=1e-7)
+    mlpx.check_gradients(inside, X, normal("t", N, C), mask=MASK, tol=1e-7)
 
 
 @pytest.mark.parametrize("mode", ["auto", "off"])
@@ -126,7 +126,7 @@ def test_all_classes_allowed_is_the_plain_softmax(mode) -> None:
     with using_fused(mode):
         y = network().predict(X, np.ones_like(MASK))
         np.testing.assert_allclose(y, plain.predict(X), atol=1e-7)
-        loss, _ = network().loss_and_grad(X, Y, np.ones_like(MASK))
+        loss, _ = network().loss_and_grad(X, Y, mask=np.ones_like(MASK))
         assert loss == pytest.approx(plain.loss_and_grad(X, Y)[0], rel=1e-6)
 
 

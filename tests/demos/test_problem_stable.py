@@ -6,7 +6,7 @@ from cases_kit import normal
 
 import mlpx
 from mlpx import ops
-from mlpx.ops._activation import NAMES
+from mlpx.ops import ACTIVATIONS
 from mlpx.ops.dispatch import using_fused
 from mlpx.optimizers import SGD
 
@@ -100,7 +100,7 @@ def frozen(*arrays):
 
 
 @pytest.mark.parametrize("mode", ["auto", "off"])
-@pytest.mark.parametrize("kind", NAMES)
+@pytest.mark.parametrize("kind", ACTIVATIONS)
 def test_no_activation_changes_its_arguments(kind, mode) -> None:
     x, w, b, dy = frozen(normal("x", 7, 3), normal("w", 4, 3), normal("b", 4), normal("dy", 7, 4))
     copies = [a.copy() for a in (x, w, b, dy)]

@@ -73,7 +73,7 @@ def test_the_steps_are_those_of_the_librarys_network() -> None:
     net = mlpx.MLP([6, 8, 5, 3], output="masked_softmax", dtype="float64", loss=losses.CrossEntropy())
     for layer, w, b in zip(net.all_layers()[:3], model.coefs_, model.intercepts_, strict=True):
         layer.value("w")[...], layer.value("b")[...] = w.T, b
-    loss, _ = net.loss_and_grad(X, Y, MASK)
+    loss, _ = net.loss_and_grad(X, Y, mask=MASK)
     np.testing.assert_allclose(model.loss_, loss, rtol=1e-12)
     net.fit(
         X, Y, epochs=1, batch_size=150, mask=MASK, optimizer=mlpx.optimizers.SGD(lr=0.01), shuffle=False, progress=False

@@ -7,7 +7,7 @@ from strict import STRICT, from_strict
 import mlpx
 from mlpx.initializers import INITIALIZERS, automatic, find
 from mlpx.layers import Dense
-from mlpx.ops._activation import NAMES
+from mlpx.ops import ACTIVATIONS
 
 N_IN, N_OUT = 300, 200
 VARIANCES = {"glorot": 2 / (N_IN + N_OUT), "he": 2 / N_IN, "lecun": 1 / N_IN}
@@ -65,7 +65,7 @@ def test_vectors_and_thin_weights_can_be_drawn(init) -> None:
 HE = ("relu", "leaky_relu", "elu", "gelu", "gelu_tanh", "silu", "mish")
 
 
-@pytest.mark.parametrize("activation", NAMES)
+@pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_the_automatic_choice(activation) -> None:
     wanted = "he_uniform" if activation in HE else "lecun_normal" if activation == "selu" else "glorot_uniform"
     assert automatic(activation) == wanted
@@ -73,7 +73,9 @@ def test_the_automatic_choice(activation) -> None:
     np.testing.assert_array_equal(dense.value("w"), same.value("w"))
 
 
-@pytest.mark.parametrize("activation", [name for name in NAMES if name != "exp"])  # exp of exp is too large anywhere
+@pytest.mark.parametrize(
+    "activation", [name for name in ACTIVATIONS if name != "exp"]
+)  # exp of exp is too large anywhere
 def test_the_automatic_choice_keeps_a_signal_alive(activation) -> None:
     net = mlpx.Sequential(*(Dense(256, 256, activation) for _ in range(5)), seed=1, dtype="float64")
     y = net.predict(0.5 * np.random.default_rng(0).standard_normal((50, 256)))

@@ -194,7 +194,7 @@ def test_one_value_per_output_in_the_options_of_losses(values) -> None:
 def test_a_mask_that_nothing_would_heed_is_refused(output) -> None:
     mask = np.ones((N, C), bool)
     net = network(output)
-    for call in (lambda: net.predict(X, mask), lambda: net.loss_and_grad(X, np.abs(T) % 1, mask)):
+    for call in (lambda: net.predict(X, mask), lambda: net.loss_and_grad(X, np.abs(T) % 1, mask=mask)):
         with pytest.raises(ValueError, match=r"mask: no layer of this network uses one.*output='masked_softmax'"):
             call()
 

@@ -37,7 +37,7 @@ def test_many_rows_are_taken_in_blocks(mode) -> None:
         whole = net.predict(x)
         parts = np.concatenate([net.predict(x[i : i + 999]) for i in range(0, 10_000, 999)])
         np.testing.assert_allclose(whole, parts, atol=1e-14)
-        loss, z = net.evaluate(net.batch(x, np.zeros(10_000, int)))
+        loss, z = net.evaluate_batch(net.batch(x, np.zeros(10_000, int)))
         assert loss == pytest.approx(net.loss_and_grad(x, np.zeros(10_000, int))[0], rel=1e-12)
     assert z.shape == (10_000, C)
 
@@ -140,12 +140,12 @@ def test_a_loss_may_be_set_later_by_name() -> None:
 
 def test_the_loss_decides_anew_whether_the_last_layer_is_fused_with_it() -> None:
     net = network(dtype="float64")
-    first = net.evaluate(net.batch(X, np.eye(C)[Y]))[0]
+    first = net.evaluate_batch(net.batch(X, np.eye(C)[Y]))[0]
     net.loss = "squared_error"
     y = net.predict(X)
     for mode in ("auto", "off"):
         with using_fused(mode):
-            loss, z = net.evaluate(net.batch(X, np.eye(C)[Y]))
+            loss, z = net.evaluate_batch(net.batch(X, np.eye(C)[Y]))
         np.testing.assert_allclose(z, y, atol=1e-14)
         assert loss == pytest.approx(0.5 * ((y - np.eye(C)[Y]) ** 2).sum() / N, rel=1e-12) != first
 

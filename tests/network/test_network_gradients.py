@@ -8,13 +8,13 @@ from network_kit import N_IN, C, N, T, X, Y, network
 import mlpx
 from mlpx import layers, losses
 from mlpx.layers import Activation, BatchNorm, Dense, Dropout, LayerNorm, MaskedSoftmax, Softmax, TimeDistributed
-from mlpx.ops._activation import NAMES
+from mlpx.ops import ACTIVATIONS
 from mlpx.ops.dispatch import using_fused
 
 BIASED = {"bias_init": mlpx.Uniform(-0.4, 0.4)}
 
 
-@pytest.mark.parametrize("activation", NAMES)
+@pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_gradients_of_every_activation(activation) -> None:
     fused = mlpx.MLP([N_IN, 5, C], activation, dtype="float64", seed=3, **BIASED)
     alone = mlpx.Sequential(Dense(N_IN, C, **BIASED), Activation(activation), loss="squared_error", seed=2)
@@ -73,7 +73,7 @@ def test_gradients_of_every_layer(name, training) -> None:
     for mode in ("auto", "off"):
         with using_fused(mode):
             mask = allowed if name == "masked" else None
-            mlpx.check_gradients(net, X, Y, mask, training=training, step=3, directions=4)
+            mlpx.check_gradients(net, X, Y, mask=mask, training=training, step=3, directions=4)
 
 
 def test_all_layers_have_been_checked() -> None:

@@ -13,7 +13,7 @@ from strict import STRICT, from_strict, to_strict
 
 import mlpx
 from mlpx import layers, ops
-from mlpx.ops._activation import NAMES
+from mlpx.ops import ACTIVATIONS
 from mlpx.ops.dispatch import using_fused
 
 NEWEST = array_api_strict.get_array_api_strict_flags()["api_version"]
@@ -59,7 +59,7 @@ LAYERS: dict[str, tuple[Any, Any, dict[str, Any]]] = {
     "dense-first": (lambda: layers.Dense(5, 4, "relu"), X, {"need_dx": False}),
     "dense-sequence": (lambda: layers.Dense(5, 4, "tanh"), SEQUENCE, {}),
     "dense-no-bias": (lambda: layers.Dense(5, 4, "elu", bias=False), X, {}),
-    **{f"activation-{kind}": (lambda kind=kind: layers.Activation(kind), X, {}) for kind in NAMES},
+    **{f"activation-{kind}": (lambda kind=kind: layers.Activation(kind), X, {}) for kind in ACTIVATIONS},
     "softmax": (lambda: layers.Softmax(), X, {}),
     "masked-softmax": (lambda: layers.MaskedSoftmax(), X, {"mask": MASK}),
     "dropout": (lambda: layers.Dropout(0.4), X, TRAINING),

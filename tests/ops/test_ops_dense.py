@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlpx import check_gradients, ops
-from mlpx.ops._activation import NAMES
+from mlpx.ops import ACTIVATIONS
 from mlpx.ops.dispatch import using_fused
 
 SELU_ALPHA, SELU_SCALE = 1.6732632423543772848, 1.0507009873554804934
@@ -58,16 +58,16 @@ def _both_ways(request: pytest.FixtureRequest):
 
 
 def test_every_activation_has_a_formula() -> None:
-    assert set(FORMULAS) == set(LIMITS) == set(NAMES)
+    assert set(FORMULAS) == set(LIMITS) == set(ACTIVATIONS)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ACTIVATIONS)
 def test_activation_equals_its_formula(name: str) -> None:
     y, _ = ops.activation(np.array(POINTS), kind=name)
     np.testing.assert_allclose(y, [FORMULAS[name](z) for z in POINTS], rtol=1e-13, atol=1e-15)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ACTIVATIONS)
 def test_derivative_equals_differences_of_the_formula(name: str) -> None:
     _, saved = ops.activation(np.array(POINTS), kind=name)
     got = ops.activation_grad(np.ones(len(POINTS)), saved, kind=name)
@@ -76,7 +76,7 @@ def test_derivative_equals_differences_of_the_formula(name: str) -> None:
     np.testing.assert_allclose(got, expected, rtol=1e-7, atol=1e-7)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ACTIVATIONS)
 def test_activation_is_finite_and_right_far_out(name: str) -> None:
     x = np.array([-1e4, 1e4], dtype="float32")
     y, saved = ops.activation(x, kind=name)
@@ -86,7 +86,7 @@ def test_activation_is_finite_and_right_far_out(name: str) -> None:
     assert np.isfinite(dx[1]) or name == "exp"
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ACTIVATIONS)
 def test_activation_keeps_its_digits_near_zero_and_in_the_tail(name: str) -> None:
     """Where the value is tiny it is still right to a few roundings: no difference of two near-equal numbers."""
     x = np.array([-8.0, -5.0, -1e-4, 1e-4, 8.0], dtype="float32")
@@ -109,7 +109,7 @@ def test_derivative_keeps_its_digits_in_the_left_tail(name: str) -> None:
     np.testing.assert_allclose(got, exact, rtol=5e-6 * lost)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ACTIVATIONS)
 def test_torch_agrees(name: str) -> None:
     torch = pytest.importorskip("torch", reason="PyTorch, the oracle, is not installed")
     functional = torch.nn.functional
@@ -161,7 +161,9 @@ def loops_grad(dz: np.ndarray, x: np.ndarray, w: np.ndarray) -> tuple[np.ndarray
     return dx, dw, db
 
 
-@given(n=st.integers(0, 9), i=st.integers(1, 9), o=st.integers(1, 9), name=st.sampled_from(NAMES), bias=st.booleans())
+@given(
+    n=st.integers(0, 9), i=st.integers(1, 9), o=st.integers(1, 9), name=st.sampled_from(ACTIVATIONS), bias=st.booleans()
+)
 def test_dense_equals_loops(n: int, i: int, o: int, name: str, bias: bool) -> None:
     x, w, b = normal("x", n, i), normal("w", o, i), normal("b", o) if bias else None
     y, saved = ops.dense(x, w, b, activation=name)
@@ -217,7 +219,7 @@ def test_no_rows_give_nothing_and_zero_gradients() -> None:
 
 def test_gradients_row_by_row_sum_to_the_gradient() -> None:
     x, w, b, dy = normal("x", 6, 3), normal("w", 4, 3), normal("b", 4), normal("dy", 6, 4)
-    for name in NAMES:
+    for name in ACTIVATIONS:
         _, saved = ops.dense(x, w, b, activation=name)
         dw, db = ops.dense_grad_rows(dy, x, saved, activation=name)
         _, sum_w, sum_b = ops.dense_grad(dy, x, w, saved, activation=name)

@@ -149,3 +149,10 @@ def test_optimisers_compare_by_their_options_and_show_them() -> None:
     assert used == optimizers.Adam(lr=0.1)
     assert "lr=0.1" in repr(used)
     assert "array" not in repr(used)
+
+
+@pytest.mark.parametrize("name", optimizers.OPTIMIZERS)
+def test_the_learning_rate_comes_first_and_all_else_by_name(name) -> None:
+    assert optimizers.OPTIMIZERS[name](0.25).lr == 0.25
+    with pytest.raises(TypeError, match="positional"):
+        optimizers.OPTIMIZERS[name](0.25, "constant")

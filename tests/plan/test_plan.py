@@ -7,7 +7,7 @@ from training_kit import cut_calls
 import mlpx
 from mlpx import layers, losses, optimizers
 from mlpx.layers import Activation, BatchNorm, Dense, Dropout, LayerNorm, MaskedSoftmax, Softmax
-from mlpx.ops._activation import NAMES
+from mlpx.ops import ACTIVATIONS
 from mlpx.ops.dispatch import using_fused
 from mlpx.steps.cpu import WORTH_THREADS
 
@@ -45,7 +45,7 @@ def small(*hidden, dtype="float64", **options):
     return lambda: mlpx.MLP([N_IN, *hidden, C], dtype=dtype, seed=3, **options)
 
 
-@pytest.mark.parametrize("activation", NAMES)
+@pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_activations(activation) -> None:
     check_same(small(9, 6, activation=activation), 0.5 * X, LABELS)
 

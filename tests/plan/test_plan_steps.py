@@ -29,7 +29,7 @@ def nothing(taken) -> None:
 
 def steps_of(net, y, optimizer, *, sample_weight=None, x=X, batch_size=BATCH, n_threads=1, **options) -> PlanSteps:
     optimizer.start(net)
-    batch = net.batch(x, y, None, sample_weight)
+    batch = net.batch(x, y, sample_weight=sample_weight)
     return PlanSteps(
         net, batch, batch_size, optimizer, seed=0, n_steps=9, n_threads=n_threads, deterministic=False, **options
     )
@@ -81,7 +81,7 @@ def test_the_ceiling_is_that_of_clipped_probabilities(output, size, weight, clas
     x = X * size
     steps = steps_of(net, y, optimizers.SGD(), x=x, sample_weight=weight, batch_size=N, ceiling=-math.log(EPS))
     loss = steps.take(np.arange(N), 0, 0, np.zeros(1), nothing)[0, 0]
-    z = net.evaluate(net.batch(x, y))[1]
+    z = net.evaluate_batch(net.batch(x, y))[1]
     if output == "softmax":
         rows = -np.log(np.clip(np.exp(log_softmax(z, axis=1)), EPS, 1 - EPS))[np.arange(N), y]
     else:
@@ -89,7 +89,7 @@ def test_the_ceiling_is_that_of_clipped_probabilities(output, size, weight, clas
         rows = -(xlogy(y, p) + xlogy(1 - y, 1 - p)).sum(axis=1)
     np.testing.assert_allclose(loss, np.average(rows, weights=weight), rtol=1e-9, atol=1e-15)
     gradient = net.gradient.copy()
-    net.step(net.batch(x, y, None, weight), mlpx.layers.Context(True))
+    net.step(net.batch(x, y, sample_weight=weight), mlpx.layers.Context(True))
     np.testing.assert_allclose(gradient, net.gradient, rtol=1e-9, atol=1e-12 * size)
 
 

@@ -13,7 +13,7 @@ from standin.install import to_device
 
 import mlpx
 from mlpx import layers
-from mlpx.ops._activation import NAMES
+from mlpx.ops import ACTIVATIONS
 from mlpx.ops.dispatch import using_fused
 from mlpx.plan.gpu_predictor import GpuPredictor
 from mlpx_kernels import Unsupported
@@ -59,7 +59,7 @@ def test_ragged_widths_and_rows(device: Any, widths: tuple[int, ...], n: int, dt
     check(device, mlpx.MLP(widths, activation="tanh", output="softmax", dtype=dtype, seed=n), n)
 
 
-@pytest.mark.parametrize("kind", NAMES)
+@pytest.mark.parametrize("kind", ACTIVATIONS)
 def test_every_activation(device: Any, kind: str) -> None:
     check(device, mlpx.Sequential(layers.Dense(7, 20, kind), layers.Dense(20, 5, kind)), 9)
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from cases_kit import CHAIN, LAYOUTS, Case, both, lay, layout_of, normal, of
 
-from mlpx.ops._activation import NAMES, TABLE, find
+from mlpx.ops._activation import ACTIVATIONS, TABLE, find
 
 DENSE_SHAPES = [
     (0, 3, 4), (1, 1, 1), (2, 7, 2), (7, 2, 5), (63, 64, 65), (64, 65, 63), (65, 63, 64), (131, 17, 10),
@@ -26,7 +26,7 @@ def dense_calls() -> Iterator[tuple[str, tuple[Any, Any, Any], str]]:
     for n, i, o in DENSE_SHAPES:
         for label, dtype in both(f"{n}x{i}x{o}"):
             yield label, dense_arrays(dtype, (n,), i, o), "relu"
-    for name in NAMES:
+    for name in ACTIVATIONS:
         for label, dtype in both(name):
             yield label, dense_arrays(dtype, (13,), 9, 7), name
     for shape in LEADING:
@@ -88,7 +88,7 @@ ELEMENTS = (-1e4, -90.0, -6.5, -3.0, -1.0, -0.25, -1e-6, 0.0, 1e-6, 0.25, 1.0, 3
 
 def activation_calls() -> Iterator[tuple[str, Any, str]]:
     """Yield (id, x, kind)."""
-    for name in NAMES:
+    for name in ACTIVATIONS:
         for label, dtype in both(name):
             yield f"{label}-values", np.array(ELEMENTS, dtype=dtype), name
             yield f"{label}-special", np.array([np.nan, np.inf, -np.inf], dtype=dtype), name

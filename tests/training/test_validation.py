@@ -29,7 +29,7 @@ def test_a_share_is_held_out_and_not_trained_on() -> None:
 def test_own_validation_data_with_all_its_parts() -> None:
     weight = np.arange(N) % 2.0
     net = network()
-    history = fit(net, validation=(X, Y, None, weight))
+    history = fit(net, validation=(X, Y, weight))
     loss, _ = net.loss_and_grad(X, Y, sample_weight=weight)
     assert history.validation_loss[-1] == pytest.approx(loss, rel=1e-5)
     right = net.predict(X).argmax(axis=1) == Y
@@ -94,7 +94,7 @@ def test_accuracy_of_rows_none_of_which_counts() -> None:
     mask, classes = np.ones((9, 3), bool), np.arange(9) % 3
     stop = mlpx.EarlyStopping(monitor="validation_accuracy")
     with pytest.raises(ValueError, match="'validation_accuracy' has no values: no held-out row counts"):
-        net.fit(rows, classes, mask=mask, validation=(rows, classes, ~mask), callbacks=[stop], progress=False)
+        net.fit(rows, classes, mask=mask, validation=(rows, classes, None, ~mask), callbacks=[stop], progress=False)
 
 
 def test_early_stopping_does_not_take_nan_for_the_best() -> None:
@@ -115,11 +115,13 @@ def test_rows_that_count_for_nothing_leave_the_accuracy() -> None:
     mask = np.ones((N, C), bool)
     mask[::2] = False  # a row that allows nothing is neither right nor wrong
     net = mlpx.MLP([N_IN, C], output="masked_softmax", seed=1)
-    history = net.fit(X, Y, mask=mask, validation=(X, Y, mask), epochs=2, progress=False)
+    history = net.fit(X, Y, mask=mask, validation=(X, Y, None, mask), epochs=2, progress=False)
     right = (net.predict(X, mask).argmax(axis=1) == Y)[1::2]
     assert history.validation_accuracy[-1] == pytest.approx(right.mean())
     nothing = np.zeros_like(mask)
-    assert net.fit(X, Y, mask=mask, validation=(X, Y, nothing), epochs=1, progress=False).validation_accuracy == []
+    assert (
+        net.fit(X, Y, mask=mask, validation=(X, Y, None, nothing), epochs=1, progress=False).validation_accuracy == []
+    )
     weight = np.zeros(N)
     weight[:3] = 1.0
     history = fit(network(), sample_weight=weight, validation=0.1, epochs=1, seed=1)  # no such row is held out
