@@ -208,8 +208,10 @@ class BaseMLP(CallbackSupport, Saving, Exporting, Explained):
         if self.early_stopping and incremental and self._watch.over:
             self._say("Early stopping has ended the training; a new fit starts another.")
             return []
-        # From call to call the same seed is to hold the same rows out, whether or not weights were drawn before.
-        chooser = random_state_of(self.random_state) if incremental else self._random_state
+        chooser = self._random_state
+        if incremental and self.early_stopping and validation is None:
+            # From call to call the same seed is to hold the same rows out, whether or not weights were drawn before.
+            chooser = random_state_of(self.random_state)
         rows, held_out = self._hold_out(rows, validation, chooser)
         with Observers(self, announcer, bar=not incremental) as observers:
             Epochs(self, rows, held_out, incremental, observers).run()

@@ -47,48 +47,96 @@ class FittedNetwork:
         The estimator's parameter when the network was made.
     by_hand : bool
         Whether nothing was fitted: the weights were put into the attributes, and the parameters say the rest.
+
+    Attributes
+    ----------
+    dtype, backend, n_in, n_out
+        Those of the network.
+    parameters, statistics : array (k,)
+        Its flat buffers.
+    arrays : list of array
+        The views that the estimator's attributes show.
     """
 
     def __init__(
         self, architecture: Architecture, net: Sequential | None = None, device: str = "auto", *, by_hand: bool = False
     ) -> None:
         self.architecture, self.device, self.by_hand = architecture, device, by_hand
-        self._net = net
-        layers = [] if net is None else dense_layers(net)
-        self.coefs = [layer.value("w").T for layer in layers]
-        self.intercepts = [layer.value("b") for layer in layers]
-        self.norms = [] if net is None or architecture.norm is None else norm_arrays(net)
-        self.arrays = [*self.coefs, *self.intercepts, *(array for norm in self.norms for array in norm.values())]
+        self.arrays: list[Array] = []
+        self._template = self._net = net
+        self._compiled: Any = None
+        if net is not None:
+            dense = dense_layers(net)
+            self._sizes = [dense[0].n_in, *(layer.n_out for layer in dense)]
+            self.dtype, self.backend, self.n_in, self.n_out = net.dtype, net.backend, self._sizes[0], self._sizes[-1]
+            self._dense = [(layer.parameters["w"], layer.parameters["b"]) for layer in dense]
+            norms = [layer for layer in net.all_layers() if isinstance(layer, BatchNorm | LayerNorm)]
+            self._norms = [(norm.parameters.items(), norm.statistics.items()) for norm in norms]
+            self._look_at(net.parameters, net.buffers.statistics)
+
+    def _look_at(self, parameters: Array, statistics: Array) -> None:
+        """Make views of flat buffers."""
+        self.parameters, self.statistics = parameters, statistics
+        self._coefs = [w.view(parameters).T for w, _ in self._dense]
+        self._intercepts = [b.view(parameters) for _, b in self._dense]
+        self._norm_arrays = [
+            {name: p.view(parameters) for name, p in learnt} | {name: p.view(statistics) for name, p in running}
+            for learnt, running in self._norms
+        ]
+        norms = (array for norm in self._norm_arrays for array in norm.values())
+        self.arrays = [*self._coefs, *self._intercepts, *norms]
 
     def __reduce__(self) -> tuple[Any, ...]:
         return FittedNetwork, (self.architecture,)
 
+    def copied(self) -> "FittedNetwork":
+        """Return another one of the same weights; what only some predictions need is made by the first of them."""
+        made = object.__new__(FittedNetwork)
+        made.__dict__.update(self.__dict__)
+        made._net = made._compiled = None
+        made._look_at(self._copy_of(self.parameters), self._copy_of(self.statistics))
+        return made
+
+    def _copy_of(self, buffer: Array) -> Array:
+        made = self.backend.zeros(tuple(buffer.shape), self.dtype)
+        made[...] = buffer
+        return made
+
+    @property
+    def template(self) -> Sequential:
+        """A network of the same layers, with these weights or others."""
+        if self._template is None:
+            raise RuntimeError("the network of a copy is made by its first prediction")
+        return self._template
+
     @property
     def net(self) -> Sequential:
-        """The network; a copy of the estimator has none before its first prediction."""
+        """The network. Several threads may make one each, all over the same buffers."""
         if self._net is None:
-            raise RuntimeError("the network of a copy is made by its first prediction")
+            self._net = self.template.over(self.parameters, self.statistics)
         return self._net
+
+    def predict(self, x: Array) -> Array:
+        """Return the network's output for rows, without making a network where kernels are all it takes."""
+        if self._net is not None:
+            return self._net.predict(x)
+        laid_out = self.template.predictor()
+        if laid_out is not None:
+            if self._compiled is None:
+                self._compiled = laid_out.over(self.parameters, self.statistics)
+            y: Array | None = self._compiled.plain(x)
+            if y is not None:
+                return y
+        return self.net.predict(x)
 
     def has(self, sizes: list[int], dtype: str, backend: Backend) -> bool:
         """Return whether the network has these widths, dtype and backend."""
-        net = self._net
-        if net is None or net.dtype != dtype or net.backend != backend:
-            return False
-        return sizes == [net.n_in, *(layer.n_out for layer in dense_layers(net))]
-
-    def copied(self) -> "FittedNetwork":
-        """Return another network of the same weights."""
-        net = self.net
-        sizes = [self.coefs[0].shape[0], *(w.shape[1] for w in self.coefs)]
-        made = self.architecture.build(sizes, net.dtype, net.backend)
-        made.parameters[...], made.buffers.statistics[...] = net.parameters, net.buffers.statistics
-        return FittedNetwork(self.architecture, made, self.device)
+        return self._template is not None and (sizes, dtype, backend) == (self._sizes, self.dtype, self.backend)
 
     def attributes(self) -> dict[str, Any]:
         """Return what the estimator holds of it: views, so that writing to them changes the network."""
-        shown = {"_fitted": self, "coefs_": list(self.coefs), "intercepts_": list(self.intercepts)}
-        return shown | {"norms_": [dict(norm) for norm in self.norms]} if self.norms else shown
+        shown = {"_fitted": self, "coefs_": list(self._coefs), "intercepts_": list(self._intercepts)}
+        return shown | {"norms_": [dict(norm) for norm in self._norm_arrays]} if self._norm_arrays else shown
 
     def shows(self, attributes: Mapping[str, Any]) -> bool:
         """Return whether an estimator's attributes are those of this network, and not arrays of its user's."""
@@ -96,7 +144,7 @@ class FittedNetwork:
         for norm in attributes.get("norms_", ()):
             arrays += norm.values()
         return (
-            self._net is not None
+            self._template is not None
             and len(arrays) == len(self.arrays)
             and all(map(is_, arrays, self.arrays))
             and attributes["device"] == self.device

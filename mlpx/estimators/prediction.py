@@ -9,6 +9,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from mlpx import ops
 from mlpx.backend import NUMPY, backend_of, dtype_name
 from mlpx.estimators.devices import check_all_readable, checked, home_of
+from mlpx.estimators.fitted import FittedNetwork
 from mlpx.estimators.weights import Weights
 from mlpx.layers import INFERENCE
 from mlpx.models.sequential import Sequential
@@ -44,59 +45,58 @@ class Predicting(Weights):
 
     def _output(self, X: Any, mask: Any = None) -> Array:
         """Return the network's output (n, n_outputs) for unchecked rows."""
-        if "_fitted" not in vars(self):  # scikit-learn's check takes longer than a small prediction
+        if "_fitted" not in self.__dict__:  # scikit-learn's check takes longer than a small prediction
             check_is_fitted(self)
-        net = self._network()
-        home = NUMPY
+        now, home = self._current(), NUMPY
         if type(X) is not np.ndarray:
             check_all_readable(X=X)
             home = home_of(X)
         if home is not NUMPY:
             X = checked(self, X, home, reset=False)
-        elif not self._plainly_fine(X, net):
+        elif not self._plainly_fine(X, now):
             X = validate_data(self, X, accept_sparse="csr", reset=False)
-        return self._output_of(X, net, None if mask is None else self._checked_mask(mask, X.shape[0]))
+        return self._output_of(X, now, None if mask is None else self._checked_mask(mask, X.shape[0]))
 
-    def _plainly_fine(self, X: Any, net: Sequential) -> bool:
+    def _plainly_fine(self, X: Any, now: FittedNetwork) -> bool:
         """Return whether ``X`` needs no further check: scikit-learn's checks take longer than a small prediction."""
         return (
             type(X) is np.ndarray
-            and X.dtype == net.dtype
+            and X.dtype == now.dtype
             and X.ndim == 2
-            and X.shape[1] == self.coefs_[0].shape[0]
+            and X.shape[1] == now.n_in
             and X.shape[0] > 0
-            and not hasattr(self, "feature_names_in_")
+            and "feature_names_in_" not in self.__dict__
             and all_finite(X)
         )
 
-    def _output_of(self, X: Any, net: Sequential, mask: Array | None = None) -> Array:
+    def _output_of(self, X: Any, now: FittedNetwork, mask: Array | None = None) -> Array:
         """Return the output for checked rows: all at once where they can be read in place, else block by block."""
-        masked, backend, home = mask is not None or self._masked, net.backend, home_of(X)
-        if backend.name == home.name and not masked and self._readable(X, net):
-            return net.predict(X)
+        masked, backend, home = mask is not None or now.architecture.masked, now.backend, home_of(X)
+        if backend.name == home.name and not masked and self._readable(X, now.dtype):
+            return now.predict(X)
         size = max(1, CONVERTED_AT_ONCE // max(X.shape[1], 1))
-        result = home.zeros((X.shape[0], self.n_outputs_), net.dtype)
+        result = home.zeros((X.shape[0], now.n_out), now.dtype)
         for start in range(0, X.shape[0], size):
             part = slice(start, min(start + size, X.shape[0]))
             x = X[part].toarray() if issparse(X) else X[part, ...]
-            x = backend.asarray(_converted(x, net.dtype) if home is NUMPY else x, net.dtype)
+            x = backend.asarray(_converted(x, now.dtype) if home is NUMPY else x, now.dtype)
             flags = None if mask is None else backend.asarray(mask[part])
-            y = self._allowed(x, net, flags) if masked else net.predict(x)
+            y = self._allowed(x, now.net, flags) if masked else now.predict(x)
             result[part, ...] = home.asarray(y)
         return result
 
-    def _readable(self, X: Any, net: Sequential) -> bool:
-        """Return whether a network reads rows where they lie, without a copy."""
+    def _readable(self, X: Any, dtype: str) -> bool:
+        """Return whether a network of this dtype reads rows where they lie, without a copy."""
         if isinstance(X, np.ndarray):
-            return bool(X.dtype == net.dtype and X.flags.c_contiguous)
-        return not issparse(X) and dtype_name(X) == net.dtype
+            return bool(X.dtype == dtype and X.flags.c_contiguous)
+        return not issparse(X) and dtype_name(X) == dtype
 
     def _allowed(self, x: Array, net: Sequential, mask: Array | None) -> Array:
         """Return probabilities (n, n_outputs) with zeros where the mask (n, n_classes) forbids."""
-        if self.n_outputs_ == 1:
+        if net.n_out == 1:
             return self._forced(net.predict(x), mask)
         if mask is None:
-            mask = net.backend.asarray(np.ones((x.shape[0], self.n_outputs_), bool))
+            mask = net.backend.asarray(np.ones((x.shape[0], net.n_out), bool))
         predictor = net.predictor(to_the_loss=True)
         z = x
         if predictor is not None:

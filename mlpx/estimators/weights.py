@@ -102,12 +102,15 @@ class Weights(BaseEstimator):  # type: ignore[misc]
         dtype = dtype_name(self.coefs_[0]) if self.dtype == "auto" else self.dtype
         backend = backend_for(self.device, self.coefs_[0])
         own: FittedNetwork | None = self._training.own
-        if own is None or own.architecture != architecture or not own.has(sizes, dtype, backend):
+        usable = own is not None and own.architecture == architecture and own.has(sizes, dtype, backend)
+        if now is not None and now.architecture == architecture and now.has(sizes, dtype, backend):
+            if own is None or not usable:
+                return now.copied()
+            own.parameters[...], own.statistics[...] = now.parameters, now.statistics
+            return own
+        if own is None or not usable:
             own = FittedNetwork(architecture, architecture.build(sizes, dtype, backend), self.device)
-        if now is not None and now.architecture.norm == architecture.norm and now.has(sizes, dtype, backend):
-            own.net.parameters[...], own.net.buffers.statistics[...] = now.net.parameters, now.net.buffers.statistics
-        else:
-            write(own.net, self.coefs_, self.intercepts_, attributes.get("norms_", []))
+        write(own.net, self.coefs_, self.intercepts_, attributes.get("norms_", []))
         return own
 
     def _show(self, fitted: FittedNetwork) -> None:
@@ -116,6 +119,10 @@ class Weights(BaseEstimator):  # type: ignore[misc]
         self.__dict__.update(fitted.attributes())
 
     def _network(self) -> Sequential:
+        """Return the network of the attributes' arrays."""
+        return self._current().net
+
+    def _current(self) -> FittedNetwork:
         """Return the network, with whatever arrays its user has put into the attributes."""
         attributes = self.__dict__  # looked up once: a fit in another thread puts another in its place
         fitted: FittedNetwork | None = attributes.get("_fitted")
@@ -130,7 +137,7 @@ class Weights(BaseEstimator):  # type: ignore[misc]
             # Nobody sees it before it is complete; the update is one step for other threads, whose networks are alike.
             fitted = FittedNetwork.of(architecture, attributes, by_hand=by_hand)
             attributes.update(fitted.attributes())
-        return fitted.net
+        return fitted
 
     def _check_arrays(self) -> None:
         """Make ``coefs_`` and ``intercepts_`` arrays of floats, and raise ValueError where they fit no network."""

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from mlpx.backend import FLOATS, current_backend
 from mlpx.errors import check_count, check_name, shown, unknown
 from mlpx.initializers import Uniform
-from mlpx.layers.buffers import Parameter, bind, owners
+from mlpx.layers.buffers import Buffers, Parameter, bind, owners
 from mlpx.registry import register
 from mlpx.representation import short_repr
 from mlpx.typing import Array
@@ -182,6 +182,15 @@ class Layer(ABC):
                 f"{type(self).__name__}: has no weights yet. Put it in a network, or call layer.initialize(seed=...)."
             )
         return parameter.value
+
+    def over(self, buffers: Buffers) -> "Layer":
+        """Return a copy of a bound layer over other buffers, of the same layout, whose numbers are then its weights."""
+        made: Layer = object.__new__(type(self))
+        made.__dict__.update(self.__dict__)
+        parameters, statistics = self.parameters.items(), self.statistics.items()
+        made.parameters = {name: p.over(buffers.parameters, buffers.gradient) for name, p in parameters}
+        made.statistics = {name: p.over(buffers.statistics) for name, p in statistics}
+        return made
 
     def size_error(self, n_in: int, wanted: int) -> ValueError:
         """Return the error for an input whose last axis does not fit."""

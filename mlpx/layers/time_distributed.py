@@ -7,6 +7,7 @@ from typing import Any
 from mlpx.backend import backend_of, dtype_name
 from mlpx.errors import shown
 from mlpx.layers.base import INFERENCE, Backprop, Context, Layer
+from mlpx.layers.buffers import Buffers
 from mlpx.ops._dense import rows
 from mlpx.registry import registered_name
 from mlpx.typing import Array
@@ -42,6 +43,12 @@ class TimeDistributed(Layer):
     def inner_layers(self) -> Sequence[Layer]:
         """Return the layers inside."""
         return self.layers
+
+    def over(self, buffers: Buffers) -> "TimeDistributed":
+        """Return a copy over other buffers, with copies of the layers inside."""
+        made = TimeDistributed(*(layer.over(buffers) for layer in self.layers))
+        made.number = self.number
+        return made
 
     def input_size(self) -> int | None:
         """Return what the first layer inside that minds its input wants."""

@@ -1,5 +1,6 @@
 """Predictions of small networks on a GPU: one launch for all layers."""
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -42,13 +43,19 @@ class GpuPredictor:
     ) -> None:
         rows = describe(layers, n_in, training=False)
         self.xp = backend_of(buffers.parameters).xp
-        self.buffers, self.dtype, self.precision = buffers, dtype, precision or dtype
+        self.parameters, self.dtype, self.precision = buffers.parameters, dtype, precision or dtype
         self.n_in, self.n_out = rows[0].n_in, rows[-1].n_out
         self.softmax = rows[-1].op == "softmax"
         self.kernel = kernels("plan.prediction", "cuda")
         table = _dense_layers(rows[:-1] if self.softmax else rows)
         self.kernel.check([self.n_in, *(row.n_out for row in rows)], self.precision)
         self.table = self.kernel.table(table)
+
+    def over(self, parameters: Array, statistics: Array) -> "GpuPredictor":
+        """Return the predictor of a network of the same layers over other flat buffers."""
+        made = copy.copy(self)
+        made.parameters = parameters
+        return made
 
     def plain(self, x: Any) -> Array | None:
         """Return y for an ``x`` that can be used as it is: rows, C-contiguous, of the network's dtype; else None."""
@@ -66,7 +73,7 @@ class GpuPredictor:
         y = self.xp.empty((x.shape[0], self.n_out), x.dtype)
         if x.shape[0]:
             options = {"softmax": self.softmax, "precision": self.precision}
-            self.kernel.forward(x, self.buffers.parameters, self.table, y, **options)()
+            self.kernel.forward(x, self.parameters, self.table, y, **options)()
         return y
 
 

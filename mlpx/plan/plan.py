@@ -184,7 +184,10 @@ class Predictor:
         self.lone_shape = 1, self.n_out
         self.masked = rows[-1].op == "masked_softmax"
         self.block = max(32, min(1024, BLOCK_ELEMENTS // (self.n_in + sum(row.n_out for row in rows))))
-        self.buffers, self.tables = buffers, list[Table]()  # held, since the jobs carry their addresses
+        self.held, self.tables = (
+            (buffers.parameters, buffers.statistics),
+            list[Table](),
+        )  # held, since the jobs carry their addresses
         self.lone, self.many = (self._prepare(rows, n) for n in (1, self.block))
         self.threads = kernels("threading.parallel_rows")
         # In the units of row work, an element of a softmax: some thirty multiplications
@@ -200,13 +203,22 @@ class Predictor:
         job = np.zeros(k.JOB_SIZE + k.FRAME_SIZE, np.int64)
         job[k.TABLE], job[k.TABLE_OF_REALS] = table.whole.ctypes.data, table.reals.ctypes.data
         job[k.LAYERS] = len(rows)
-        job[k.PARAMS] = self.buffers.parameters.ctypes.data
-        job[k.STATS] = self.buffers.statistics.ctypes.data
+        job[k.PARAMS], job[k.STATS] = (each.ctypes.data for each in self.held)
         job[k.GATHER] = table._address(pieces.copy_in(dtype))
         job[k.LOSS] = table._address(pieces.copy_out(dtype))
         job[k.N_FEATURES], job[k.BATCH], job[k.WORK_SIZE] = self.n_in, n, table.size
         self.tables.append(table)
         return job
+
+    def over(self, parameters: Array, statistics: Array) -> "Predictor":
+        """Return the predictor of a network of the same layers over other flat buffers."""
+        made: Predictor = object.__new__(Predictor)
+        made.__dict__.update(self.__dict__)
+        k = kernels("plan.layout")
+        made.held, made.lone, made.many = (parameters, statistics), self.lone.copy(), self.many.copy()
+        for job in (made.lone, made.many):
+            job[k.PARAMS], job[k.STATS] = (each.ctypes.data for each in made.held)
+        return made
 
     def plain(self, x: Any) -> Array | None:
         """Return y for an ``x`` that can be used as it is: rows, C-contiguous, of the network's dtype, no mask needed.

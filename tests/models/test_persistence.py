@@ -230,7 +230,7 @@ def test_nothing_is_drawn_that_is_overwritten(path, monkeypatch) -> None:
     net = mlpx.Sequential(Dense(4, 3, init="orthogonal", bias_init=mlpx.Uniform(-1, 1)), BatchNorm(3))
     net.save(path)
     sent = pickle.dumps(net)
-    monkeypatch.setattr(layers.base, "find", None)
+    monkeypatch.setattr(layers.buffers, "find", None)
     for again in (mlpx.load(path), net.copy(), copy.deepcopy(net), net.astype("float32"), pickle.loads(sent)):
         np.testing.assert_array_equal(again.parameters, net.parameters)
         np.testing.assert_array_equal(again.buffers.statistics, net.buffers.statistics)

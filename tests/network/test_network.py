@@ -10,7 +10,7 @@ from strict import STRICT, from_strict, to_strict
 
 import mlpx
 from mlpx import losses
-from mlpx.layers import Activation, Dense, Dropout, MaskedSoftmax, Softmax, TimeDistributed
+from mlpx.layers import Activation, Context, Dense, Dropout, MaskedSoftmax, Softmax, TimeDistributed
 from mlpx.ops.dispatch import using_fused
 
 # --- predict ------------------------------------------------------------------------------------------------------
@@ -208,3 +208,38 @@ def test_options_of_mlp() -> None:
     assert (plain.layers[1].value("b") == 1).all()
     assert plain.layers[0].activation == "gelu"
     assert mlpx.MLP([4, 3]).predict(np.ones(4)).shape == (3,)
+
+
+@pytest.mark.parametrize("mode", ["auto", "off"])
+@pytest.mark.parametrize("predicted", [False, True])
+def test_a_network_over_other_buffers(mode, predicted) -> None:
+    """It is the same network with those weights, and neither sees what is done to the other."""
+    nets = {
+        "plain": network(dropout=0.2, norm="batch", output="softmax", dtype="float64"),
+        "masked": network(norm="layer", output="masked_softmax", dtype="float64"),
+        "inside": mlpx.Sequential(TimeDistributed(Dense(N_IN, 3, "tanh")), Dense(3, 2), dtype="float64"),
+    }
+    for name, net in nets.items():
+        x = np.stack([X, 2 * X]) if name == "inside" else X
+        options = {"mask": np.arange(C) < 2 + 0 * X[:, :1]} if name == "masked" else {}
+        with using_fused(mode):
+            before = net.predict(x, **options)
+            net._predictors.clear()
+            if predicted:
+                net.predict(x, **options)
+            again = net.over(net.parameters.copy(), net.buffers.statistics.copy())
+            other = net.over(2.0 * net.parameters, 1.0 + net.buffers.statistics)
+            np.testing.assert_array_equal(again.predict(x, **options), before)
+            expected = copy.deepcopy(net)
+            expected.parameters[...], expected.buffers.statistics[...] = other.parameters, other.buffers.statistics
+            np.testing.assert_allclose(other.predict(x, **options), expected.predict(x, **options), rtol=1e-6)
+            assert repr(other) == repr(net)
+            for layer in again.all_layers():
+                for parameter in layer.parameters.values():
+                    parameter.value[...] = 0.0
+            assert not again.parameters.any()
+            y, backprop = other.forward(x, Context(mask=options.get("mask")))
+            backprop(np.ones_like(y))
+            assert other.gradient.any()
+            assert not net.gradient.any()
+            np.testing.assert_array_equal(net.predict(x, **options), before)
