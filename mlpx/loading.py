@@ -15,7 +15,8 @@ ESTIMATORS = ("MLPClassifier", "MLPRegressor")
 def load(path: str | os.PathLike[str]) -> Any:
     """Return what was saved: a network, or an estimator.
 
-    A network comes on the backend in force; a model saved on a GPU loads without one.
+    A network comes on the backend in force; a model saved on a GPU loads without one. Of a fit's checkpoint comes the
+    network as it was then.
 
     Raises
     ------
@@ -33,7 +34,7 @@ def load(path: str | os.PathLike[str]) -> Any:
 
             kind: Any = getattr(estimators, file.kind)
             return kind._from_file(file)
-        if file.kind != "network":
+        if file.kind not in ("network", "checkpoint"):
             raise ValueError(f"a model of the kind {shown(file.kind)}, which this version of mlpx does not know")
         net = file.network(Sequential.undrawn)
         net.history = file.state(RECORDS).get("history")

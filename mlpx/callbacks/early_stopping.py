@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from mlpx.backend import to_numpy
 from mlpx.callbacks.history import History
 from mlpx.errors import check_count, check_flag, check_name, check_number, shown
 from mlpx.losses import ClassLoss, LabelLoss
@@ -49,6 +50,13 @@ class Callback:
 
     def on_end(self, run: Run) -> None:
         """Be told that a fit has ended, by success, failure or interruption."""
+
+    def state(self) -> dict[str, Any]:
+        """Return what a checkpoint is to hold of it: numbers, names, lists, dicts and arrays on the host."""
+        return {}
+
+    def restore(self, run: Run, state: dict[str, Any]) -> None:
+        """Take up what `state` returned; called after ``on_start``, by a fit that goes on from a checkpoint."""
 
 
 @dataclass
@@ -136,6 +144,18 @@ class EarlyStopping(Callback):
                 )
         elif run.epoch - self._best_epoch >= self.patience:
             run.stop = "early stopping"
+
+    def state(self) -> dict[str, Any]:
+        """Return the best value, its epoch, and its weights."""
+        weights = None if self._weights is None else [to_numpy(each) for each in self._weights]
+        return {"best": self._best, "epoch": self._best_epoch, "weights": weights}
+
+    def restore(self, run: Run, state: dict[str, Any]) -> None:
+        """Go on from there."""
+        self._best, self._best_epoch, weights = state["best"], state["epoch"], state["weights"]
+        if weights is not None:
+            parameters, statistics = (run.net.backend.asarray(each) for each in weights)
+            self._weights = parameters, statistics
 
     def on_end(self, run: Run) -> None:
         """Put the best weights back."""

@@ -19,12 +19,13 @@ from mlpx.network import Network
 from mlpx.registry import registered_name
 
 
-def architecture_of(net: Network) -> dict[str, Any]:
-    """Return what a network is made of; ValueError for a custom loss, which is code."""
+def architecture_of(net: Network, *, custom: bool = False) -> dict[str, Any]:
+    """Return what a network is made of; ValueError for a custom loss, which is code, unless its name alone will do."""
+    options = {} if custom and isinstance(net.loss, CustomLoss) else net.loss.config()
     return {
         "dtype": net.dtype,
         "seed": net.seed,
-        "loss": {"kind": registered_name(Loss.kinds, type(net.loss)), **net.loss.config()},
+        "loss": {"kind": registered_name(Loss.kinds, type(net.loss)), **options},
         "layers": [{"layer": registered_name(Layer.kinds, type(layer)), **layer.config()} for layer in net.layers],
     }
 

@@ -18,6 +18,7 @@ from mlpx.backend import to_numpy
 from mlpx.errors import ModelFileError, shortened, unknown, warn
 from mlpx.files.architecture import architecture_of, parts, plain
 from mlpx.files.atomic_write import file_path, write
+from mlpx.files.named_arrays import joined
 from mlpx.files.plain_values import Reader, Records, Writer
 from mlpx.files.tensor_file import TensorFile, chunks
 from mlpx.network import Network
@@ -35,19 +36,21 @@ NAMED = 5
 N = TypeVar("N", bound=Network)
 
 
-def save(path: object, kind: str, net: Network, state: dict[str, Any], records: Records) -> None:
+def save(path: object, kind: str, net: Network, state: dict[str, Any], records: Records, *, code: bool = False) -> None:
     """Write a model file; it appears whole or not at all.
 
     Parameters
     ----------
     path : path
     kind : str
-        What the model is: "network", or the name of an estimator.
+        What the model is: "network", "checkpoint", or the name of an estimator.
     net : Network
     state : dict
         What the model remembers beside its network, as `mlpx.files.plain_values` takes it.
     records : Records
         The classes that may stand in it.
+    code : bool
+        Whether the network may have a loss of the user's own; the file then fits into that network alone.
 
     Raises
     ------
@@ -57,11 +60,12 @@ def save(path: object, kind: str, net: Network, state: dict[str, Any], records: 
         If the folder is not there or the file cannot be written, or ``path`` is a folder, a pipe or a device.
     """
     writer = Writer(records, STATE)
-    header = {"format": FORMATS[-1], "library": __version__, "kind": kind, **architecture_of(net)}
+    header = {"format": FORMATS[-1], "library": __version__, "kind": kind, **architecture_of(net, custom=code)}
     header["state"] = {name: writer(value, name) for name, value in state.items() if value is not None}
     text = json.dumps(header, default=plain)
     written = json.loads(text)  # what could not be loaded is refused by now
-    parts(written)
+    if not code:
+        parts(written)
     _values(written, Reader(records, writer.tensors.__getitem__))
     weights = {name: to_numpy(a) for name, a in net.named_parameters().items()}
     write("path", path, chunks(weights | writer.tensors, {"mlpx": text}))
@@ -141,6 +145,15 @@ class ModelFile:
                 f"load: tensor {doubtful[0]!r} holds NaN or infinity, as it did when it was saved; so will predictions."
             )
         return net
+
+    def weights(self, net: Network) -> tuple[Array, Array]:
+        """Return parameters and running statistics for a network that is there, as flat arrays on the host."""
+        names = net.named_parameters()
+        return joined(net, {name: self._tensor(name) for name in names}, statistics=True)
+
+    def pass_over(self) -> None:
+        """Leave unread what has not been read."""
+        self._unread.clear()
 
     def state(self, records: Records) -> dict[str, Any]:
         """Return what the model remembers beside its network."""

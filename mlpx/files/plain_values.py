@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mlpx.errors import shortened
+from mlpx.errors import shown
 from mlpx.files.tensor_file import NAMES
 from mlpx.typing import Array
 
@@ -92,7 +92,7 @@ class Writer:
             state = record.state(value)
             return {"record": [name, {key: self(each, f"{place}.{key}") for key, each in state.items()}]}
         raise TypeError(
-            f"{place}: {shortened(repr(value))} ({type(value).__name__}) cannot be saved; files hold numbers, strings, "
+            f"{place}: {shown(value)} ({type(value).__name__}) cannot be saved; files hold numbers, strings, "
             "arrays, lists, dicts, and objects of the library, never code."
         )
 

@@ -19,6 +19,8 @@ AfterSteps = Callable[[int], None]
 """Called with the number of steps just taken; may raise to end the fit between two steps."""
 GradientHook = Callable[[Array], Any]
 """Called with the flat gradient (k,) between the backward pass and the update; it may change it in place."""
+NOTHING: Array = np.zeros((2, 0))
+"""The losses of no steps."""
 
 
 def _nothing(taken: int) -> None:
@@ -47,7 +49,9 @@ class FitSteps(ABC):
         """Return how many epochs, 1 to ``most``, `epochs` should be given at once where nothing looks in between."""
         return 1
 
-    def epochs(self, epoch: int, orders: Array, first: int, after: AfterSteps) -> Iterator[tuple[float, float]]:
+    def epochs(
+        self, epoch: int, orders: Array, first: int, after: AfterSteps, begun: Array = NOTHING
+    ) -> Iterator[tuple[float, float]]:
         """Take the steps of one or more epochs; yield each one's mean loss, and the learning rate of its last step.
 
         Parameters
@@ -58,6 +62,8 @@ class FitSteps(ABC):
             The order of the rows in each epoch.
         after : callable
             See `take`; of several epochs, all of which are over before the first is yielded, it is called at the end.
+        begun : array (2, steps)
+            What an earlier fit's steps at the begin of the first epoch returned; they are not taken again.
 
         Raises
         ------
@@ -69,7 +75,9 @@ class FitSteps(ABC):
         diverged, complete = None, count
         try:
             among = _nothing if count > 1 else after
-            losses = self.take(orders.reshape(-1), epoch, first, np.concatenate(rates), among)
+            there = begun.shape[1]
+            order, left = orders.reshape(-1)[batch * there :], np.concatenate(rates)[there:]
+            losses = np.concatenate([begun, self.take(order, epoch, first + there, left, among)], axis=1)
         except DivergenceError as error:
             diverged, complete, losses = error, error.epoch - epoch, self.losses
         sizes = np.full(each, batch)

@@ -1,5 +1,6 @@
 """`fit`: its options and data, checked, and the training that they ask for."""
 
+import os
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -14,6 +15,7 @@ from mlpx.optimizers import Optimizer, full_batch
 from mlpx.optimizers.full_batch import FullBatch
 from mlpx.steps import GradientHook
 from mlpx.training import loop
+from mlpx.training.checkpoints import Checkpoints
 from mlpx.training.data import batch_of, check_data, split
 from mlpx.training.evaluation import Evaluation, accuracy, r2
 from mlpx.typing import ArrayLike
@@ -50,6 +52,9 @@ class Trainable(Network):
         deterministic: bool = False,
         gradient_hook: GradientHook | None = None,
         precision: str | None = None,
+        checkpoint: str | os.PathLike[str] | None = None,
+        every: float = 60.0,
+        resume: bool = False,
     ) -> History:
         """Train the network in place.
 
@@ -101,6 +106,17 @@ class Trainable(Network):
             What a GPU's tensor cores may round to, for networks of dtype float32; default: the network's `precision`.
             "tf32" rounds the factors of products to 10 bits, "bf16" keeps activations and their gradients in 8 bits.
             Sums, weights, biases and the loss stay float32. "float32" rounds nothing; a CPU never does.
+        checkpoint : path, optional
+            A folder, one for each fit, in which a file is replaced again and again by all that it takes to go on:
+            weights, optimiser, generator, place in the epoch, curves, what callbacks remember. It is written at the
+            begin, between two steps where it is time, on Ctrl-C and at the end, and always whole. Not for full-batch
+            optimisers. `mlpx.load` gives the network in it.
+        every : float
+            Seconds from one checkpoint to the next at least: what a crash costs at most.
+        resume : bool
+            Whether to go on from the checkpoint in the folder, if there is one. The fit then ends with the bits of one
+            that was never interrupted, given the same arguments, version, ``n_threads`` (or ``deterministic``) and
+            machine. Data are compared by a sample of their rows.
 
         Returns
         -------
@@ -147,6 +163,7 @@ class Trainable(Network):
             deterministic=check_flag("deterministic", deterministic),
             gradient_hook=gradient_hook,
             precision=precision,
+            checkpoints=_checkpoints(checkpoint, every, resume, chosen),
         )
         self.history = loop.train(job)
         return self.history
@@ -212,6 +229,19 @@ class Trainable(Network):
             return r2(self, z, batch)
         share = accuracy(self, z, batch)
         return float("nan") if share is None else share
+
+
+def _checkpoints(folder: object, every: object, resume: object, optimizer: Optimizer | FullBatch) -> Checkpoints | None:
+    if folder is None:
+        if check_flag("resume", resume):
+            raise ValueError("resume: needs the folder of the checkpoint; pass checkpoint='folder' too.")
+        return None
+    if not isinstance(optimizer, Optimizer):
+        raise ValueError(
+            f"checkpoint: {type(optimizer).__name__} sees all rows at once and keeps its state to itself; take an "
+            "optimiser of mini-batches such as 'adam'."
+        )
+    return Checkpoints(folder, every, resume=resume)
 
 
 def _optimizer(optimizer: str | Optimizer | FullBatch) -> Optimizer | FullBatch:

@@ -3,7 +3,7 @@
 import math
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,8 +18,10 @@ from mlpx.optimizers import Optimizer
 from mlpx.optimizers.full_batch import FullBatch
 from mlpx.schedules import Schedule
 from mlpx.steps import GradientHook, LayerSteps
+from mlpx.steps.base import NOTHING
 from mlpx.steps.fused import fused_steps
 from mlpx.training import interrupt
+from mlpx.training.checkpoints import Checkpoints
 from mlpx.training.evaluation import accuracy
 from mlpx.training.objective import Objective
 from mlpx.training.orders import shuffled
@@ -48,6 +50,7 @@ class Job:
     deterministic: bool
     gradient_hook: GradientHook | None
     precision: str
+    checkpoints: Checkpoints | None = None
 
 
 def train(job: Job) -> History:
@@ -86,10 +89,26 @@ def _fit_batches(job: Job, run: Run, optimizer: Optimizer, pressed: interrupt.In
     schedule.start()
     rows = np.arange(job.train.x.shape[0])
     rng = np.random.default_rng(job.seed) if job.shuffle else None
+    checkpoints, drawn, begun = job.checkpoints, None, NOTHING
+    if checkpoints is not None:
+        begun = checkpoints.begin(run, optimizer, rng, job.callbacks, _given(job))
     steps = _steps(job, optimizer)
+
+    def over() -> bool:
+        return run.history.epochs >= job.epochs or bool(run.stop)
+
+    def keep() -> None:
+        """Make a checkpoint."""
+        if checkpoints is None:
+            return
+        done = run.history.steps - run.history.epochs * steps.steps_per_epoch
+        losses = np.concatenate([begun, steps.losses[:, : done - begun.shape[1]]], axis=1) if done else NOTHING
+        generator = drawn if done or rng is None else rng.bit_generator.state
+        checkpoints.write(run, optimizer, generator, job.callbacks, losses, complete=over() and not done)
 
     def stop_if_pressed() -> None:
         if pressed.requested:
+            keep()
             raise TrainingInterrupted(
                 f"fit: interrupted after step {run.history.steps - 1}, with {run.history.epochs} epochs complete; the "
                 "weights are those of that complete step. Nothing else was lost: fit again to go on."
@@ -97,19 +116,32 @@ def _fit_batches(job: Job, run: Run, optimizer: Optimizer, pressed: interrupt.In
 
     def after(taken: int) -> None:
         run.history.steps += taken
+        if checkpoints is not None and checkpoints.due():
+            keep()
         stop_if_pressed()
 
     unseen = not job.callbacks and job.validation is None and type(schedule).observe is Schedule.observe
-    while run.history.epochs < job.epochs and not run.stop:
+    while not over():
         epoch, began = run.history.epochs, time.perf_counter()
         count = steps.together(job.epochs - epoch) if unseen else 1
+        if checkpoints is not None and rng is not None:
+            drawn = rng.bit_generator.state
         orders = np.tile(rows, (count, 1)) if rng is None else shuffled(rng, rows, count, chained=False)
-        for loss, lr in steps.epochs(epoch, orders, run.history.steps, after):
+        for loss, lr in steps.epochs(epoch, orders, run.history.steps - begun.shape[1], after, begun):
             run.history.loss.append(loss)
             run.history.seconds.append((time.perf_counter() - began) / count)
             _after_epoch(job, run, lr)
             schedule.observe(run.history.monitored())
+        begun = NOTHING
+        if checkpoints is not None and (over() or checkpoints.due()):
+            keep()
         stop_if_pressed()  # now, since after the last epoch no step would see it
+
+
+def _given(job: Job) -> dict[str, Any]:
+    """Return what a fit must have in common with one whose checkpoint it goes on from."""
+    names = ("epochs", "batch_size", "shuffle", "seed", "deterministic", "validation")
+    return {"x and y": job.train} | {name: getattr(job, name) for name in names}
 
 
 def _steps(job: Job, optimizer: Optimizer) -> "LayerSteps | PlanSteps | GraphSteps":
