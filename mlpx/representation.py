@@ -1,6 +1,6 @@
 """The short ``repr`` of layers, losses, optimisers and schedules: what differs from the defaults."""
 
-from dataclasses import MISSING, Field, fields
+from dataclasses import MISSING, Field, fields, is_dataclass
 from typing import Any
 
 
@@ -8,8 +8,10 @@ def short_repr(thing: Any) -> str:
     """Return the call that makes a dataclass's object, without the options that have their default.
 
     ``Dense(784, 256, activation='relu')``, ``Adam(lr=0.01)``, ``CrossEntropy()``. Fields without a default stand by
-    position, the others by name.
+    position, the others by name. A class of a user's own that is no dataclass has Python's usual words.
     """
+    if not is_dataclass(thing):
+        return object.__repr__(thing)
     parts = []
     for field in fields(thing):
         if not (field.init and field.repr):

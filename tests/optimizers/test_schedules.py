@@ -150,3 +150,12 @@ def test_names_stand_for_objects_with_their_defaults(name) -> None:
 def test_options_that_cannot_be(make, words) -> None:
     with pytest.raises(ValueError, match=words):
         make()
+
+
+def test_a_schedule_of_one_s_own_that_is_no_dataclass_has_a_repr() -> None:
+    class Odd(schedules.Schedule):
+        def factor(self, step: int, n_steps: int, epoch: int) -> float:
+            return 1.0
+
+    assert "Odd" in repr(Odd())
+    assert "Odd" in repr(SGD(schedule=Odd()))
