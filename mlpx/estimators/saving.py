@@ -17,6 +17,7 @@ from mlpx.estimators.solvers import fits
 from mlpx.estimators.stopping import Watch
 from mlpx.estimators.training_state import TrainingState
 from mlpx.files import model_file
+from mlpx.files.architecture import layer_data
 from mlpx.files.model_file import ModelFile
 from mlpx.files.named_arrays import joined, split
 from mlpx.files.records import RECORDS as LIBRARY
@@ -121,7 +122,7 @@ class Saving(Predicting):
         def build(layers: list[Layer], loss: Loss, *, dtype: str, seed: int) -> Sequential:
             widths = [(layer.n_in, layer.n_out) for layer in layers if isinstance(layer, Dense)]
             made = architecture.build([widths[0][0], *(n_out for _, n_out in widths)], dtype, NUMPY)
-            if list(made.layers) != layers or made.loss != loss:
+            if [*map(layer_data, made.layers)] != [*map(layer_data, layers)] or made.loss != loss:
                 raise ValueError("layers and architecture are not of the same network")
             return made
 

@@ -33,8 +33,10 @@ def stays_sparse(x: Any, rows: int) -> bool:
 class FirstDense(Dense):
     """A dense layer whose input may be a sparse matrix (n, n_in); the gradient of its weights alone is dense.
 
-    Fused kernels, which take arrays alone, treat it as any dense layer.
+    Fused kernels, which take arrays alone, treat it as any dense layer; so do files.
     """
+
+    saved_as = Dense
 
     def describe(self, n_in: int) -> PlanRow:
         """Return the row of a plan."""

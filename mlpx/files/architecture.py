@@ -26,8 +26,13 @@ def architecture_of(net: Network, *, custom: bool = False) -> dict[str, Any]:
         "dtype": net.dtype,
         "seed": net.seed,
         "loss": {"kind": registered_name(Loss.kinds, type(net.loss)), **options},
-        "layers": [{"layer": registered_name(Layer.kinds, type(layer)), **layer.config()} for layer in net.layers],
+        "layers": [layer_data(layer) for layer in net.layers],
     }
+
+
+def layer_data(layer: Layer) -> dict[str, Any]:
+    """Return a layer's class, by the name that it is registered under, and its fields."""
+    return {"layer": registered_name(Layer.kinds, layer.saved_as or type(layer)), **layer.config()}
 
 
 def plain(value: Any) -> Any:

@@ -120,8 +120,12 @@ class Layer(ABC):
     uses_mask: ClassVar[bool] = False
     """Whether `forward` reads ``context.mask``; networks without such a layer refuse a mask."""
 
+    saved_as: ClassVar[type["Layer"] | None] = None
+    """The class that files name in place of this one, which does the same in another way and is not registered."""
+
     def __init_subclass__(cls) -> None:
-        register(Layer.kinds, cls.__name__, cls)
+        if "saved_as" not in vars(cls):
+            register(Layer.kinds, cls.__name__, cls)
 
     def __repr__(self) -> str:
         return short_repr(self)
