@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from mlpx.backend import Backend, using_backend
 from mlpx.errors import unknown
@@ -34,6 +35,8 @@ class Architecture:
     masked : bool
         Whether the network was trained with a mask: a softmax is then a masked one.
     loss : Loss
+    widths : tuple of int, optional
+        ``hidden_layer_sizes`` when it was made.
     """
 
     activation: str | tuple[str, ...]
@@ -42,6 +45,7 @@ class Architecture:
     head: str
     masked: bool
     loss: Loss
+    widths: tuple[int, ...] | None = None
 
     def build(self, sizes: Sequence[int], dtype: str, backend: Backend) -> Sequential:
         """Return a network of all zeros, with ``sizes`` from the input's to the output's."""
@@ -60,6 +64,33 @@ class Architecture:
             layers.append(Activation(HEADS[self.head]))
         with using_backend(backend):
             return Sequential(*layers, loss=self.loss, dtype=dtype)
+
+    def check_going_on(self, before: "Architecture", loss: Any) -> None:
+        """Raise ValueError unless the weights of a network of the architecture ``before`` can be trained on.
+
+        What needs no other weights may change: activations, dropout, and losses of the same outputs.
+
+        Parameters
+        ----------
+        before : Architecture
+        loss : object
+            The parameter, for the error.
+        """
+        on = "warm_start and partial_fit go on with its weights: set it back, or fit with warm_start=False."
+        if self.head != before.head:
+            raise ValueError(
+                f"loss: {loss!r} wants outputs that are {self.head!r}; those of the network, fitted with "
+                f"{before.loss!r}, are {before.head!r}, and {on}"
+            )
+        if None not in (self.widths, before.widths) and self.widths != before.widths:
+            raise ValueError(
+                f"hidden_layer_sizes: is {self.widths}; the network was made with {before.widths}, and {on}"
+            )
+        if self.norm != before.norm:
+            name = self.norm or before.norm
+            raise ValueError(
+                f"{name}: is {self.norm == name}; the network was made with {before.norm or 'no norm'}, and {on}"
+            )
 
     def kinds(self, n_hidden: int) -> list[str]:
         """Return the name of each hidden layer's activation."""

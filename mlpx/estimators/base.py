@@ -7,12 +7,13 @@ from sklearn.base import RegressorMixin, is_classifier
 from sklearn.utils.validation import _check_sample_weight, _check_y, check_consistent_length, validate_data
 
 from mlpx.backend import NUMPY, dtype_name
-from mlpx.errors import Later, check_count, warn
+from mlpx.errors import Later, warn
 from mlpx.estimators.devices import backend_for, check_all_readable, checked, home_of, on_host
 from mlpx.estimators.epochs import Epochs
 from mlpx.estimators.explain import Explained
 from mlpx.estimators.export import Exporting
 from mlpx.estimators.held_out import HeldOut
+from mlpx.estimators.losses import CHECKED_ROWS, check_function
 from mlpx.estimators.minimise import fit_full_batch, fit_lbfgs
 from mlpx.estimators.observers import Announcer, CallbackSupport, Observers
 from mlpx.estimators.prediction import all_finite
@@ -22,6 +23,7 @@ from mlpx.estimators.saving import Saving
 from mlpx.estimators.solvers import on_batches
 from mlpx.estimators.stopping import Watch
 from mlpx.estimators.training_state import TrainingState
+from mlpx.losses import CustomLoss
 from mlpx.typing import Array
 
 
@@ -78,19 +80,19 @@ class BaseMLP(CallbackSupport, Saving, Exporting, Explained):
         announcer: Any,
     ) -> Later:
         """Train, and return what is to be warned of."""
-        widths = self.hidden_layer_sizes if np.iterable(self.hidden_layer_sizes) else [self.hidden_layer_sizes]
-        sizes = [check_count("hidden_layer_sizes", width) for width in widths]
+        self._widths()
         fresh = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
         X, y = self._checked(X, y, reset=fresh)
         y = self._learn_targets(y, incremental)
         masked = mask is not None or (self._masked and not fresh)
         architecture = self._architecture(self._out_activation(), masked=masked)
+        known = None if "_fitted" not in vars(self) else self._trained_loss()
         self._random_state = random_state_of(self.random_state)
         before: TrainingState = TrainingState() if fresh else vars(self).get("_training") or TrainingState()
         self._training = before.resumed()
         if fresh:
             dtype = dtype_name(X) if self.dtype == "auto" else self.dtype
-            sizes = [X.shape[1], *sizes, self.n_outputs_]
+            sizes = [X.shape[1], *self._widths(), self.n_outputs_]
             own = self._start(architecture, sizes, dtype, backend_for(self.device, X))
             self.n_iter_ = self.t_ = 0
             self.n_layers_ = len(sizes)
@@ -102,6 +104,9 @@ class BaseMLP(CallbackSupport, Saving, Exporting, Explained):
                 self._watch.best = None  # as in scikit-learn, where their score is to be beaten nevertheless
         self._show(own)
         rows = self._rows(X, y, sample_weight, mask, incremental)
+        if isinstance(architecture.loss, CustomLoss) and (fresh or architecture.loss != known):
+            few = rows.take(slice(0, CHECKED_ROWS))
+            check_function(architecture.loss, own.predict(few.together()), few.target)
         guard = before.guarded()
         try:
             if on_batches(self.solver):
@@ -175,9 +180,12 @@ class BaseMLP(CallbackSupport, Saving, Exporting, Explained):
             if (sample_weight < 0).any():
                 raise ValueError("sample_weight: holds negative values; expected at least 0.")
         weight = self._row_weights(y, sample_weight, incremental)
-        if callable(self.loss) and weight is not None:
+        loss = self._trained_loss()
+        if isinstance(loss, CustomLoss) and weight is not None:
             raise ValueError("loss: a function of your own takes no weights, of rows or of classes; use a named loss.")
-        rows = Rows(X, y, self._targets(y), weight)
+        rows = Rows(X, y, self._targets(y, loss), weight)
+        if loss is self.loss:  # of which nobody knows yet whether its options fit the outputs
+            loss.prepare(rows.target, (rows.n, self.n_outputs_), net.dtype, NUMPY)
         if mask is not None:
             rows = self._with_mask(rows, self._checked_mask(mask, rows.n))
         return rows.on(net.backend, net.dtype)

@@ -10,10 +10,20 @@ from mlpx.estimators.base import _has_steps
 from mlpx.estimators.context import in_context
 from mlpx.estimators.decisions import Deciding
 from mlpx.estimators.held_out import held_out
-from mlpx.estimators.losses import LossFunction, custom
+from mlpx.estimators.losses import LossFunction, given
 from mlpx.estimators.parameters import AT_LEAST_ZERO, CONSTRAINTS, ZERO_TO_ONE
 from mlpx.estimators.scoring import Scorer
-from mlpx.losses import BinaryCrossEntropy, BinaryFocal, CrossEntropy, Focal, Hinge, Loss
+from mlpx.losses import (
+    BinaryCrossEntropy,
+    BinaryFocal,
+    ClassLoss,
+    CrossEntropy,
+    CustomLoss,
+    Focal,
+    Hinge,
+    LabelLoss,
+    Loss,
+)
 from mlpx.optimizers import Optimizer
 from mlpx.optimizers.full_batch import FullBatch
 from mlpx.schedules import Schedule
@@ -60,7 +70,8 @@ class MLPClassifier(Deciding):
     verbose : bool, default=False
         Whether to print the loss of each epoch, or iteration.
     warm_start : bool, default=False
-        Whether ``fit`` goes on from the weights of the last one.
+        Whether ``fit`` goes on from the weights of the last one. Parameters that have changed act, but for those that
+        need other weights (``hidden_layer_sizes``, norms, a loss of other outputs), which are refused.
     momentum : float, default=0.9
         For "sgd", "momentum" and "nesterov", in [0, 1].
     nesterovs_momentum : bool, default=True
@@ -77,11 +88,14 @@ class MLPClassifier(Deciding):
         A fit ends when more epochs than this in a row have brought no improvement.
     max_fun : int, default=15000
         For "lbfgs": most evaluations of the loss.
-    loss : str or callable, default="log_loss"
+    loss : str, Loss or callable, default="log_loss"
         "log_loss", in nats; "focal", which makes little of rows that are right already; "hinge", one class against the
-        rest (`predict`, and `decision_function` in place of probabilities); or a function ``loss(y_true, output) ->
-        (mean loss, its gradient for output)`` of whole batches. ``y_true`` holds 0 and 1, a column per class, of the
-        shape of ``output``: the probabilities; of two classes that of the second alone, (n, 1). It takes no weights.
+        rest (`predict`, and `decision_function` in place of probabilities). Objects of `mlpx.losses` carry their
+        options: `CrossEntropy` and `Focal` for several classes, `BinaryCrossEntropy` and `BinaryFocal` for two or for
+        labels, `Hinge`, `CustomLoss`. Or a function ``loss(y_true, output) -> (mean loss, its gradient for output)`` of
+        whole batches, whose gradient is tried on eight rows before a fit. ``y_true`` holds 0 and 1, a column per class,
+        of the shape of ``output``: the probabilities; of two classes that of the second alone, (n, 1). It takes no
+        weights.
     focus : float, default=2.0
         For "focal": at least 0, often written gamma; 0 is "log_loss".
     dropout : float, default=0.0
@@ -148,7 +162,7 @@ class MLPClassifier(Deciding):
         **CONSTRAINTS,
         "class_weight": [dict, list, StrOptions({"balanced"}), None],
         "label_smoothing": [ZERO_TO_ONE],
-        "loss": [StrOptions({"log_loss", "focal", "hinge"}), callable],
+        "loss": [StrOptions({"log_loss", "focal", "hinge"}), Loss, callable],
         "focus": [AT_LEAST_ZERO],
     }
 
@@ -178,7 +192,7 @@ class MLPClassifier(Deciding):
         epsilon: float = 1e-8,
         n_iter_no_change: float = 10,
         max_fun: int = 15000,
-        loss: str | LossFunction = "log_loss",
+        loss: str | Loss | LossFunction = "log_loss",
         focus: float = 2.0,
         dropout: float = 0.0,
         batch_norm: bool = False,
@@ -197,7 +211,7 @@ class MLPClassifier(Deciding):
         self._keep(locals())
 
     def _out_activation(self) -> str:
-        if self.loss == "hinge":
+        if self.loss == "hinge" or isinstance(self.loss, Hinge):
             return "identity"
         return "softmax" if self._label_binarizer.y_type_ == "multiclass" else "logistic"
 
@@ -209,9 +223,19 @@ class MLPClassifier(Deciding):
             return (Focal if exclusive else BinaryFocal)(self.focus)
         if self.loss == "hinge":
             return Hinge()
-        if self.loss != "log_loss":
-            return custom(self.loss)
-        return (CrossEntropy if exclusive else BinaryCrossEntropy)(label_smoothing=self.label_smoothing)
+        if self.loss == "log_loss":
+            return (CrossEntropy if exclusive else BinaryCrossEntropy)(label_smoothing=self.label_smoothing)
+        made = given(self.loss)
+        if not isinstance(made, ClassLoss | LabelLoss | CustomLoss):
+            raise ValueError(
+                f"loss: {made!r} is a loss of numbers; expected one of classes, such as {CrossEntropy()!r}."
+            )
+        if not isinstance(made, Hinge | CustomLoss) and isinstance(made, ClassLoss) != exclusive:
+            one, many = "several classes of which a row has one", "two classes or independent labels"
+            came, wanted = (one, many) if exclusive else (many, one)
+            right = "CrossEntropy and Focal" if exclusive else "BinaryCrossEntropy and BinaryFocal"
+            raise ValueError(f"loss: {made!r} is for {wanted}; y has {came}, for which there are {right}.")
+        return made
 
     @in_context
     def fit(

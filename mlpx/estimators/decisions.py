@@ -13,17 +13,21 @@ from sklearn.utils.metaestimators import available_if
 from mlpx.backend import backend_of, to_numpy
 from mlpx.estimators.devices import check_all_readable, home_of, on_host, sent_back
 from mlpx.estimators.labels import Labelled, check_labels
+from mlpx.losses import Hinge
 from mlpx.typing import Array
 
 
+def _has_margins(estimator: Any) -> bool:
+    """Return whether an estimator was fitted with the hinge loss, or would be."""
+    fitted = vars(estimator).get("_fitted")
+    loss = estimator.loss if fitted is None or fitted.by_hand else fitted.architecture.loss
+    return isinstance(loss, Hinge) or (isinstance(loss, str) and loss == "hinge")
+
+
 def _has_probabilities(estimator: Any) -> bool:
-    if estimator.loss == "hinge":
+    if _has_margins(estimator):
         raise AttributeError("loss='hinge' gives margins and no probabilities; see decision_function.")
     return True
-
-
-def _has_margins(estimator: Any) -> bool:
-    return bool(estimator.loss == "hinge")
 
 
 class Deciding(ClassifierMixin, Labelled):  # type: ignore[misc]

@@ -15,6 +15,7 @@ from mlpx.backend import to_numpy
 from mlpx.estimators.prediction import Predicting
 from mlpx.files.atomic_write import file_path, write
 from mlpx.layers import Activation, BatchNorm, Dense, Layer, LayerNorm, MaskedSoftmax, Softmax
+from mlpx.losses import Hinge
 from mlpx.typing import Array
 
 FORMULAS = {
@@ -133,7 +134,7 @@ class Exporting(Predicting):
             raise ValueError(f"classes_: expected numbers or strings of one kind, got {self.classes_!r}.")
         arrays["classes"] = classes
         pass_on = ", mask" if masked else ""
-        hinge = self.loss == "hinge"
+        hinge = isinstance(self._trained_loss(), Hinge)
         what, function = ("margin", "decision_function") if hinge else ("probability", "predict_proba")
         value = "output(x" + pass_on + ")"
         two = self.n_outputs_ == 1

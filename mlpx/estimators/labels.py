@@ -15,6 +15,7 @@ from mlpx.estimators.base import BaseMLP
 from mlpx.estimators.class_weights import check_class_weight, weights_of_rows
 from mlpx.estimators.devices import on_host
 from mlpx.estimators.rows import Rows
+from mlpx.losses import ClassLoss, CustomLoss, Hinge, Loss
 from mlpx.typing import Array
 
 
@@ -182,9 +183,9 @@ class Labelled(BaseMLP):
         """Return whether a row may have several labels."""
         return str(self._label_binarizer.y_type_).startswith("multilabel")
 
-    def _targets(self, y: Any) -> Array:
+    def _targets(self, y: Any, loss: Loss) -> Array:
         """Return targets for the network: class numbers, or a column of 0 and 1 for each output."""
-        numbered = self._out_activation() == "softmax" and not callable(self.loss)
+        numbered = isinstance(loss, ClassLoss)
         if not numbered and self._label_binarizer.y_type_ != "binary":
             return np.asarray(self._label_binarizer.transform(y)).astype(np.float64)
         numbers = _numbers(y, self.classes_)
@@ -207,8 +208,9 @@ class Labelled(BaseMLP):
         """Return a mask as bools (n, n_classes)."""
         if self._multilabel():
             raise ValueError("mask: is for classes of which a row has one; these are independent labels.")
-        if self.loss not in ("log_loss", "focal"):
-            raise ValueError(f"mask: loss={self.loss!r} takes none; 'log_loss' and 'focal' do.")
+        loss = self._trained_loss()
+        if isinstance(loss, Hinge | CustomLoss):
+            raise ValueError(f"mask: loss={loss.name!r} takes none; 'log_loss' and 'focal' do.")
         flags, shape = host_array("mask", mask), (n, len(self.classes_))
         if flags.shape != shape:
             raise ValueError(f"mask: has shape {flags.shape}; expected {shape}, a row and a class each.")
@@ -232,7 +234,7 @@ class Labelled(BaseMLP):
 
     def _labels(self, output: Array) -> Array:
         """Return what ``LabelBinarizer.inverse_transform`` makes of an output, which takes 0.1 ms to begin."""
-        kind, threshold = self._label_binarizer.y_type_, 0.0 if self.loss == "hinge" else 0.5
+        kind, threshold = self._label_binarizer.y_type_, 0.0 if isinstance(self._trained_loss(), Hinge) else 0.5
         if kind == "multiclass":
             return self.classes_[output.argmax(axis=1)]
         output = output.ravel() if self.n_outputs_ == 1 else output

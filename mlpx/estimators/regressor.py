@@ -17,11 +17,12 @@ from mlpx.estimators.base import BaseMLP, _has_steps
 from mlpx.estimators.context import in_context
 from mlpx.estimators.devices import check_all_readable, on_host
 from mlpx.estimators.held_out import held_out
-from mlpx.estimators.losses import LossFunction, custom
+from mlpx.estimators.losses import LossFunction, given
 from mlpx.estimators.parameters import ABOVE_ZERO, CONSTRAINTS
 from mlpx.estimators.rows import Rows
 from mlpx.estimators.scoring import Scorer
-from mlpx.losses import Huber, Loss, Quantile, find
+from mlpx.layers import Activation
+from mlpx.losses import ClassLoss, Gamma, Huber, LabelLoss, Loss, Poisson, Quantile, find
 from mlpx.optimizers import Optimizer
 from mlpx.optimizers.full_batch import FullBatch
 from mlpx.schedules import Schedule
@@ -33,11 +34,12 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
 
     Parameters
     ----------
-    loss : str or callable, default="squared_error"
+    loss : str, Loss or callable, default="squared_error"
         "squared_error" (half of it, the mean over outputs), or "poisson" for counts and rates: the output is then
         positive. Also "gamma" for positive numbers whose error is a factor (as are prices, durations and claims; the
-        output is positive too), "absolute_error", "huber" and "quantile"; or a function ``loss(y_true, output) ->
-        (mean loss, its gradient for output)`` of whole batches, arrays (n, n_outputs) both. It takes no weights.
+        output is positive too), "absolute_error", "huber" and "quantile"; or an object of `mlpx.losses`
+        with its options; or a function ``loss(y_true, output) -> (mean loss, its gradient for output)`` of whole
+        batches, arrays (n, n_outputs) both, whose gradient is tried on eight rows before a fit. It takes no weights.
     delta : float, default=1.0
         For "huber": where it turns linear, in units of y, above 0.
     quantiles : sequence of float, default=(0.5,)
@@ -54,14 +56,18 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
 
     _parameter_constraints: dict[str, Any] = {  # noqa: RUF012  (scikit-learn's own convention)
         **CONSTRAINTS,
-        "loss": [StrOptions({"squared_error", "poisson", "absolute_error", "huber", "quantile", "gamma"}), callable],
+        "loss": [
+            StrOptions({"squared_error", "poisson", "absolute_error", "huber", "quantile", "gamma"}),
+            Loss,
+            callable,
+        ],
         "delta": [ABOVE_ZERO],
         "quantiles": ["array-like"],
     }
 
     def __init__(
         self,
-        loss: str | LossFunction = "squared_error",
+        loss: str | Loss | LossFunction = "squared_error",
         hidden_layer_sizes: Any = (100,),
         activation: str | Sequence[str] = "relu",
         *,
@@ -103,11 +109,16 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
         self._keep(locals())
 
     def _out_activation(self) -> str:
-        return "exp" if self.loss in ("poisson", "gamma") else "identity"
+        if isinstance(self.loss, str):
+            return "exp" if self.loss in ("poisson", "gamma") else "identity"
+        return "exp" if given(self.loss).fuses(Activation("exp")) else "identity"
 
     def _loss(self, head: str) -> Loss:
-        if callable(self.loss):
-            return custom(self.loss)
+        if not isinstance(self.loss, str):
+            made = given(self.loss)
+            if isinstance(made, ClassLoss | LabelLoss):
+                raise ValueError(f"loss: {made!r} is a loss of classes; expected one of numbers, such as {Huber()!r}.")
+            return made
         if self.loss == "huber":
             return Huber(float(self.delta))
         return Quantile(self._levels()) if self.loss == "quantile" else find(self.loss)
@@ -124,22 +135,22 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
         """Learn the number of outputs, or check that it is that of earlier calls; return the numbers as they came."""
         y = self._numeric(y)
         if hasattr(self, "coefs_") and (self.warm_start or incremental):
-            self._check_outputs(y)
-        self.n_outputs_ = self._targets(y).shape[1]
+            self._check_outputs(y, self._loss(""))
+        self.n_outputs_ = self._targets(y, self._loss("")).shape[1]
         return y
 
     def _known(self, y: Any) -> Any:
         """Return the numbers of validation data, as many to a row as in training."""
         y = self._numeric(y)
-        self._check_outputs(y)
+        self._check_outputs(y, self._trained_loss())
         return y
 
-    def _check_outputs(self, y: Array) -> None:
+    def _check_outputs(self, y: Array, loss: Loss) -> None:
         """Raise ValueError unless the network has an output for each number, or quantile, of a row."""
-        if self._targets(y).shape[1] == self.n_outputs_:
+        if self._targets(y, loss).shape[1] == self.n_outputs_:
             return
-        if self.loss == "quantile":
-            raise ValueError(f"quantiles: {len(self.quantiles)} levels; the network was made for {self.n_outputs_}.")
+        if isinstance(loss, Quantile):
+            raise ValueError(f"quantiles: {len(loss.q)} levels; the network was made for {self.n_outputs_}.")
         raise ValueError(f"y: has shape {y.shape}; training had {self.n_outputs_} numbers in each row.")
 
     def _numeric(self, y: Any) -> Any:
@@ -149,17 +160,17 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
             raise TypeError(f"y: expected real numbers (floats, integers or bools) in a dense array, got {came}.")
         return column_or_1d(y, warn=True) if y.ndim == 2 and y.shape[1] == 1 else y
 
-    def _targets(self, y: Any) -> Array:
+    def _targets(self, y: Any, loss: Loss) -> Array:
         """Return targets (n, n_outputs) for the network."""
-        if self.loss == "poisson" and y.min() < 0:
+        if isinstance(loss, Poisson) and y.min() < 0:
             raise ValueError(f"y: holds {y.min():g}; loss='poisson' takes counts and rates of at least 0.")
-        if self.loss == "gamma" and y.min() <= 0:
+        if isinstance(loss, Gamma) and y.min() <= 0:
             raise ValueError(f"y: holds {y.min():g}; loss='gamma' takes numbers above 0.")
         target = y.reshape(-1, 1) if y.ndim == 1 else y
-        if self.loss == "quantile":
+        if isinstance(loss, Quantile):
             if target.shape[1] > 1:
                 raise ValueError(f"y: has {target.shape[1]} columns; loss='quantile' takes one number per row.")
-            target = np.repeat(target, len(self._levels()), axis=1)
+            target = np.repeat(target, len(loss.q), axis=1)
         return np.asarray(target, np.float64)
 
     def _stratify_by(self, rows: Rows) -> None:
@@ -231,9 +242,10 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
         return now._agreement(on_host(y), to_numpy(now._output(X)), on_host(sample_weight))
 
     def _agreement(self, y: Any, output: Array, weight: Any) -> float:
-        if self.loss != "quantile":
+        loss = self._trained_loss()
+        if not isinstance(loss, Quantile):
             return float(r2_score(y, self._numbers(output), sample_weight=weight))
-        levels = enumerate(self.quantiles)
+        levels = enumerate(loss.q)
         return float(np.mean([d2_pinball_score(y, output[:, i], sample_weight=weight, alpha=q) for i, q in levels]))
 
     def _score_of(self, rows: Rows, output: Array) -> float:

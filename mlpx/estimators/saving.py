@@ -23,7 +23,7 @@ from mlpx.files.named_arrays import joined, split
 from mlpx.files.records import RECORDS as LIBRARY
 from mlpx.files.records import of_fields
 from mlpx.layers import Dense, Layer
-from mlpx.losses import Loss
+from mlpx.losses import CustomLoss, Loss
 from mlpx.models.sequential import Sequential
 from mlpx.optimizers import Optimizer
 
@@ -88,7 +88,7 @@ class Saving(Predicting):
             raise TypeError(
                 f"save: {type(self).__name__} is a class of your own, which no file holds; save an estimator of mlpx."
             )
-        if callable(self.loss):
+        if callable(self.loss) and (isinstance(self.loss, CustomLoss) or not isinstance(self.loss, Loss)):
             raise ValueError(
                 "loss: a function of your own is code, which no file holds. Fit with a named loss, or write the "
                 "predictions down with export_numpy."

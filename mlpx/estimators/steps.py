@@ -26,6 +26,8 @@ from mlpx.steps.fused import fused_steps
 from mlpx.typing import Array
 from mlpx_kernels import Unsupported
 
+CLIPPED = CrossEntropy(), BinaryCrossEntropy()
+"""Losses of which scikit-learn clips the probabilities."""
 WORTH_BLAS_THREADS = 1e8
 """Floating-point operations of a step below which, layer by layer, the BLAS stays on one thread.
 
@@ -198,7 +200,7 @@ def _ceiling(net: Network) -> float:
     It clips probabilities to [eps, 1 - eps].
     """
     plain = not net.layers[-1].uses_mask and not any(isinstance(layer, Dropout) for layer in net.layers)
-    logarithmic = isinstance(net.loss, CrossEntropy | BinaryCrossEntropy) and not net.loss.label_smoothing
+    logarithmic = net.loss in CLIPPED
     return -math.log(np.finfo(net.dtype).eps) if logarithmic and plain else math.inf
 
 

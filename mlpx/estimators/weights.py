@@ -9,10 +9,12 @@ from sklearn.base import BaseEstimator
 
 from mlpx.backend import Backend, backend_name, dtype_name
 from mlpx.backend.inspection import kind_of
+from mlpx.errors import check_count
 from mlpx.estimators.architecture import NORMS, Architecture
 from mlpx.estimators.devices import backend_for, copied, on_host
 from mlpx.estimators.fitted import FittedNetwork, dense_layers, write
 from mlpx.estimators.parameters import CONSTRAINTS, satisfied
+from mlpx.losses import Loss
 from mlpx.models.sequential import Sequential
 from mlpx.typing import Array
 
@@ -70,14 +72,25 @@ class Weights(BaseEstimator):  # type: ignore[misc]
         fitted = vars(self).get("_fitted")
         return fitted is not None and fitted.architecture.masked
 
+    def _trained_loss(self) -> Loss:
+        """Return the loss of the last fit, or of the one at work."""
+        fitted: FittedNetwork = self._fitted
+        return fitted.architecture.loss
+
     def _architecture(self, head: str, *, masked: bool = False) -> Architecture:
         """Return what the parameters say."""
         if self.batch_norm and self.layer_norm:
             raise ValueError("batch_norm and layer_norm are both True; a hidden layer has one norm or none.")
         norms = [name for name in NORMS if getattr(self, name)]
-        given = self.activation
+        given, loss = self.activation, self._loss(head)
         kinds = given if isinstance(given, str) else tuple(given)
-        return Architecture(kinds, norms[0] if norms else None, float(self.dropout), head, masked, self._loss(head))
+        norm = norms[0] if norms else None
+        return Architecture(kinds, norm, float(self.dropout), head, masked, loss, self._widths())
+
+    def _widths(self) -> tuple[int, ...]:
+        """Return the widths of the hidden layers that are asked for."""
+        widths = self.hidden_layer_sizes if np.iterable(self.hidden_layer_sizes) else [self.hidden_layer_sizes]
+        return tuple(check_count("hidden_layer_sizes", width) for width in widths)
 
     def _start(self, architecture: Architecture, sizes: list[int], dtype: str, backend: Backend) -> FittedNetwork:
         """Return a network with initial weights, drawn in scikit-learn's order and from its bounds (Glorot's)."""
@@ -95,6 +108,8 @@ class Weights(BaseEstimator):  # type: ignore[misc]
         """Return a network to train, with the weights of the attributes: that of earlier calls, if it fits."""
         attributes = vars(self)
         now: FittedNetwork | None = attributes.get("_fitted")
+        if now is not None and not now.by_hand:
+            architecture.check_going_on(now.architecture, self.loss)
         if now is None or not now.shows(attributes):
             now = None
             self._check_arrays()

@@ -9,7 +9,7 @@ from sklearn.base import clone
 from sklearn.metrics import hinge_loss, mean_gamma_deviance
 from sklearn.model_selection import cross_val_score
 
-from mlpx import MLPClassifier, MLPRegressor
+from mlpx import MLPClassifier, MLPRegressor, losses
 
 STILL = {"alpha": 0.0, "max_iter": 1, "batch_size": 150, "learning_rate_init": 1e-300}
 LABELS = (X[:, :3] > 0).astype(int)
@@ -140,3 +140,151 @@ def test_a_function_of_probabilities(target) -> None:
 def test_losses_that_cannot_work(call, words) -> None:
     with pytest.raises(ValueError, match=words):
         call()
+
+
+# --- functions that are none of ours ----------------------------------------------------------------------------------
+
+
+def mirrored(y_true, output):
+    value, gradient = squared(y_true, output)
+    return value, -gradient
+
+
+def without_gradient(y_true, output):
+    return np.abs(y_true - output).mean()
+
+
+class Foreign:
+    """A loss of another library's manner: called with its own kind of arrays."""
+
+    def __call__(self, given, target):
+        return given.size() / target.size()
+
+
+@pytest.mark.parametrize(
+    ("loss", "error", "words"),
+    [
+        (
+            mirrored,
+            ValueError,
+            r"^loss: the gradient that your function returns points the wrong way.*Return",
+        ),
+        (without_gradient, TypeError, r"^loss: a function of your own returns \(loss, gradient\)"),
+        (
+            Foreign(),
+            ValueError,
+            r"^loss: calling .*Foreign.* failed: TypeError: .*an object of mlpx.losses",
+        ),
+        (losses.Huber, TypeError, r"^loss: expected a name, an object or a function, got the class Huber"),
+        (Foreign, TypeError, r"^loss: expected a name, an object or a function, got the class Foreign"),
+        (lambda y_true: 0.0, ValueError, r"^loss: calling .*lambda.* failed: TypeError"),
+    ],
+)
+def test_functions_that_are_no_losses(loss, error, words) -> None:
+    model = fitted(MLPRegressor, y=NUMBERS[:, 0], warm_start=True)
+    before = model.predict(X)
+    with pytest.raises(error, match=words):
+        model.set_params(loss=loss).fit(X, NUMBERS[:, 0])
+    np.testing.assert_array_equal(model.predict(X), before)
+    with pytest.raises(error, match=words):
+        fitted(MLPRegressor, y=NUMBERS[:, 0], loss=loss)
+
+
+@pytest.mark.parametrize("scale", [1e-12, 1.0, 1e12])
+@pytest.mark.parametrize(
+    "function",
+    [
+        squared,
+        lambda y, p: (np.abs(p - y).mean(), np.sign(p - y) / p.size),
+        lambda y, p: (((p - y) ** 2).sum(), 2 * (p - y)),  # a sum, with its own gradient
+        lambda y, p: (((p - y) ** 2).mean(), 2 * (p - y)),  # a mean, with the gradient of the sum: still downhill
+        lambda y, p: (1e6 + 1e-3 * ((p - y) ** 2).mean(), 2e-3 * (p - y) / p.size),
+        lambda y, p: (0.0, 0.0 * p),
+    ],
+)
+def test_functions_that_are_let_pass(function, scale) -> None:
+    def scaled(y, p):
+        value, gradient = function(y, p)
+        return scale * value, scale * gradient
+
+    fitted(MLPRegressor, y=NUMBERS, loss=scaled)
+
+
+def test_a_function_is_tried_once_and_not_in_each_call() -> None:
+    rows = []
+
+    def counted(y_true, output):
+        rows.append(len(output))
+        return squared(y_true, output)
+
+    model = fitted(MLPRegressor, y=NUMBERS, loss=counted, max_iter=1, batch_size=150)
+    assert rows == [8, 8, 8, 150]
+    model.partial_fit(X, NUMBERS)
+    assert rows == [8, 8, 8, 150, 150]
+
+
+# --- objects of the library -------------------------------------------------------------------------------------------
+
+OBJECTS = [
+    (MLPRegressor, NUMBERS, "squared_error", losses.SquaredError(), {}),
+    (MLPRegressor, NUMBERS, "absolute_error", losses.AbsoluteError(), {}),
+    (MLPRegressor, NUMBERS, "huber", losses.Huber(2.0), {"delta": 2.0}),
+    (MLPRegressor, NUMBERS[:, 0], "quantile", losses.Quantile((0.1, 0.9)), {"quantiles": (0.1, 0.9)}),
+    (MLPRegressor, np.abs(NUMBERS), "poisson", losses.Poisson(), {}),
+    (MLPRegressor, np.exp(NUMBERS[:, 0]), "gamma", losses.Gamma(), {}),
+    (MLPClassifier, Y, "log_loss", losses.CrossEntropy(label_smoothing=0.1), {"label_smoothing": 0.1}),
+    (MLPClassifier, Y > 0, "log_loss", losses.BinaryCrossEntropy(), {}),
+    (MLPClassifier, LABELS, "log_loss", losses.BinaryCrossEntropy(label_smoothing=0.1), {"label_smoothing": 0.1}),
+    (MLPClassifier, Y, "focal", losses.Focal(1.5), {"focus": 1.5}),
+    (MLPClassifier, Y > 0, "focal", losses.BinaryFocal(1.5), {"focus": 1.5}),
+    (MLPClassifier, Y, "hinge", losses.Hinge(), {}),
+    (MLPClassifier, LABELS, "hinge", losses.Hinge(), {}),
+]
+
+
+@pytest.mark.parametrize(("kind", "y", "name", "loss", "options"), OBJECTS, ids=lambda v: repr(v)[:30])
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+def test_an_object_is_its_name(kind, y, name, loss, options, solver) -> None:
+    named, made = fitted(kind, y=y, loss=name, solver=solver, **options), fitted(kind, y=y, loss=loss, solver=solver)
+    for a, b in zip(made.coefs_ + made.intercepts_, named.coefs_ + named.intercepts_, strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert made.loss_curve_ == named.loss_curve_
+    assert made.out_activation_ == named.out_activation_
+    np.testing.assert_array_equal(made.predict(X), named.predict(X))
+    assert made.score(X, y) == named.score(X, y)
+    assert hasattr(made, "decision_function") == hasattr(named, "decision_function")
+    assert clone(made).loss == loss
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(made)).predict(X), named.predict(X))
+
+
+def test_options_that_only_objects_have() -> None:
+    weights = (1.0, 5.0, 0.5)
+    by_class = fitted(loss=losses.CrossEntropy(class_weight=weights), alpha=0.0)
+    by_row = fitted(class_weight=dict(enumerate(weights)), alpha=0.0)
+    np.testing.assert_allclose(by_class.coefs_[0], by_row.coefs_[0], rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(by_class.loss_curve_, by_row.loss_curve_, rtol=1e-9)
+    positive = fitted(y=Y > 0, loss=losses.BinaryCrossEntropy(pos_weight=(50.0,)), max_iter=30)
+    assert positive.predict(X).mean() > fitted(y=Y > 0, max_iter=30).predict(X).mean()
+    own = losses.CustomLoss(lambda prediction, target: squared(target, prediction))
+    np.testing.assert_array_equal(
+        fitted(MLPRegressor, y=NUMBERS, loss=own).coefs_[0], fitted(MLPRegressor, y=NUMBERS, loss=squared).coefs_[0]
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "y", "loss", "words"),
+    [
+        (MLPRegressor, NUMBERS, losses.CrossEntropy(), r"^loss: CrossEntropy\(\) is a loss of classes"),
+        (MLPRegressor, NUMBERS, losses.Hinge(), r"^loss: Hinge\(\) is a loss of classes"),
+        (MLPClassifier, Y, losses.SquaredError(), r"^loss: SquaredError\(\) is a loss of numbers"),
+        (MLPClassifier, Y > 0, losses.CrossEntropy(), "several classes.*; y has two classes .*BinaryCrossEntropy"),
+        (MLPClassifier, LABELS, losses.Focal(), "several classes.*; y has two classes .*BinaryFocal"),
+        (MLPClassifier, Y, losses.BinaryCrossEntropy(), "two classes .*; y has several .*CrossEntropy and Focal"),
+        (MLPClassifier, Y, losses.CrossEntropy(class_weight=(1.0, 2.0)), "class_weight: has 2 values.* 3 outputs"),
+        (MLPRegressor, NUMBERS, losses.Quantile((0.5,)), "has 2 columns"),
+        (MLPRegressor, NUMBERS, losses.Poisson(), "of at least 0"),
+    ],
+)
+def test_objects_that_do_not_fit(kind, y, loss, words) -> None:
+    with pytest.raises(ValueError, match=words):
+        fitted(kind, y=y, loss=loss)

@@ -284,6 +284,6 @@ def test_a_warm_start_that_keeps_the_optimiser_is_one_long_fit() -> None:
 @pytest.mark.filterwarnings("ignore:Stochastic")
 def test_state_that_no_longer_fits_is_dropped() -> None:
     model = fitted(max_iter=3, warm_start=True, warm_start_optimizer=True)
-    model.set_params(layer_norm=True).partial_fit(X, Y)
+    model.set_params(dtype="float32").partial_fit(X, Y)
     assert model._training.optimizer.steps == 1
     assert model._training.optimizer.state[0].shape == model._net.parameters.shape
