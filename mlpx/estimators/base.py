@@ -8,6 +8,7 @@ from sklearn.utils.validation import _check_sample_weight, _check_y, check_consi
 
 from mlpx.backend import NUMPY, dtype_name
 from mlpx.errors import Later, warn
+from mlpx.estimators.checkpoints import FitCheckpoints
 from mlpx.estimators.devices import backend_for, check_all_readable, checked, home_of, on_host
 from mlpx.estimators.epochs import Epochs
 from mlpx.estimators.explain import Explained
@@ -52,6 +53,7 @@ class BaseMLP(CallbackSupport, Saving, Exporting, Explained):
         *,
         incremental: bool = False,
         classes: Any = None,
+        checkpoints: FitCheckpoints | None = None,
     ) -> Self:
         """Fit an estimator apart and take over what it learnt: one that fails leaves this one as it is."""
         check_all_readable(X=X, y=y, sample_weight=sample_weight, mask=mask)
@@ -61,7 +63,7 @@ class BaseMLP(CallbackSupport, Saving, Exporting, Explained):
             announcer.work = work
         if incremental:
             work._first_call(y, classes)
-        later = work._train(X, y, sample_weight, validation, mask, incremental, announcer)
+        later = work._train(X, y, sample_weight, validation, mask, incremental, announcer, checkpoints)
         self._become(work, before)
         if announcer is not None:
             announcer.end()
@@ -78,6 +80,7 @@ class BaseMLP(CallbackSupport, Saving, Exporting, Explained):
         mask: Any,
         incremental: bool,
         announcer: Any,
+        checkpoints: FitCheckpoints | None,
     ) -> Later:
         """Train, and return what is to be warned of."""
         self._widths()
@@ -88,8 +91,11 @@ class BaseMLP(CallbackSupport, Saving, Exporting, Explained):
         architecture = self._architecture(self._out_activation(), masked=masked)
         known = None if "_fitted" not in vars(self) else self._trained_loss()
         self._random_state = random_state_of(self.random_state)
+        if checkpoints is not None:
+            checkpoints.begin(self, self._random_state)
         before: TrainingState = TrainingState() if fresh else vars(self).get("_training") or TrainingState()
         self._training = before.resumed()
+        self._training.checkpoints = checkpoints
         if fresh:
             dtype = dtype_name(X) if self.dtype == "auto" else self.dtype
             sizes = [X.shape[1], *self._widths(), self.n_outputs_]
@@ -120,7 +126,7 @@ class BaseMLP(CallbackSupport, Saving, Exporting, Explained):
             guard.undo()
             raise
         self.stopped_ = self._watch.over
-        self._training.own = own if incremental else None
+        self._training.own, self._training.checkpoints = own if incremental else None, None
         if incremental:  # whose network goes on training, unseen
             self._show(own.copied())
         else:

@@ -1,5 +1,6 @@
 """The classifier."""
 
+import os
 from collections.abc import Callable, Sequence
 from typing import Any, Self
 
@@ -7,6 +8,7 @@ from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.metaestimators import available_if
 
 from mlpx.estimators.base import _has_steps
+from mlpx.estimators.checkpoints import fit_checkpoints
 from mlpx.estimators.context import in_context
 from mlpx.estimators.decisions import Deciding
 from mlpx.estimators.held_out import held_out
@@ -250,6 +252,9 @@ class MLPClassifier(Deciding):
         y_val: Any = None,
         sample_weight_val: Any = None,
         mask_val: Any = None,
+        checkpoint: str | os.PathLike[str] | None = None,
+        every: float = 60.0,
+        resume: bool = False,
     ) -> Self:
         """Train from new weights, or with ``warm_start`` from those of the last fit.
 
@@ -269,6 +274,9 @@ class MLPClassifier(Deciding):
         X_val, y_val, sample_weight_val, mask_val : optional
             The parts of ``validation_data`` one by one. In a `Pipeline`, ``transform_input=["X_val"]`` takes ``X_val``
             through the steps before, which nothing does for the tuple.
+        checkpoint, every, resume : optional
+            As in `mlpx.MLP.fit`, for solvers of mini-batches: a folder, in which the estimator is written at the end of
+            an epoch, each so many seconds, and whether to go on from there.
 
         Returns
         -------
@@ -280,7 +288,8 @@ class MLPClassifier(Deciding):
             For data or parameters that cannot work; the estimator is then as it was.
         """
         apart = {"X_val": X_val, "y_val": y_val, "sample_weight_val": sample_weight_val, "mask_val": mask_val}
-        return self._fit(X, y, sample_weight, held_out(validation_data, **apart, masks=True), mask)
+        kept = fit_checkpoints(checkpoint, every, resume)
+        return self._fit(X, y, sample_weight, held_out(validation_data, **apart, masks=True), mask, checkpoints=kept)
 
     @available_if(_has_steps)  # type: ignore[untyped-decorator]
     @in_context

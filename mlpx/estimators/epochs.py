@@ -105,7 +105,11 @@ class Epochs:
             """Let several epochs, which take no longer than a few steps, be complete."""
 
         e, order = self.estimator, np.arange(self.rows.n)
-        e.n_iter_ = 0
+        e.n_iter_, checkpoints = 0, self.state.checkpoints
+        if checkpoints is not None:
+            order, stopped = checkpoints.take_up(self, order)
+            if stopped:
+                return
         while e.n_iter_ < e.max_iter and not pressed.requested:
             count = self._undisturbed(steps)
             orders = shuffled(e._random_state, order, count, chained=True) if e.shuffle else np.tile(order, (count, 1))
@@ -117,9 +121,11 @@ class Epochs:
                 break
             except DivergenceError as error:
                 raise e._not_finite() from error
-            for loss in losses:
-                if self._after_epoch(loss) or self.incremental:
-                    return
+            stop = any(self._after_epoch(loss) for loss in losses)  # after the first that asks to, none is looked at
+            if checkpoints is not None and (stop or e.n_iter_ >= e.max_iter or checkpoints.due()):
+                checkpoints.write(self, stopped=stop)
+            if stop or self.incremental:
+                return
         if pressed.requested:
             return
         reached = f"Maximum iterations ({e.max_iter}) reached and the optimization hasn't converged yet."

@@ -1,5 +1,6 @@
 """The regressor."""
 
+import os
 from collections.abc import Callable, Sequence
 from typing import Any, Self
 
@@ -14,6 +15,7 @@ from sklearn.utils.metaestimators import available_if
 from mlpx.backend import to_numpy
 from mlpx.errors import check_number
 from mlpx.estimators.base import BaseMLP, _has_steps
+from mlpx.estimators.checkpoints import fit_checkpoints
 from mlpx.estimators.context import in_context
 from mlpx.estimators.devices import check_all_readable, on_host
 from mlpx.estimators.held_out import held_out
@@ -187,6 +189,9 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
         X_val: Any = None,
         y_val: Any = None,
         sample_weight_val: Any = None,
+        checkpoint: str | os.PathLike[str] | None = None,
+        every: float = 60.0,
+        resume: bool = False,
     ) -> Self:
         """Train from new weights, or with ``warm_start`` from those of the last fit.
 
@@ -202,6 +207,9 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
         X_val, y_val, sample_weight_val : optional
             The parts of ``validation_data`` one by one. In a `Pipeline`, ``transform_input=["X_val"]`` takes ``X_val``
             through the steps before, which nothing does for the tuple.
+        checkpoint, every, resume : optional
+            As in `mlpx.MLP.fit`, for solvers of mini-batches: a folder, in which the estimator is written at the end of
+            an epoch, each so many seconds, and whether to go on from there.
 
         Returns
         -------
@@ -213,7 +221,8 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
             For data or parameters that cannot work; the estimator is then as it was.
         """
         apart = {"X_val": X_val, "y_val": y_val, "sample_weight_val": sample_weight_val}
-        return self._fit(X, y, sample_weight, held_out(validation_data, **apart))
+        kept = fit_checkpoints(checkpoint, every, resume)
+        return self._fit(X, y, sample_weight, held_out(validation_data, **apart), checkpoints=kept)
 
     @available_if(_has_steps)  # type: ignore[untyped-decorator]
     @in_context

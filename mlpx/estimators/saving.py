@@ -66,21 +66,29 @@ class Saving(Predicting):
         check_is_fitted(self)
         now = self._pinned()
         now._check_saveable()
-        net, attributes = now._network(), vars(now)
-        fitted: FittedNetwork = attributes["_fitted"]
+        now._network()
+        fitted: FittedNetwork = vars(now)["_fitted"]
+        model_file.save(path, type(self).__name__, fitted.net, now._file_state(fitted), RECORDS)
+
+    def _file_state(self, fitted: FittedNetwork, *, code: bool = False) -> dict[str, Any]:
+        """Return what a file holds beside the network; with ``code`` without parameters and a loss that are code."""
+        attributes = vars(self)
         training: TrainingState | None = attributes.get("_training")
-        state = {
-            "parameters": now.get_params(deep=False),
+        parameters, architecture = self.get_params(deep=False), fitted.architecture
+        if code:
+            parameters = {name: value for name, value in parameters.items() if not is_code(value)}
+            parameters["callbacks"] = None
+        return {
+            "parameters": parameters,
             "attributes": {name: attributes[name] for name in ATTRIBUTES if name in attributes},
             "curves": [name for name in CURVES if attributes.get(name) is not None],
             "without": [name for name in CURVES if name in attributes and attributes[name] is None],
-            "architecture": fitted.architecture,
+            "architecture": None if code and isinstance(architecture.loss, CustomLoss) else architecture,
             "by_hand": fitted.by_hand,
-            "training": None if training is None else _training_state(training, net),
-            "requests": now._routing_requests() or None,
-            **now._learnt(),
+            "training": None if training is None else _training_state(training, fitted.net),
+            "requests": self._routing_requests() or None,
+            **self._learnt(),
         }
-        model_file.save(path, type(self).__name__, net, state, RECORDS)
 
     def _check_saveable(self) -> None:
         """Raise for what cannot be written, or could not be loaded."""
@@ -88,7 +96,7 @@ class Saving(Predicting):
             raise TypeError(
                 f"save: {type(self).__name__} is a class of your own, which no file holds; save an estimator of mlpx."
             )
-        if callable(self.loss) and (isinstance(self.loss, CustomLoss) or not isinstance(self.loss, Loss)):
+        if is_code(self.loss):
             raise ValueError(
                 "loss: a function of your own is code, which no file holds. Fit with a named loss, or write the "
                 "predictions down with export_numpy."
@@ -142,7 +150,7 @@ class Saving(Predicting):
             made._fitted = FittedNetwork(architecture, by_hand=by_hand)
         training = state.get("training")
         if training is not None:
-            made._training = _training_of(training, net)
+            made._training = training_of(training, net)
             curves = {name: getattr(made._training.watch, CURVES[name]) for name in state["curves"]}
             made.__dict__.update(curves | {name: None for name in state["without"] if name in CURVES})
         made._take_learnt(state)
@@ -151,6 +159,11 @@ class Saving(Predicting):
                 if given := state.get("requests", {}).get(method):
                     getattr(made, f"set_{method}_request")(**given)
         return made
+
+
+def is_code(value: Any) -> bool:
+    """Return whether a parameter is a function of the user's, and no loss of the library's, which can be called too."""
+    return callable(value) and (isinstance(value, CustomLoss) or not isinstance(value, Loss))
 
 
 def _training_state(training: TrainingState, net: Sequential) -> dict[str, Any]:
@@ -171,7 +184,7 @@ def _training_state(training: TrainingState, net: Sequential) -> dict[str, Any]:
     }
 
 
-def _training_of(state: Any, net: Sequential) -> TrainingState:
+def training_of(state: Any, net: Sequential) -> TrainingState:
     """Return the state of training that some plain values describe, or raise for what cannot be."""
     watch = Watch(**state["watch"])
     for curve in watch.curves():

@@ -29,6 +29,8 @@ class TrainingState:
         it: predictions are made from copies.
     kept : Kept, optional
         Its steps.
+    checkpoints : FitCheckpoints, optional
+        Those of the fit under way.
     """
 
     watch: Watch = field(default_factory=Watch)
@@ -36,6 +38,7 @@ class TrainingState:
     progress: tuple[int, int] = (0, 0)
     own: FittedNetwork | None = None
     kept: Kept | None = None
+    checkpoints: Any = None
 
     def resumed(self) -> "TrainingState":
         """Return a state that goes on from this one, with the same optimiser, network and curves."""
@@ -50,7 +53,13 @@ class TrainingState:
         optimizer = None if self.optimizer is None else _on_host(self.optimizer)
         if optimizer is not None:
             optimizer._owner = None  # the weights, which the estimator's attributes hold
-        return vars(self) | {"watch": _on_host(self.watch), "optimizer": optimizer, "own": None, "kept": None}
+        return vars(self) | {
+            "watch": _on_host(self.watch),
+            "optimizer": optimizer,
+            "own": None,
+            "kept": None,
+            "checkpoints": None,
+        }
 
 
 class Guard:

@@ -18,7 +18,6 @@ from mlpx.backend import to_numpy
 from mlpx.errors import ModelFileError, shortened, unknown, warn
 from mlpx.files.architecture import architecture_of, parts, plain
 from mlpx.files.atomic_write import file_path, write
-from mlpx.files.named_arrays import joined
 from mlpx.files.plain_values import Reader, Records, Writer
 from mlpx.files.tensor_file import TensorFile, chunks
 from mlpx.network import Network
@@ -146,10 +145,9 @@ class ModelFile:
             )
         return net
 
-    def weights(self, net: Network) -> tuple[Array, Array]:
-        """Return parameters and running statistics for a network that is there, as flat arrays on the host."""
-        names = net.named_parameters()
-        return joined(net, {name: self._tensor(name) for name in names}, statistics=True)
+    def weights(self) -> dict[str, Array]:
+        """Return the weights and running statistics, by the names that the network has for them."""
+        return {name: self._tensor(name) for name in self._file.entries if not name.startswith(STATE)}
 
     def pass_over(self) -> None:
         """Leave unread what has not been read."""

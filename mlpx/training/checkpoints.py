@@ -9,9 +9,10 @@ import glob
 import hashlib
 import os
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import fields
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -22,8 +23,9 @@ from mlpx.errors import check_count, check_flag, check_number
 from mlpx.files import model_file
 from mlpx.files.architecture import architecture_of
 from mlpx.files.atomic_write import file_path, named_errors
+from mlpx.files.model_file import ModelFile
 from mlpx.files.named_arrays import joined, split
-from mlpx.files.plain_values import Writer
+from mlpx.files.plain_values import Records, Writer
 from mlpx.files.records import RECORDS
 from mlpx.network import Network
 from mlpx.network.batch import Batch
@@ -31,13 +33,14 @@ from mlpx.optimizers import Optimizer
 from mlpx.steps.base import NOTHING
 from mlpx.typing import Array
 
+T = TypeVar("T")
 NAME = "checkpoint.safetensors"
 SAMPLED = 1 << 20
 """Elements of the data, in rows from begin to end, by which a fit is known to go on with the same."""
 
 
-class Checkpoints:
-    """Where and how often a fit makes checkpoints, and the one from which it goes on.
+class CheckpointFolder:
+    """Where and how often a fit makes checkpoints, and whether it goes on from the one that is there.
 
     Parameters
     ----------
@@ -47,15 +50,88 @@ class Checkpoints:
         Seconds from one checkpoint to the next at least.
     resume : bool
         Whether to go on from the checkpoint in the folder, if there is one.
+    records : Records
+        The classes that may stand in it.
+
+    Attributes
+    ----------
+    fit : dict
+        What must be the same for a fit to go on.
     """
 
-    def __init__(self, folder: object, every: object, *, resume: object) -> None:
+    def __init__(self, folder: object, every: object, *, resume: object, records: Records = RECORDS) -> None:
         self.folder = file_path("checkpoint", folder)
         self.every = check_number("every", every, 0.0)
         self.resume = check_flag("resume", resume)
         self.path = os.path.join(self.folder, NAME)
+        self.fit: dict[str, Any] = {}
         self._last = time.monotonic()
-        self._fit: dict[str, Any] = {}
+        self._records = records
+
+    def due(self) -> bool:
+        """Return whether it is time for another checkpoint."""
+        return time.monotonic() - self._last >= self.every
+
+    def read(self, kind: str, take: Callable[[ModelFile, dict[str, Any]], T]) -> T | None:
+        """Make the folder, and return what ``take(file, state)`` makes of the checkpoint in it, or None.
+
+        Raises
+        ------
+        ValueError
+            If the checkpoint is of another fit, or of one that was not complete and ``resume`` is False; of damage, or
+            another ``kind``, `ModelFileError`.
+        OSError
+            If the folder cannot be made or written to.
+        """
+        with named_errors("checkpoint", self.folder):
+            os.makedirs(self.folder, exist_ok=True)
+            for left in glob.glob(".mlpx-*.tmp", root_dir=self.folder):  # by a write that was killed
+                with suppress(FileNotFoundError):
+                    os.unlink(os.path.join(self.folder, left))
+        if not os.path.lexists(self.path):
+            return None
+        taken = None
+        with model_file.opened(self.path) as file:
+            state = file.state(self._records)
+            if file.kind != kind or "fit" not in state:
+                raise ValueError(f"a model of the kind {file.kind!r}, and no checkpoint of this kind of fit")
+            if self.resume and not self._differing(state["fit"]):
+                taken = take(file, state)
+            else:
+                file.pass_over()
+        if self.resume:
+            self.check_same(state["fit"])
+        elif state.get("complete") is not True:
+            raise ValueError(
+                f"checkpoint: {self.path!r} is of a fit that was not complete. Pass resume=True to go on with it, or "
+                "remove it to start again."
+            )
+        return taken
+
+    def save(self, kind: str, net: Network, state: dict[str, Any], *, complete: bool) -> None:
+        """Write a checkpoint; ``complete`` says that the fit is over."""
+        state = {"fit": self.fit, "complete": complete, **state}
+        model_file.save(self.path, kind, net, state, self._records, code=True)
+        self._last = time.monotonic()
+
+    def check_same(self, was: dict[str, Any]) -> None:
+        """Raise ValueError where a checkpoint is of another fit; the message says what differs."""
+        if not (differing := self._differing(was)):
+            return
+        short = [name for name in differing if len(repr(was.get(name))) + len(repr(self.fit[name])) < 60]
+        values = [f"{name} was {was.get(name)!r} and is {self.fit[name]!r}" for name in short]
+        others = [f"{name} is another" for name in differing if name not in short]
+        raise ValueError(
+            f"checkpoint: {self.path!r} is of another fit: {'; '.join([*values, *others])}. Go on with the same, or "
+            "choose another folder."
+        )
+
+    def _differing(self, was: dict[str, Any]) -> list[str]:
+        return [name for name, value in self.fit.items() if was.get(name) != value]
+
+
+class Checkpoints(CheckpointFolder):
+    """The checkpoints of a network's fit."""
 
     def begin(
         self,
@@ -86,33 +162,35 @@ class Checkpoints:
 
         Raises
         ------
-        ValueError
-            If the checkpoint is of another fit, or there is one and ``resume`` is False; of damage, `ModelFileError`.
+        ValueError, OSError
+            See `CheckpointFolder.read`.
         TypeError
             If there is code in what would have to be written, such as a schedule of the user's own.
-        OSError
-            If the folder cannot be made or written to.
         """
-        self._fit = {name: _digest(each, run.net) if isinstance(each, Batch) else each for name, each in given.items()}
-        self._fit["network"] = repr(architecture_of(run.net, custom=True))
-        self._fit["optimizer"] = repr(Writer(RECORDS)(optimizer, "optimizer"))
-        self._fit["callbacks"] = [type(callback).__name__ for callback in callbacks]
-        with named_errors("checkpoint", self.folder):
-            os.makedirs(self.folder, exist_ok=True)
-            for left in glob.glob(".mlpx-*.tmp", root_dir=self.folder):  # by a write that was killed
-                with suppress(FileNotFoundError):
-                    os.unlink(os.path.join(self.folder, left))
-        begun = None
-        if os.path.lexists(self.path):
-            begun = self._take_up(run, optimizer, generator, callbacks)
-        if begun is None:
-            begun = NOTHING
-            self.write(run, optimizer, None if generator is None else generator.bit_generator.state, callbacks)
-        return begun
+        net = run.net
+        self.fit = {name: _digest(each, net) if isinstance(each, Batch) else each for name, each in given.items()}
+        self.fit["network"] = repr(architecture_of(net, custom=True))
+        self.fit["optimizer"] = repr(Writer(RECORDS)(optimizer, "optimizer"))
+        self.fit["callbacks"] = [type(callback).__name__ for callback in callbacks]
 
-    def due(self) -> bool:
-        """Return whether it is time for another checkpoint."""
-        return time.monotonic() - self._last >= self.every
+        def take(file: ModelFile, state: dict[str, Any]) -> tuple[dict[str, Any], Any, list[Array]]:
+            _check(state, optimizer)
+            return state, joined(net, file.weights(), statistics=True), [joined(net, m)[0] for m in state["moments"]]
+
+        taken = self.read("checkpoint", take)
+        if taken is None:
+            self.write(run, optimizer, None if generator is None else generator.bit_generator.state, callbacks)
+            return NOTHING
+        state, weights, moments = taken
+        net.buffers.parameters[...], net.buffers.statistics[...] = map(net.backend.asarray, weights)
+        put_back(optimizer, state["optimizer"], moments, state["steps"], net)
+        if generator is not None:
+            generator.bit_generator.state = state["generator"]
+        vars(run.history).update(vars(state["history"]))
+        run.stop = state["stop"]
+        for callback, each in zip(callbacks, state["callbacks"], strict=True):
+            callback.restore(run, each)
+        return state["losses"]
 
     def write(
         self,
@@ -135,102 +213,59 @@ class Checkpoints:
         complete : bool
             Whether the fit is over.
         """
-        net = run.net
         state = {
-            "fit": self._fit,
             "history": run.history,
             "stop": run.stop,
-            "complete": complete,
             "generator": generator,
             "losses": losses,
             "optimizer": optimizer,
             "steps": optimizer.steps,
-            "moments": [split(net, to_numpy(each)) for each in optimizer.state],
+            "moments": [split(run.net, to_numpy(each)) for each in optimizer.state],
             "callbacks": [callback.state() for callback in callbacks],
         }
-        model_file.save(self.path, "checkpoint", net, state, RECORDS, code=True)
-        self._last = time.monotonic()
-
-    def _take_up(
-        self,
-        run: Run,
-        optimizer: Optimizer,
-        generator: np.random.Generator | None,
-        callbacks: list[Callback],
-    ) -> Array | None:
-        """Put back what the checkpoint in the folder holds; None where it is not to be gone on from."""
-        with model_file.opened(self.path) as file:
-            if file.kind != "checkpoint":
-                raise ValueError(f"a model of the kind {file.kind!r}, and no checkpoint")
-            state = file.state(RECORDS)
-            fit, history, losses = state["fit"], state["history"], state["losses"]
-            differing = [name for name in self._fit if fit.get(name) != self._fit[name]]
-            if not self.resume or differing:
-                file.pass_over()
-            else:
-                weights = file.weights(run.net)
-                moments = [joined(run.net, each)[0] for each in state["moments"]]
-                stored = _checked(state, len(optimizer.state))
-        if not self.resume:
-            if state.get("complete") is True:
-                return None
-            raise ValueError(
-                f"checkpoint: {self.path!r} is of a fit that was not complete. Pass resume=True to go on with it, or "
-                "remove it to start again."
-            )
-        if differing:
-            raise ValueError(_other_fit(self.path, fit, self._fit, differing))
-        backend, buffers = run.net.backend, run.net.buffers
-        buffers.parameters[...], buffers.statistics[...] = (backend.asarray(each) for each in weights)
-        for there, here in zip(optimizer.state, moments, strict=True):
-            there[...] = backend.asarray(here)
-        optimizer.steps = state["steps"]
-        for field in fields(optimizer):
-            if field.init and field.name != "schedule":  # a callback may have changed the learning rate, say
-                setattr(optimizer, field.name, getattr(stored, field.name))
-        vars(optimizer.schedule).update(vars(stored.schedule))
-        if generator is not None:
-            generator.bit_generator.state = state["generator"]
-        vars(run.history).update(vars(history))
-        run.stop = state["stop"]
-        for callback, each in zip(callbacks, state["callbacks"], strict=True):
-            callback.restore(run, each)
-        return losses
+        self.save("checkpoint", run.net, state, complete=complete)
 
 
-def _checked(state: dict[str, Any], n_states: int) -> Optimizer:
-    """Return the optimiser of a checkpoint's state, or raise for a state that cannot be."""
-    optimizer, losses = state["optimizer"], state["losses"]
-    if not isinstance(optimizer, Optimizer) or len(state["moments"]) != n_states:
+def put_back(optimizer: Optimizer, stored: Optimizer, moments: list[Array], steps: int, net: Network) -> None:
+    """Let an optimiser that was started for a network be as the stored one, with these arrays for its state."""
+    for there, here in zip(optimizer.state, moments, strict=True):
+        there[...] = net.backend.asarray(here)
+    optimizer.steps = steps
+    for field in fields(optimizer):
+        if field.init and field.name != "schedule":  # the learning rate may have been changed, by a callback say
+            setattr(optimizer, field.name, getattr(stored, field.name))
+    vars(optimizer.schedule).update(vars(stored.schedule))
+
+
+def _check(state: dict[str, Any], optimizer: Optimizer) -> None:
+    """Raise TypeError or ValueError for a state that cannot be."""
+    losses = state["losses"]
+    if type(state["optimizer"]) is not type(optimizer) or len(state["moments"]) != len(optimizer.state):
         raise TypeError("the optimiser and its state do not fit")
     check_count("steps", state["steps"], 0)
     if not isinstance(state["history"], History) or not isinstance(state["stop"], str):
         raise TypeError("the history or the reason to stop is none")
     if not isinstance(losses, np.ndarray) or losses.dtype != np.float64 or losses.shape[:1] != (2,) or losses.ndim != 2:
         raise TypeError("the losses are no array (2, steps) of float64")
-    return optimizer
-
-
-def _other_fit(path: str, was: Any, now: dict[str, Any], differing: list[str]) -> str:
-    short = [name for name in differing if len(repr(was.get(name))) + len(repr(now[name])) < 60]
-    values = [f"{name} was {was.get(name)!r} and is {now[name]!r}" for name in short]
-    others = [name for name in differing if name not in short]
-    return (
-        f"checkpoint: {path!r} is of another fit: {'; '.join([*values, *(f'{name} is another' for name in others)])}. "
-        "Go on with the same, or choose another folder."
-    )
 
 
 def _digest(batch: Batch, net: Network) -> str:
     """Return the SHA-256 of shapes, dtypes and a sample of rows."""
-    n = int(batch.x.shape[0])
-    wide = max(1, int(np.prod(batch.x.shape[1:])))
-    rows = np.unique(np.linspace(0, n - 1, max(1, min(n, SAMPLED // wide))).astype(np.int64))
-    digest, arrays = hashlib.sha256(), vars(batch)
-    sample = vars(batch.take(net.backend.asarray(rows)))
-    for name, array in arrays.items():
-        if array is not None:
-            part = np.ascontiguousarray(to_numpy(sample[name]))
-            digest.update(f"{name} {tuple(array.shape)} {part.dtype}".encode())
-            digest.update(part.tobytes())
-    return digest.hexdigest()
+    sample = batch.take(net.backend.asarray(sampled(batch.x.shape)))
+    return digest(tuple(batch.x.shape), *vars(sample).values())
+
+
+def sampled(shape: tuple[int, ...]) -> Array:
+    """Return the numbers of some rows, from the first to the last."""
+    n, wide = int(shape[0]), max(1, int(np.prod(shape[1:])))
+    return np.unique(np.linspace(0, n - 1, max(1, min(n, SAMPLED // wide))).astype(np.int64))
+
+
+def digest(*parts: Any) -> str:
+    """Return the SHA-256 of arrays, of what they say of themselves, and of anything else by its words."""
+    made = hashlib.sha256()
+    for part in parts:
+        array = None if isinstance(part, tuple | None) else np.ascontiguousarray(to_numpy(part))
+        made.update(repr(part if array is None else (array.dtype.str, array.shape)).encode())
+        made.update(b"" if array is None else array.tobytes())
+    return made.hexdigest()

@@ -123,6 +123,7 @@ REGRESSORS = {
     "two outputs": (NUMBERS, {"early_stopping": True}),
     "poisson": (np.abs(NUMBERS[:, 0]), {"loss": "poisson"}),
     "quantiles": (NUMBERS[:, 0], {"loss": "quantile", "quantiles": (0.1, 0.9)}),
+    "an object": (NUMBERS[:, 0], {"loss": mlpx.losses.Huber(2.0)}),
     "huber": (NUMBERS[:, 0], {"loss": "huber", "delta": 2.0, "solver": "scaled_conjugate_gradient"}),
 }
 
