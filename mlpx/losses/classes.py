@@ -6,7 +6,7 @@ from typing import ClassVar
 from mlpx import ops
 from mlpx.backend import Backend, host_array
 from mlpx.backend.conversion import as_float_array
-from mlpx.backend.inspection import backend_name, check_readable, kind_of
+from mlpx.backend.inspection import backend_name, check_readable, dtype_name, kind_of
 from mlpx.errors import check_number
 from mlpx.layers import Activation, Layer, MaskedSoftmax, Softmax
 from mlpx.losses.base import Loss, check_length, is_head, on_device, weights
@@ -48,6 +48,8 @@ class ClassLoss(Loss):
                 "use numpy.unique(y, return_inverse=True); for floats that are whole numbers y.astype(int)."
             )
         target = backend.asarray(labels, "int64")
+        if dtype_name(labels) == "int64":  # a copy: compiled code goes by these numbers long after they are checked
+            target = backend.xp.asarray(target, copy=True)
         if target.size:
             low, high = int(backend.xp.min(target)), int(backend.xp.max(target))
             if low < 0 or high >= shape[-1]:
