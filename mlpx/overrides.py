@@ -1,24 +1,30 @@
 """What subclasses, and single objects, put in place of a class's methods: fused code cannot stand in for that."""
 
-from functools import cache
+from functools import lru_cache
+from typing import Any
+
+NONE: frozenset[str] = frozenset()
 
 
-def overridden(thing: object, base: type) -> set[str]:
+def overridden(thing: object, base: type, asked: frozenset[str] = NONE) -> frozenset[str]:
     """Return the names of methods and properties of ``base`` that an object of it, or its class, has its own of.
 
-    Of the special methods ``__call__`` alone counts: constructors, comparisons and ``repr`` compute nothing.
+    Those in ``asked`` do not count; of the special methods ``__call__`` alone does: constructors, comparisons and
+    ``repr`` compute nothing. Classes are looked at once.
     """
-    methods = _methods(base)
-    own = set(methods.intersection(vars(thing)))
-    kinds = type(thing).__mro__
-    for kind in kinds[: kinds.index(base)]:
-        own |= methods.intersection(vars(kind)) | {name for name in vars(kind) if _hides(kind, name, base)}
-    return own
+    kind: Any = type(thing)  # which mypy takes for nothing that can be hashed
+    own, methods = _overridden(kind, base, asked)
+    inside = vars(thing)
+    return own if methods.isdisjoint(inside) else own | methods.intersection(inside)
 
 
-@cache
-def _methods(base: type) -> frozenset[str]:
-    return frozenset(name for name in dir(base) if _counts(name) and _acts(getattr(base, name)))
+@lru_cache(maxsize=512)
+def _overridden(kind: type, base: type, asked: frozenset[str]) -> tuple[frozenset[str], frozenset[str]]:
+    """Return what a class has its own of, and the methods of ``base`` that count."""
+    methods = frozenset(name for name in dir(base) if _counts(name) and _acts(getattr(base, name))) - asked
+    above = kind.__mro__[: kind.__mro__.index(base)]
+    own = {name for each in above for name in vars(each) if name in methods or _hides(each, name, base)}
+    return frozenset(own), methods
 
 
 def _hides(kind: type, name: str, base: type) -> bool:

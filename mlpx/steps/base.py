@@ -34,7 +34,11 @@ class FitSteps(ABC):
     ----------
     losses : array (2, steps)
         What the last call of `take` returned, or would have if it had not failed.
+    good : array (k,)
+        The parameters as they were before the last step.
     """
+
+    good: Array
 
     def __init__(
         self, net: Network, train: Batch, batch_size: int, optimizer: Optimizer, seed: int, n_steps: int

@@ -87,7 +87,6 @@ class PlanSteps(FitSteps):
             plan.kernels("threading.phase_sharing"),
         )
         super().__init__(net, train, batch_size, optimizer, seed, n_steps)
-        self.taken = 0
         products = [row.n_in * row.n_out for row in rows if row.op == "dense"]
         flops = 6.0 * batch_size * sum(products)
         worth = flops * np.dtype(net.dtype).itemsize / 4 >= WORTH_THREADS * max(1.0, len(products) / MANY_LAYERS)
@@ -113,6 +112,7 @@ class PlanSteps(FitSteps):
             seed=seed,
             ceiling=ceiling,
         )
+        self.good = self.job.parameters
 
     def together(self, most: int) -> int:
         """Return how many epochs fit in the next call."""
@@ -185,7 +185,6 @@ class PlanSteps(FitSteps):
                 self.choice.learn(threads, seconds, wanted, first=not self.calls)
                 self.calls += 1
                 done += wanted
-                self.taken += wanted
                 after(wanted)
         if done < steps:
             raise self._diverged(first + done + taken, epoch, order, done + taken)

@@ -1,13 +1,15 @@
 """The steps of a fit in fused kernels: by the plan on a CPU, as graphs on a GPU."""
 
 import math
-from typing import TYPE_CHECKING
+import operator
+from typing import TYPE_CHECKING, Any
 
+from mlpx.backend import dtype_name
+from mlpx.losses import ClassLoss
 from mlpx.network import Network
 from mlpx.network.batch import Batch
 from mlpx.optimizers import Optimizer
-from mlpx.overrides import overridden
-from mlpx.steps import GradientHook
+from mlpx.steps import GradientHook, kernel_codes
 from mlpx.steps.cpu import PlanSteps
 from mlpx_kernels import Unsupported
 
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
     from mlpx.steps.gpu import GraphSteps
 
 
-TAKEN_OVER = {"step", "body", "loss_mask", "_loss_of"}
+TAKEN_OVER = Network.step, Network.body, Network.loss_mask, Network._loss_of
 """Methods of networks that fused steps stand in for."""
 
 
@@ -49,9 +51,14 @@ def fused_steps(
     ------
     Unsupported
         If the network, the data or the device does not allow it; the message says why.
+    ValueError
+        If the optimiser's state is not one of this network's.
     """
-    if own := overridden(net, Network) & TAKEN_OVER:
-        raise Unsupported(f"{type(net).__name__} has its own {min(own)}, so it runs layer by layer")
+    _check_state(net, optimizer)
+    _check_targets(net, train)
+    for method in TAKEN_OVER:  # not by `overridden`: to ask for its __dict__ makes an object slower to use
+        if getattr(getattr(net, method.__name__), "__func__", None) is not method:
+            raise Unsupported(f"{type(net).__name__} has its own {method.__name__}, so it runs layer by layer")
     if net.backend.name == "cupy":
         from mlpx.steps.gpu import GraphSteps  # only a GPU needs it
 
@@ -80,3 +87,45 @@ def fused_steps(
         deterministic=deterministic,
         ceiling=ceiling,
     )
+
+
+READ_OFTEN = {"lr", "l2", "schedule", "state", "_count"}
+"""Attributes of optimisers that are looked at again in every call, and the list of what counts by itself."""
+
+
+def read_once(net: Network, optimizer: Optimizer) -> list[Any]:
+    """Return all that fused steps look at when they are made, and never again: settings and arrays."""
+    settings = [value for layer in net.all_layers() for value in vars(layer).values()]
+    settings += [value for name, value in vars(optimizer).items() if name not in READ_OFTEN]
+    return [net.loss, *settings, *optimizer.state]
+
+
+def changed(now: list[Any], before: list[Any]) -> bool:
+    """Return whether what was `read_once` is not the same objects any more, so that steps must be made anew."""
+    return len(now) != len(before) or not all(map(operator.is_, now, before))
+
+
+def _check_state(net: Network, optimizer: Optimizer) -> None:
+    """Raise ValueError unless there are as many arrays of state as the optimiser works on, as large as the weights."""
+    shape, state = tuple(net.parameters.shape), optimizer.state
+    fits = [tuple(getattr(each, "shape", ())) == shape and dtype_name(each) == net.dtype for each in state]
+    if len(state) != optimizer.n_states or not all(fits):
+        raise ValueError(
+            f"optimizer.state: expected {optimizer.n_states} arrays of shape {shape} and dtype {net.dtype}, got "
+            f"{[(getattr(each, 'shape', ()), str(getattr(each, 'dtype', type(each)))) for each in state]}. Write into "
+            "the arrays that are there, or call optimizer.forget() to start afresh."
+        )
+
+
+def _check_targets(net: Network, train: Batch) -> None:
+    """Raise Unsupported for targets that were prepared for another loss: kernels index them unchecked."""
+    if not isinstance(net.loss, kernel_codes.KINDS):
+        return
+    lead, width = tuple(train.x.shape[:-1]), train.x.shape[-1] if net.n_out is None else net.n_out
+    classes = isinstance(net.loss, ClassLoss) and train.target.dtype.kind == "i"
+    wanted = lead if classes else (*lead, width)
+    if tuple(train.target.shape) != wanted or (train.target.dtype.kind == "i") != classes:
+        raise Unsupported(f"the targets are not those of the loss {net.loss.name}")
+    for name in ("class_weight", "pos_weight", "q"):
+        if len(getattr(net.loss, name, None) or ()) not in (0, width):
+            raise Unsupported(f"{name} has other values than one for each output")

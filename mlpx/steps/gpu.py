@@ -63,7 +63,6 @@ class GraphSteps(FitSteps):
         penalty: bool = False,
     ) -> None:
         super().__init__(net, train, batch_size, optimizer, seed, n_steps)
-        self.taken = 0
         self.seconds_per_step = math.inf  # so that the first slice is one step, which compiles the kernels
         self.xp = net.backend.xp
         self.stream = self.xp.cuda.Stream(non_blocking=True)
@@ -85,7 +84,12 @@ class GraphSteps(FitSteps):
                 self._uncaptured(self.step.plan.declined)
             self.begun = [self.xp.empty_like(part) for part in self._state()]
             # Of before the last update of a slice; two, since a slice's first step may show that the one before failed.
-            self.previous, self.latest = ([self.xp.empty_like(part) for part in self._state()[:2]] for _ in range(2))
+            self.previous, self.latest = ([part.copy() for part in self._state()[:2]] for _ in range(2))
+
+    @property
+    def good(self) -> Array:
+        """The parameters as they were before the last step."""
+        return self.latest[0]
 
     def _state(self) -> list[Array]:
         buffers = self.net.buffers
@@ -154,7 +158,6 @@ class GraphSteps(FitSteps):
             if failed < steps or not self._finite():
                 raise self._diverged(first + done, epoch, order, done, min(failed, steps))
             done += steps
-            self.taken += steps
             self.optimizer.steps += steps
             after(steps)
             steps = following
@@ -199,7 +202,7 @@ class GraphSteps(FitSteps):
         buffers = self.net.buffers
         parameters, statistics = buffers.parameters.copy(), buffers.statistics.copy()
         if failed == 0:
-            good = self.previous if self.taken else self.begun
+            good = self.previous
         else:
             with self._on_stream():
                 for part, copy in zip(self._state(), self.begun, strict=True):

@@ -41,8 +41,8 @@ KINDS: tuple[type[Loss], ...] = (
 )
 """In the order of their codes in the kernels."""
 LOSSES = tuple(kind.name for kind in KINDS)
-ASKED_OF_LOSSES = {"prepare", "config", "fuses"}
-ASKED_OF_OPTIMIZERS = {"start", "forget", "rates", "limits"}
+ASKED_OF_LOSSES = frozenset({"prepare", "config", "fuses"})
+ASKED_OF_OPTIMIZERS = frozenset({"start", "forget", "rates", "limits"})
 """Methods that are called where a plan stands in for the rest."""
 
 
@@ -58,7 +58,7 @@ def of_loss(net: Network) -> tuple[int, Array, float]:
     code = next((code for code, kind in enumerate(KINDS) if isinstance(loss, kind)), None)
     if code is None:
         raise Unsupported(f"the loss {loss.name} runs layer by layer")
-    if own := overridden(loss, KINDS[code]) - ASKED_OF_LOSSES:
+    if own := overridden(loss, KINDS[code], ASKED_OF_LOSSES):
         raise Unsupported(f"the loss {type(loss).__name__} has its own {min(own)}, so it runs layer by layer")
     values: Any = ()
     if isinstance(loss, CrossEntropy):
@@ -80,11 +80,11 @@ def of_update(optimizer: Optimizer) -> tuple[int, Array]:
     Unsupported
         If no plan has this update.
     """
-    name = type(optimizer).__name__
-    known = next((kind for kind in type(optimizer).__mro__ if kind in OPTIMIZERS.values()), None)
+    name, library = type(optimizer).__name__, OPTIMIZERS.values()
+    known = next((kind for kind in type(optimizer).__mro__ if kind in library), None)
     if known is None:
         raise Unsupported(f"the optimizer {name} runs layer by layer")
-    if own := overridden(optimizer, known) - ASKED_OF_OPTIMIZERS:
+    if own := overridden(optimizer, known, ASKED_OF_OPTIMIZERS):
         raise Unsupported(f"the optimizer {name} has its own {min(own)}, so it runs layer by layer")
     kind, numbers = encode(
         known.op.name,  # type: ignore[attr-defined]

@@ -19,7 +19,7 @@ from mlpx.optimizers.full_batch import FullBatch
 from mlpx.schedules import Schedule
 from mlpx.steps import GradientHook, LayerSteps
 from mlpx.steps.base import NOTHING
-from mlpx.steps.fused import fused_steps
+from mlpx.steps.fused import changed, fused_steps, read_once
 from mlpx.training import interrupt
 from mlpx.training.checkpoints import Checkpoints
 from mlpx.training.evaluation import accuracy
@@ -84,15 +84,13 @@ def train(job: Job) -> History:
 def _fit_batches(job: Job, run: Run, optimizer: Optimizer, pressed: interrupt.Interrupt) -> None:
     net = job.net
     optimizer.start(net)
-    schedule = optimizer.schedule
-    assert isinstance(schedule, Schedule)  # noqa: S101  (a name was replaced by its object)
-    schedule.start()
+    schedule = _started(optimizer)
     rows = np.arange(job.train.x.shape[0])
     rng = np.random.default_rng(job.seed) if job.shuffle else None
     checkpoints, drawn, begun = job.checkpoints, None, NOTHING
     if checkpoints is not None:
         begun = checkpoints.begin(run, optimizer, rng, job.callbacks, _given(job))
-    steps = _steps(job, optimizer)
+    steps, read = _steps(job, optimizer), read_once(net, optimizer) if job.callbacks else []
 
     def over() -> bool:
         return run.history.epochs >= job.epochs or bool(run.stop)
@@ -122,6 +120,12 @@ def _fit_batches(job: Job, run: Run, optimizer: Optimizer, pressed: interrupt.In
 
     unseen = not job.callbacks and job.validation is None and type(schedule).observe is Schedule.observe
     while not over():
+        if job.callbacks:  # which may have changed anything
+            optimizer.start(net)
+            now = read_once(net, optimizer)
+            if changed(now, read):
+                steps, read = _steps(job, optimizer, steps.good), now
+            schedule = schedule if optimizer.schedule is schedule else _started(optimizer)
         epoch, began = run.history.epochs, time.perf_counter()
         count = steps.together(job.epochs - epoch) if unseen else 1
         if checkpoints is not None and rng is not None:
@@ -144,8 +148,26 @@ def _given(job: Job) -> dict[str, Any]:
     return {"x and y": job.train} | {name: getattr(job, name) for name in names}
 
 
-def _steps(job: Job, optimizer: Optimizer) -> "LayerSteps | PlanSteps | GraphSteps":
-    """Return the fastest way of taking this fit's steps: fused where that can be had, else layer by layer."""
+def _started(optimizer: Optimizer) -> Schedule:
+    schedule = optimizer.schedule
+    assert isinstance(schedule, Schedule)  # noqa: S101  (a name was replaced by its object)
+    schedule.start()
+    return schedule
+
+
+def _steps(job: Job, optimizer: Optimizer, good: Array | None = None) -> "LayerSteps | PlanSteps | GraphSteps":
+    """Return the fastest way of taking this fit's steps: fused where that can be had, else layer by layer.
+
+    In the middle of a fit with the parameters ``good`` of before its last step, which may show in the next one to have
+    gone wrong.
+    """
+    steps = _new_steps(job, optimizer)
+    if good is not None:
+        steps.good[...] = good
+    return steps
+
+
+def _new_steps(job: Job, optimizer: Optimizer) -> "LayerSteps | PlanSteps | GraphSteps":
     net, given = job.net, (job.net, job.train, job.batch_size, optimizer)
     n_steps = -(-job.train.x.shape[0] // job.batch_size) * job.epochs
     net.plan_declined = ""
@@ -210,6 +232,8 @@ def _fit_full(job: Job, run: Run, optimizer: FullBatch, pressed: interrupt.Inter
     def report(w: Array) -> bool:
         run.history.steps += 1
         reached(w)
+        if job.callbacks:
+            objective.look_again()
         if run.history.epochs >= job.epochs:
             run.stop = run.stop or "epochs"
         return bool(run.stop) or pressed.requested

@@ -14,7 +14,7 @@ from mlpx.network import Network
 from mlpx.network.batch import Batch
 from mlpx.network.host_rows import HostRows
 from mlpx.optimizers import SGD
-from mlpx.steps.fused import fused_steps
+from mlpx.steps.fused import changed, fused_steps, read_once
 from mlpx.typing import Array
 from mlpx_kernels import Unsupported
 
@@ -78,7 +78,9 @@ class Objective:
         self.loss = math.nan
         self.stopped = "converged"
         self.n_threads, self.deterministic = n_threads, deterministic
-        self.steps = self._fused()
+        self.still = SGD()
+        self.still.start(net)
+        self.steps, self.read = self._fused(), read_once(net, self.still)
         self.order = np.arange(batch.x.shape[0])
 
     def _fused(self) -> Any:
@@ -87,13 +89,17 @@ class Objective:
         flops = 6.0 * rows * int(self.decayed.sum())
         if not rows or flops > WORTH_FUSING:
             return None
-        still = SGD()
-        still.start(net)
         own: dict[str, Any] = {"n_threads": self.n_threads, "deterministic": self.deterministic}
         try:
-            return fused_steps(net, self.batch, rows, still, seed=self.context.seed, **own)
+            return fused_steps(net, self.batch, rows, self.still, seed=self.context.seed, **own)
         except Unsupported:
             return None
+
+    def look_again(self) -> None:
+        """Take in what a callback may have changed of the network."""
+        now = read_once(self.net, self.still)
+        if changed(now, self.read):
+            self.steps, self.read = self._fused(), now
 
     def _step(self) -> float:
         """Return the loss at the network's weights, NaN where it is not finite; its gradient is in the network."""
