@@ -130,6 +130,13 @@ class Layer(ABC):
     def __repr__(self) -> str:
         return short_repr(self)
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute; the network that holds the layer predicts by it from now on."""
+        super().__setattr__(name, value)
+        network = owners.get(id(self))
+        if network is not None:
+            network.forget_predictors()
+
     def declare(self, parameters: dict[str, Parameter], statistics: dict[str, Parameter] | None = None) -> None:
         """Set what the layer holds; called once, by ``__post_init__``."""
         self.parameters = parameters

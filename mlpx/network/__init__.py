@@ -2,6 +2,8 @@
 
 from mlpx.network.network import (
     Network,
+)
+from mlpx.network.settings import (
     check_precision,
 )
 

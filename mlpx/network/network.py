@@ -12,6 +12,7 @@ from mlpx.losses import Loss, default_for, find
 from mlpx.network.batch import BLOCK, GPU_BLOCK, Batch, blocks, lone
 from mlpx.network.host_rows import HostRows
 from mlpx.network.inputs import Inputs
+from mlpx.network.settings import Guarded, check_precision
 from mlpx.network.summary import summary
 from mlpx.ops.dispatch import fused_mode
 from mlpx.plan import Predictor
@@ -22,19 +23,11 @@ if TYPE_CHECKING:
     from mlpx.plan.gpu_predictor import GpuPredictor
 
 
-PRECISIONS = ("float32", "tf32", "bf16")
 BOUND = {"backend", "n_in", "n_out", "_inputs", "buffers", "plan_declined", "_precision", "_predictors"}
 """Attributes that no copy takes over; see `Network._bind`."""
 
 
-def check_precision(precision: str, dtype: str) -> None:
-    """Raise ValueError for a precision that is unknown, or that rounds what is not float32."""
-    check_name("precision", precision, PRECISIONS)
-    if precision != "float32" and dtype != "float32":
-        raise ValueError(f"precision: {precision!r} is for networks of dtype float32; this one is {dtype}.")
-
-
-class Network:
+class Network(Guarded):
     """Layers in a row that share one flat parameter buffer and one flat gradient buffer.
 
     Attributes
@@ -146,7 +139,7 @@ class Network:
         """Set the precision."""
         check_precision(precision, self.dtype)
         self._precision = precision
-        self._predictors.clear()
+        self.forget_predictors()
 
     @property
     def parameters(self) -> Array:
@@ -194,13 +187,17 @@ class Network:
         made = object.__new__(type(self))
         made.__dict__.update(self.__dict__)
         gradient = self.backend.zeros(tuple(parameters.shape), self.dtype)
-        made.buffers = Buffers(parameters, gradient, statistics, self.buffers.groups)
-        made.layers = tuple(layer.over(made.buffers) for layer in self.layers)
+        buffers = Buffers(parameters, gradient, statistics, self.buffers.groups)
+        made.__dict__.update(buffers=buffers, layers=tuple(layer.over(buffers) for layer in self.layers))
         made._inputs = replace(self._inputs, layers=made.layers)
         ready = list(self._predictors.items())
         made._predictors = {n: None if p is None else p.over(parameters, statistics) for n, p in ready}
         owners.update((id(layer), made) for layer in made.all_layers())
         return made
+
+    def forget_predictors(self) -> None:
+        """Compile the prediction anew at the next call: a setting has changed."""
+        self._predictors.clear()
 
     # --- passes -----------------------------------------------------------------------------------------------
 
