@@ -5,7 +5,7 @@ import pytest
 
 import mlpx
 from mlpx import layers, losses, optimizers, schedules
-from mlpx.op import using_fused
+from mlpx.ops.dispatch import using_fused
 
 N, N_IN, C, EPOCHS = 64, 4, 3, 4
 RNG = np.random.default_rng(2)
