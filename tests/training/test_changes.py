@@ -196,7 +196,7 @@ def test_predictions_go_by_the_settings_of_now(place, name, value) -> None:
     with using_fused("off"):
         np.testing.assert_allclose(after, net.predict(X), rtol=1e-9)
     assert not np.allclose(before, after)
-    np.testing.assert_allclose(net.evaluate(net.batch(X, Y))[0], net.loss_and_grad(X, Y)[0], rtol=1e-9)
+    np.testing.assert_allclose(net.evaluate(X, Y).loss, net.loss_and_grad(X, Y)[0], rtol=1e-9)
 
 
 @pytest.mark.parametrize(
