@@ -16,6 +16,7 @@ from mlpx.estimators.export import Exporting
 from mlpx.estimators.held_out import HeldOut
 from mlpx.estimators.losses import CHECKED_ROWS, check_function
 from mlpx.estimators.minimise import fit_full_batch, fit_lbfgs
+from mlpx.estimators.naming import FOREIGN, named, naming, passes
 from mlpx.estimators.observers import Announcer, CallbackSupport, Observers
 from mlpx.estimators.prediction import all_finite
 from mlpx.estimators.randomness import random_state_of
@@ -151,16 +152,16 @@ class BaseMLP(CallbackSupport, Saving, Exporting, Explained):
                 self.n_features_in_ = X.shape[1]
                 self.__dict__.pop("feature_names_in_", None)
             return X, y
-        pair: tuple[Any, Any] = validate_data(
-            self,
-            X,
-            y,
-            accept_sparse="csr",
-            multi_output=True,
-            y_numeric=not is_classifier(self),
-            dtype=(np.float64, np.float32),
-            reset=reset,
-        )
+        numeric, options = not is_classifier(self), {"accept_sparse": "csr", "dtype": (np.float64, np.float32)}
+        try:
+            pair: tuple[Any, Any] = validate_data(
+                self, X, y, multi_output=True, y_numeric=numeric, reset=reset, **options
+            )
+        except FOREIGN as error:
+            if named("X, y", error) is error:
+                raise
+            fine = passes(lambda: validate_data(self, X, reset=reset, **options))
+            raise named("y" if fine else "X", error)  # noqa: B904  (its cause is set)
         return pair
 
     def _plainly_right(self, X: Any, y: Any, reset: bool) -> bool:
@@ -182,7 +183,9 @@ class BaseMLP(CallbackSupport, Saving, Exporting, Explained):
         """Return checked data as the network takes them."""
         net = self._net
         if sample_weight is not None:
-            sample_weight = _check_sample_weight(on_host(sample_weight), X if home_of(X) is NUMPY else y)
+            with naming("sample_weight"):
+                sample_weight = _check_sample_weight(on_host(sample_weight), X if home_of(X) is NUMPY else y)
+                sample_weight = np.asarray(sample_weight, np.float64)
             if (sample_weight < 0).any():
                 raise ValueError("sample_weight: holds negative values; expected at least 0.")
         weight = self._row_weights(y, sample_weight, incremental)

@@ -13,6 +13,7 @@ from sklearn.utils.metaestimators import available_if
 from mlpx.backend import backend_of, to_numpy
 from mlpx.estimators.devices import check_all_readable, home_of, on_host, sent_back
 from mlpx.estimators.labels import Labelled, check_labels
+from mlpx.estimators.naming import naming
 from mlpx.losses import Hinge
 from mlpx.typing import Array
 
@@ -88,7 +89,9 @@ class Deciding(ClassifierMixin, Labelled):  # type: ignore[misc]
         """Return the accuracy of ``predict``: the share of rows, or of their weight, that is right."""
         check_all_readable(y=y, sample_weight=sample_weight)
         check_labels("y", y)
-        return float(accuracy_score(on_host(y), on_host(self.predict(X, mask)), sample_weight=on_host(sample_weight)))
+        labels = on_host(self.predict(X, mask))
+        with naming("y" if sample_weight is None else "y, sample_weight"):
+            return float(accuracy_score(on_host(y), labels, sample_weight=on_host(sample_weight)))
 
     def plot_confusion(self, X: Any, y: Any, ax: Any = None) -> Any:
         """Draw how often each class is taken for each other; return scikit-learn's ``ConfusionMatrixDisplay``."""

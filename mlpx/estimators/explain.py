@@ -5,13 +5,18 @@ from typing import Any
 import numpy as np
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from mlpx.backend import NUMPY, Backend
+from mlpx.backend import NUMPY, Backend, host_array
+from mlpx.backend.conversion import as_float_array
 from mlpx.errors import check_count
 from mlpx.estimators.devices import check_all_readable, checked, home_of
 from mlpx.estimators.importance import ImportanceDisplay
+from mlpx.estimators.naming import naming
 from mlpx.estimators.prediction import Predicting
 from mlpx.layers import Context
 from mlpx.typing import Array
+
+MOST_STEPS = 1 << 20
+"""Points on the way from a baseline to a row: more change no digit of float64."""
 
 
 class Explained(Predicting):
@@ -39,7 +44,11 @@ class Explained(Predicting):
         """Return checked rows as the network takes them, and where they came from."""
         check_all_readable(X=X)
         net, home = self._network(), home_of(X)
-        x = validate_data(self, X, reset=False) if home is NUMPY else checked(self, X, home, reset=False)
+        with naming("X"):
+            if home is NUMPY:
+                x = validate_data(self, X, dtype=(np.float64, np.float32), reset=False)
+            else:
+                x = checked(self, X, home, reset=False)
         return net.backend.asarray(x, net.dtype), home
 
     def _gradients(self, x: Array) -> Array:
@@ -60,7 +69,7 @@ class Explained(Predicting):
         Parameters
         ----------
         X : array (n, n_features)
-        baseline : number or array (n_features,)
+        baseline : number or array (n_features,), or (n, n_features)
         steps : int
             Points on the way from the baseline to the row at which `gradients` are taken.
 
@@ -72,12 +81,14 @@ class Explained(Predicting):
             Source: Sundararajan, Taly and Yan 2017, "Axiomatic attribution for deep networks".
         """
         check_is_fitted(self)
-        check_all_readable(baseline=baseline)
-        steps = check_count("steps", steps)
+        steps = check_count("steps", steps, 1, MOST_STEPS)
         now = self._pinned()
         x, home = now._dense_rows(X)
         backend = now._net.backend
-        start = backend.asarray(baseline, now._net.dtype)
+        start = as_float_array("baseline", host_array("baseline", baseline), "float64", NUMPY)
+        if not np.isfinite(start).all():
+            raise ValueError("baseline: holds NaN or infinity; expected finite numbers.")
+        start = backend.asarray(start, now._net.dtype)
         if tuple(start.shape) not in ((), (x.shape[1],), tuple(x.shape)):
             raise ValueError(
                 f"baseline: has shape {tuple(start.shape)}; expected a number, or ({x.shape[1]},) one for each feature."

@@ -14,6 +14,7 @@ from mlpx.errors import check_flag
 from mlpx.estimators.base import BaseMLP
 from mlpx.estimators.class_weights import check_class_weight, weights_of_rows
 from mlpx.estimators.devices import on_host
+from mlpx.estimators.naming import naming
 from mlpx.estimators.rows import Rows
 from mlpx.losses import ClassLoss, CustomLoss, Hinge, Loss
 from mlpx.typing import Array
@@ -76,7 +77,7 @@ def check_labels(argument: str, labels: Any) -> None:
             f"{argument}: has rows of different lengths; expected classes (n,) or an indicator matrix (n, n_outputs), "
             "which scikit-learn's MultiLabelBinarizer makes of lists of labels."
         ) from error
-    if array.dtype.kind not in "OU" or not array.size:
+    if array.dtype.kind not in "OU" or not array.size or array.ndim == 0:
         return
     as_given = np.array(labels, dtype=object) if isinstance(labels, list | tuple) else array  # NumPy makes "nan" of NaN
     for row, each in enumerate(as_given.reshape(len(array), -1) if as_given.dtype == object else ()):
@@ -118,13 +119,16 @@ class Labelled(BaseMLP):
     def _learn_targets(self, y: Any, incremental: bool) -> Any:
         """Learn the classes, or check that they are those of earlier calls; return the labels."""
         y = _ravelled(y)
-        if not hasattr(self, "classes_") or not (self.warm_start or incremental):
-            self._label_binarizer = _binarizer(y)
-            self.classes_ = self._label_binarizer.classes_
-        else:
-            if _indicates(y) and not self._multilabel():
+        fresh = not hasattr(self, "classes_") or not (self.warm_start or incremental)
+        with naming("y"):
+            binarizer: Any = _binarizer(y) if fresh else vars(self)["_label_binarizer"]
+            if not fresh and _indicates(y) and not str(binarizer.y_type_).startswith("multilabel"):
                 raise ValueError("y: is an indicator matrix of labels; earlier calls had classes, one for each row.")
-            self._check_classes(_unique(y))
+            classes = binarizer.classes_ if fresh else _unique(y)
+        if fresh:
+            self._label_binarizer, self.classes_ = binarizer, classes
+        else:
+            self._check_classes(classes)
         self.n_outputs_ = 1 if self._label_binarizer.y_type_ == "binary" else len(self.classes_)
         check_class_weight(self.class_weight, self.classes_, several=self._multilabel())
         return y
@@ -165,9 +169,17 @@ class Labelled(BaseMLP):
 
     def _first_call(self, y: Any, classes: Any) -> None:
         check_labels("classes", classes)
-        if _check_partial_fit_first_call(self, classes):
-            check_labels("y", y)
-            self._label_binarizer = LabelBinarizer().fit(y if _indicates(y) else classes)
+        with naming("classes"):
+            first = _check_partial_fit_first_call(self, classes)
+        if not first:
+            return
+        check_labels("y", y)
+        with naming("y"):
+            several = _indicates(y)
+        if not several and np.ndim(classes) != 1:
+            raise ValueError(f"classes: has shape {np.shape(classes)}; expected all classes, (n_classes,).")
+        with naming("y" if several else "classes"):
+            self._label_binarizer = LabelBinarizer().fit(y if several else classes)
 
     def _known(self, y: Any) -> Any:
         """Return the labels of validation data, all of which training has seen."""

@@ -15,10 +15,26 @@ from mlpx.schedules import Schedule
 
 ACTIVATIONS = {name: name for name in TABLE} | {"logistic": "sigmoid"}
 """Name of a hidden activation to the library's; scikit-learn calls the sigmoid logistic."""
-AT_LEAST_ONE = Interval(Integral, 1, None, closed="left")
-AT_LEAST_ZERO = Interval(Real, 0, None, closed="left")
-ABOVE_ZERO = Interval(Real, 0, None, closed="neither")
-ZERO_TO_ONE = Interval(Real, 0, 1, closed="left")
+
+
+class Range(Interval):  # type: ignore[misc]
+    """An interval of plain numbers: no fractions, no spans of time, no integers that are no float."""
+
+    def is_satisfied_by(self, val: Any) -> bool:
+        """Return whether it holds a value; scikit-learn's own raises for numbers that are not plain."""
+        if not isinstance(val, self.type):
+            return False
+        try:
+            float(val)
+            return val in self
+        except (TypeError, ValueError, OverflowError):
+            return False
+
+
+AT_LEAST_ONE = Range(Integral, 1, None, closed="left")
+AT_LEAST_ZERO = Range(Real, 0, None, closed="left")
+ABOVE_ZERO = Range(Real, 0, None, closed="neither")
+ZERO_TO_ONE = Range(Real, 0, 1, closed="left")
 
 CONSTRAINTS: dict[str, Any] = {
     "hidden_layer_sizes": ["array-like", AT_LEAST_ONE],
@@ -31,11 +47,11 @@ CONSTRAINTS: dict[str, Any] = {
     "power_t": [AT_LEAST_ZERO],
     "max_iter": [AT_LEAST_ONE],
     "shuffle": ["boolean"],
-    "random_state": ["random_state"],
+    "random_state": [Range(Integral, 0, 2**32 - 1, closed="both"), np.random.RandomState, None],
     "tol": [AT_LEAST_ZERO],
-    "verbose": ["verbose"],
+    "verbose": [Range(Integral, 0, None, closed="left"), "boolean"],
     "warm_start": ["boolean"],
-    "momentum": [Interval(Real, 0, 1, closed="both")],
+    "momentum": [Range(Real, 0, 1, closed="both")],
     "nesterovs_momentum": ["boolean"],
     "early_stopping": ["boolean"],
     "validation_fraction": [ZERO_TO_ONE],

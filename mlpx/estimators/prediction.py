@@ -10,6 +10,7 @@ from mlpx import ops
 from mlpx.backend import NUMPY, backend_of, dtype_name
 from mlpx.estimators.devices import check_all_readable, checked, home_of
 from mlpx.estimators.fitted import FittedNetwork
+from mlpx.estimators.naming import naming
 from mlpx.estimators.weights import Weights
 from mlpx.layers import INFERENCE
 from mlpx.models.sequential import Sequential
@@ -31,7 +32,7 @@ def all_finite(x: Array) -> bool:
 
 def _converted(x: Array, dtype: str) -> Array:
     """Return rows on the host as C-contiguous ones of a dtype, or raise ValueError for numbers too large for it."""
-    with np.errstate(over="ignore"):
+    with naming("X"), np.errstate(over="ignore"):
         converted = np.ascontiguousarray(x, dtype)
     if x.dtype != dtype and not all_finite(converted) and all_finite(x):
         raise ValueError(
@@ -54,7 +55,8 @@ class Predicting(Weights):
         if home is not NUMPY:
             X = checked(self, X, home, reset=False)
         elif not self._plainly_fine(X, now):
-            X = validate_data(self, X, accept_sparse="csr", reset=False)
+            with naming("X"):
+                X = validate_data(self, X, accept_sparse="csr", reset=False)
         return self._output_of(X, now, None if mask is None else self._checked_mask(mask, X.shape[0]))
 
     def _plainly_fine(self, X: Any, now: FittedNetwork) -> bool:

@@ -20,6 +20,7 @@ from mlpx.estimators.context import in_context
 from mlpx.estimators.devices import check_all_readable, on_host
 from mlpx.estimators.held_out import held_out
 from mlpx.estimators.losses import LossFunction, given
+from mlpx.estimators.naming import entries, naming
 from mlpx.estimators.parameters import ABOVE_ZERO, CONSTRAINTS
 from mlpx.estimators.rows import Rows
 from mlpx.estimators.scoring import Scorer
@@ -127,11 +128,10 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
 
     def _levels(self) -> tuple[float, ...]:
         """Return the quantiles to predict."""
-        if not len(self.quantiles):
+        levels = entries("quantiles", self.quantiles)
+        if not levels:
             raise ValueError("quantiles: is empty; expected at least one level in (0, 1).")
-        for level in self.quantiles:
-            check_number("quantiles", level, 0.0, 1.0, open_low=True, open_high=True)
-        return tuple(self.quantiles)
+        return tuple(check_number("quantiles", level, 0.0, 1.0, open_low=True, open_high=True) for level in levels)
 
     def _learn_targets(self, y: Any, incremental: bool) -> Any:
         """Learn the number of outputs, or check that it is that of earlier calls; return the numbers as they came."""
@@ -248,7 +248,9 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
         """Return the coefficient of determination R^2; for quantiles, its counterpart for the pinball loss."""
         check_all_readable(y=y, sample_weight=sample_weight)
         now = self._pinned()
-        return now._agreement(on_host(y), to_numpy(now._output(X)), on_host(sample_weight))
+        output = to_numpy(now._output(X))
+        with naming("y" if sample_weight is None else "y, sample_weight"):
+            return now._agreement(on_host(y), output, on_host(sample_weight))
 
     def _agreement(self, y: Any, output: Array, weight: Any) -> float:
         loss = self._trained_loss()

@@ -13,7 +13,9 @@ from mlpx.errors import check_count
 from mlpx.estimators.architecture import NORMS, Architecture
 from mlpx.estimators.devices import backend_for, copied, on_host
 from mlpx.estimators.fitted import FittedNetwork, dense_layers, write
+from mlpx.estimators.naming import entries
 from mlpx.estimators.parameters import CONSTRAINTS, satisfied
+from mlpx.layers.base import MOST_FEATURES
 from mlpx.losses import Loss
 from mlpx.models.sequential import Sequential
 from mlpx.typing import Array
@@ -89,8 +91,9 @@ class Weights(BaseEstimator):  # type: ignore[misc]
 
     def _widths(self) -> tuple[int, ...]:
         """Return the widths of the hidden layers that are asked for."""
-        widths = self.hidden_layer_sizes if np.iterable(self.hidden_layer_sizes) else [self.hidden_layer_sizes]
-        return tuple(check_count("hidden_layer_sizes", width) for width in widths)
+        given = self.hidden_layer_sizes
+        widths = entries("hidden_layer_sizes", given) if np.iterable(given) else [given]
+        return tuple(check_count("hidden_layer_sizes", width, 1, MOST_FEATURES) for width in widths)
 
     def _start(self, architecture: Architecture, sizes: list[int], dtype: str, backend: Backend) -> FittedNetwork:
         """Return a network with initial weights, drawn in scikit-learn's order and from its bounds (Glorot's)."""

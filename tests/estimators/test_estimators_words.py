@@ -48,7 +48,7 @@ def test_targets_of_another_shape_than_in_earlier_calls(kind, first, then, said)
         (MLPClassifier, LABELS, (X, LABELS[:, :2]), "classes .* mismatch"),
         (MLPClassifier, Y, (X, Y + 1), r"y has classes that training has not; it has \[0 1 2\]"),
         (MLPClassifier, Y, (X[:, :2], Y), "X has 2 features"),
-        (MLPClassifier, Y, (X, Y[:5]), "Found input variables with inconsistent numbers of samples"),
+        (MLPClassifier, Y, (X, Y[:5]), "y: Found input variables with inconsistent numbers of samples"),
         (MLPRegressor, ONE, (X, ONE, -np.ones(150)), "sample_weight: holds negative values"),
     ],
 )
