@@ -37,9 +37,9 @@ def main(dtypes: tuple[str, ...]) -> int:
             job(dtype)
     from mlpx_kernels.cpu.lowlevel import store
     from mlpx_kernels.cpu.shuffle import orders
-    from mlpx_kernels.cpu.threading.parallel_rows import crew
+    from mlpx_kernels.cpu.threading.parallel_rows import worker_pool
 
-    crew(1)
+    worker_pool(1)
     orders(np.random.RandomState(0), np.arange(3), 1, True)
     kept = store.folder()
     seconds = time.perf_counter() - began

@@ -166,7 +166,7 @@ class PlanSteps(FitSteps):
         changing[3], changing[4] = updates.corrections(self.job.kind, self.job.numbers, count)
         order = np.ascontiguousarray(order, np.int64)
         t = self.threads_module
-        crew = t.crew(self.threads - 1) if self.threads > 1 else None
+        pool = t.worker_pool(self.threads - 1) if self.threads > 1 else None
         done = taken = 0
         with self.hold_blas():
             while done < steps:
@@ -177,7 +177,7 @@ class PlanSteps(FitSteps):
                 began = time.perf_counter()
                 part = slice(done, done + wanted)
                 rows = order[self._start(done) : self._start(done + wanted)]
-                taken, losses[:, part] = self._call(crew, threads, first + done, rows, changing[:, part].copy())
+                taken, losses[:, part] = self._call(pool, threads, first + done, rows, changing[:, part].copy())
                 if taken < wanted or not self._finite():
                     break
                 seconds = max(time.perf_counter() - began, 1e-7 * wanted)
@@ -190,7 +190,7 @@ class PlanSteps(FitSteps):
             raise self._diverged(first + done + taken, epoch, order, done + taken)
         return losses
 
-    def _call(self, crew: Any, threads: int, first: int, rows: Array, changing: Array) -> tuple[int, Array]:
+    def _call(self, pool: Any, threads: int, first: int, rows: Array, changing: Array) -> tuple[int, Array]:
         """Take steps over ``rows`` on some threads; return how many were taken, and their losses and penalties."""
         job, values, losses = self.job, self.job.values.copy(), np.zeros((2, changing.shape[1]))
         sharing = self.sharing.new_shared(self.blocks)
@@ -210,7 +210,7 @@ class PlanSteps(FitSteps):
         )
         helping = [partial(self.run, thread, *shared) for thread in range(1, threads)]
         try:
-            with crew.helping(helping, wait=False) if helping else nullcontext():  # who comes late finds nothing to do
+            with pool.helping(helping, wait=False) if helping else nullcontext():  # who comes late finds nothing to do
                 self.run(0, *shared)
         except BaseException:
             self.sharing.abandon(sharing)

@@ -1,7 +1,8 @@
-"""Work that is shared in compiled code: every row once, by whoever comes, and nothing of it afterwards."""
+"""Work that is shared in compiled code: every row once, by any of the threads, and nothing of it afterwards."""
 
 import threading
 import time
+import types
 
 import numpy as np
 import pytest
@@ -35,7 +36,7 @@ def counting(rows: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 @pytest.mark.parametrize("n_threads", [2, 3, 5])
 @pytest.mark.parametrize(("rows", "step"), [(2, 1), (7, 3), (64, 8), (100, 32), (1000, 7), (5, 5)])
 def test_every_row_is_taken_once_in_parts_of_a_step_or_more(rows: int, step: int, n_threads: int) -> None:
-    one = pool.Crew(n_threads - 1)
+    one = pool.WorkerPool(n_threads - 1)
     for _ in range(30):
         counts, sizes, row = counting(rows)
         assert one.share(count.address, (row.ctypes.data, 0, 0, 0), rows, step)
@@ -43,16 +44,16 @@ def test_every_row_is_taken_once_in_parts_of_a_step_or_more(rows: int, step: int
         assert sizes.sum() == rows
         assert sizes[sizes > 0].min() >= step
         assert np.count_nonzero(sizes) == min(rows // step, PARTS * n_threads)
-    assert one.board[POSTED] == 30
+    assert one.queue[POSTED] == 30
     assert one.shared[0] == 30 * one.parts
 
 
-def test_helpers_take_part(monkeypatch) -> None:
-    """Here who posts the work does none of it."""
-    one = pool.Crew(1)
+def test_workers_take_part(monkeypatch) -> None:
+    """Here the caller does none of it."""
+    one = pool.WorkerPool(1)
 
-    def post(threads: int, board: np.ndarray, shared: np.ndarray, parts: int) -> None:
-        board[POSTED] += 1
+    def post(threads: int, queue: np.ndarray, shared: np.ndarray, parts: int) -> None:
+        queue[POSTED] += 1
         end = time.monotonic() + 20
         while shared[0] < parts and time.monotonic() < end:
             time.sleep(0.001)
@@ -63,9 +64,18 @@ def test_helpers_take_part(monkeypatch) -> None:
     assert (counts == 1).all()
 
 
-def test_who_finds_the_board_taken_does_it_alone(monkeypatch) -> None:
+def test_a_caller_whose_workers_are_greenlets_of_its_own_thread_works_alone(monkeypatch) -> None:
+    one = pool.WorkerPool(1)
+    monkeypatch.setattr(one, "sleepers", types.SimpleNamespace(submit=lambda function, *args: function(*args)))
+    for _ in range(3):
+        counts, _, row = counting(64)
+        assert one.share(count.address, (row.ctypes.data, 0, 0, 0), 64, 8)
+        assert (counts == 1).all()
+
+
+def test_a_caller_that_finds_the_queue_taken_works_alone(monkeypatch) -> None:
     monkeypatch.setattr(parallel_rows, "WORTH_A_HELPER", 1)
-    one = parallel_rows.crew(1)
+    one = parallel_rows.worker_pool(1)
     x, w = np.ones((70, 1100), np.float32), np.ones((3, 1100), np.float32)
     with using_threads(2), one.posting:
         y, _ = dense.dense(x, w, None)
@@ -90,7 +100,7 @@ def test_several_threads_share_at_once(monkeypatch) -> None:
     assert not wrong
 
 
-def test_crews_are_of_all_threads_or_a_power_of_two() -> None:
+def test_pools_are_of_all_threads_or_a_power_of_two() -> None:
     with using_threads(6):
         assert [parallel_rows._worth(work, 10, 100) for work in (5, 19, 20, 39, 40, 59, 60, 1000)] == [
             1,

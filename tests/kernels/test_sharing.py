@@ -105,8 +105,8 @@ def test_a_fit_needs_none_of_its_helpers(monkeypatch) -> None:
         optimizer.start(net)
         steps = PlanSteps(net, net.batch(x, y), 100, optimizer, seed=0, n_steps=6, n_threads=2, deterministic=False)
         assert steps.threads == 2
-        crew = Lazy() if lazy else steps.threads_module.crew(1)
-        _, losses = steps._call(crew, 2, 0, np.arange(600), np.full((5, 6), 1e-3))
+        pool = Lazy() if lazy else steps.threads_module.worker_pool(1)
+        _, losses = steps._call(pool, 2, 0, np.arange(600), np.full((5, 6), 1e-3))
         found.append((net.parameters.copy(), losses))
     np.testing.assert_array_equal(found[0][0], found[1][0])
     np.testing.assert_array_equal(found[0][1], found[1][1])

@@ -27,9 +27,9 @@ def calls(monkeypatch):
     """Return a list that gets the number of steps of each call into compiled code."""
     made, call = [], PlanSteps._call
 
-    def counted(self, crew, threads, first, rows, changing):
+    def counted(self, pool, threads, first, rows, changing):
         made.append(changing.shape[1])
-        return call(self, crew, threads, first, rows, changing)
+        return call(self, pool, threads, first, rows, changing)
 
     monkeypatch.setattr(PlanSteps, "_call", counted)
     return made
@@ -40,11 +40,11 @@ def press(monkeypatch):
     """Press Ctrl-C, once, in the middle of the first call into compiled code that takes several epochs."""
     call, pressed = PlanSteps._call, []
 
-    def pressing(self, crew, threads, first, rows, changing):
+    def pressing(self, pool, threads, first, rows, changing):
         if changing.shape[1] > 3 and not pressed:
             pressed.append(first)
             signal.raise_signal(signal.SIGINT)
-        return call(self, crew, threads, first, rows, changing)
+        return call(self, pool, threads, first, rows, changing)
 
     monkeypatch.setattr(PlanSteps, "_call", pressing)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from threadpoolctl import ThreadpoolController
 
-from mlpx_kernels.cpu.threading.pool import Crew
+from mlpx_kernels.cpu.threading.pool import WorkerPool
 from mlpx_kernels.cpu.threading.thread_count import n_threads
 
 WORTH_A_THREAD = 1 << 18
@@ -26,24 +26,22 @@ PARTS = 4
 MOST_PARTS = 16
 """Most of them; the sums of more would take longer than they save."""
 
-_crews: dict[int, Crew] = {}
+_pools: dict[int, WorkerPool] = {}
 
 
-def crew(size: int) -> Crew:
-    """Return the ``size`` threads that help the callers', made on first use."""
-    if size not in _crews:
-        _crews[size] = Crew(size)
-    return _crews[size]
+def worker_pool(size: int) -> WorkerPool:
+    """Return the pool of ``size`` workers that all callers share, made on first use."""
+    return _pools.get(size) or _pools.setdefault(size, WorkerPool(size))
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_crews.clear)  # threads do not survive a fork
+    os.register_at_fork(after_in_child=_pools.clear)  # threads do not survive a fork
 
 
 def _worth(work, least, most):
     """Return how many threads some work is worth, each of which should have ``least`` of it; at most so many.
 
-    All that there are, or a power of two: each number has a crew of its own.
+    All that there are, or a power of two: each number has a pool of its own.
     """
     worth = min(most, work // least)
     threads = n_threads() if worth > 1 else 1
@@ -71,7 +69,7 @@ def share_rows(function, rows, work):
             if unclaimed.pop(i, False):
                 function(rows * i // pieces, rows * (i + 1) // pieces)
 
-    with crew(threads - 1).helping([partial(take, thread) for thread in range(1, threads)]):
+    with worker_pool(threads - 1).helping([partial(take, thread) for thread in range(1, threads)]):
         take(0)
 
 
@@ -87,7 +85,7 @@ def share_piece(piece, arguments, rows, step, work):
         How many rows, and what is taken at once: a multiple of it, or more at the end, but never less.
     """
     threads = _worth(work, WORTH_A_HELPER, rows // step)
-    if threads < 2 or not crew(threads - 1).share(piece.address, arguments, rows, step):
+    if threads < 2 or not worker_pool(threads - 1).share(piece.address, arguments, rows, step):
         _as_piece(piece.address)(*arguments, 0, rows)
 
 
