@@ -81,7 +81,8 @@ class FitSteps(ABC):
             among = _nothing if count > 1 else after
             there = begun.shape[1]
             order, left = orders.reshape(-1)[batch * there :], np.concatenate(rates)[there:]
-            losses = np.concatenate([begun, self.take(order, epoch, first + there, left, among)], axis=1)
+            losses = self.take(order, epoch, first + there, left, among)
+            losses = np.concatenate([begun, losses], axis=1) if there else losses
         except DivergenceError as error:
             diverged, complete, losses = error, error.epoch - epoch, self.losses
         sizes = np.full(each, batch)
