@@ -17,10 +17,15 @@ from mlpx.ops import dispatch
 settings.register_profile("house", derandomize=True, deadline=None, max_examples=50, database=None)
 settings.load_profile("house")
 
+TESTS = Path(__file__).parent
+QUICK = ("test_house.py", "test_readme.py", "backend", "layers", "network", "optimizers", "models", "files")
+
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     problem = selection.gpu_problem() if any("gpu" in item.keywords for item in items) else None
     for item in items:
+        if item.path.relative_to(TESTS).parts[0] in QUICK:
+            item.add_marker(pytest.mark.quick)
         if "gpu" in item.keywords and problem:
             item.add_marker(pytest.mark.skip(reason=problem))
         if "slow" in item.keywords and "slow" not in (config.option.markexpr or ""):

@@ -1,9 +1,9 @@
-"""The six problems, each a demo that a beginner can read from top to bottom; `run` calls one by name."""
+"""A network by hand and the six problems, each a demo that a beginner can read; `run` calls one by name."""
 
 from importlib import import_module
 from typing import Any
 
-NAMES = ("gradient", "softmax", "masked", "stable", "sequence", "digits")
+NAMES = ("from_scratch", "gradient", "softmax", "masked", "stable", "sequence", "digits")
 
 
 def run(name: str, **options: Any) -> bool:

@@ -12,7 +12,7 @@ from mlpx.demos import digits, gradient, stable
 SMALL = {"gradient": {"rows": 50, "n_in": 60, "n_out": 4, "repetitions": 2}, "stable": {"iterations": 1000}}
 
 
-@pytest.mark.parametrize("name", ["softmax", "masked", "sequence", "stable"])
+@pytest.mark.parametrize("name", ["from_scratch", "softmax", "masked", "sequence", "stable"])
 def test_demo_is_solved(name, capsys) -> None:
     assert demos.run(name)
     assert capsys.readouterr().out.splitlines()[-1] == "Solved."
