@@ -27,7 +27,7 @@ class Budget(NamedTuple):
     registers : int
         Of a thread.
     full : float
-        The share of a multiprocessor's threads. Below 1, kernels/mlpx_kernels/README.md says why.
+        The share of a multiprocessor's threads. Below 1, kernels/mlpx_kernels/DIARY.md says why.
     """
 
     registers: int
@@ -134,7 +134,7 @@ def needs(major: int) -> pytest.MarkDecorator:
 @pytest.mark.parametrize("name", sorted({kernel(name) for names in INSTANCES.values() for name in names}))
 def test_registers_and_occupancy(name: str) -> None:
     assert name in BUDGETS, f"{name} has no budget in BUDGETS"
-    budget, diary = BUDGETS[name], (FOLDER.parent / "README.md").read_text(encoding="utf-8")
+    budget, diary = BUDGETS[name], (FOLDER.parent / "DIARY.md").read_text(encoding="utf-8")
     found = [c for c in compiled("sm_90") if kernel(c.name) == name and kind_of(c.name) in ("float", "Tf32")]
     assert found
     for one in found:
@@ -142,7 +142,7 @@ def test_registers_and_occupancy(name: str) -> None:
         share = nvrtc.occupancy(one.registers, threads(one.name), one.shared)
         assert share >= budget.full, f"{one}: {share:.0%}"
     assert budget.full == 1.0 or f"`{name}`" in diary, (
-        f"kernels/mlpx_kernels/README.md does not say why {name} fills less"
+        f"kernels/mlpx_kernels/DIARY.md does not say why {name} fills less"
     )
 
 

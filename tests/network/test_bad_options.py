@@ -224,7 +224,7 @@ def test_data_of_which_no_row_counts(optimizer) -> None:
     refused(
         network("masked_softmax"), ValueError, "^mask: forbids every class in every row", X, Y, mask=mask, **options
     )
-    held = X, Y, mask
+    held = X, Y, None, mask
     words = "^validation mask: forbids every class"
     refused(network("masked_softmax"), ValueError, words, X, Y, mask=~mask, validation=held, **options)
     for weight, y in (((0, 0, 0), Y), ((0, 1, 1), 0 * Y), ((0, 1, 1), np.eye(C)[0 * Y])):

@@ -108,7 +108,7 @@ def test_names_sizes_and_counts() -> None:
     named["4.b"][...] = 7
     assert (net.layers[4].value("b") == 7).all()
     assert eval(repr(net.layers[0]), {"Dense": Dense}) == net.layers[0]
-    for word in ("Dense(n_in=4", "Dropout(p=0.1", "dtype='float32'"):
+    for word in ("Dense(4, 5", "Dropout(0.1", "dtype='float32'"):
         assert word in repr(net)
     assert mlpx.Sequential(Softmax()).n_in is None
 
