@@ -6,6 +6,7 @@ constructors check. Nothing of a weight's size is made here.
 
 import operator
 from contextlib import suppress
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -54,6 +55,19 @@ def parts(architecture: Any) -> tuple[list[Layer], Loss, dict[str, Any]]:
     if options["dtype"] not in FLOATS:
         raise unknown("dtype", options["dtype"], FLOATS)
     return layers, loss, options
+
+
+def put_back(net: Network, architecture: Any) -> None:
+    """Give a network's layers and loss the settings of an architecture of the same layers; a custom loss stays."""
+    layers = [layer_of(data) for data in _as_list(architecture["layers"])]
+    for mine, other in zip(net.all_layers(), (inner for layer in layers for inner in layer.walk()), strict=True):
+        for field in fields(other):  # type: ignore[arg-type]
+            value = getattr(other, field.name)
+            if not other.inner_layers() and getattr(mine, field.name) != value:
+                setattr(mine, field.name, value)
+    if architecture["loss"] != {"kind": CustomLoss.name}:
+        loss = _loss(architecture["loss"])
+        net.loss = net.loss if net.loss == loss else loss
 
 
 def _as_list(value: Any) -> list[Any]:

@@ -145,6 +145,10 @@ class ModelFile:
             )
         return net
 
+    def architecture(self) -> dict[str, Any]:
+        """Return the network's architecture, as `mlpx.files.architecture` reads it."""
+        return {name: self._header[name] for name in ("dtype", "seed", "loss", "layers")}
+
     def weights(self) -> dict[str, Array]:
         """Return the weights and running statistics, by the names that the network has for them."""
         return {name: self._tensor(name) for name in self._file.entries if not name.startswith(STATE)}

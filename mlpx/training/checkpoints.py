@@ -20,8 +20,7 @@ from mlpx.backend import to_numpy
 from mlpx.callbacks import Callback, Run
 from mlpx.callbacks.history import History
 from mlpx.errors import check_count, check_flag, check_number
-from mlpx.files import model_file
-from mlpx.files.architecture import architecture_of
+from mlpx.files import architecture, model_file
 from mlpx.files.atomic_write import file_path, named_errors
 from mlpx.files.model_file import ModelFile
 from mlpx.files.named_arrays import joined, split
@@ -169,19 +168,21 @@ class Checkpoints(CheckpointFolder):
         """
         net = run.net
         self.fit = {name: _digest(each, net) if isinstance(each, Batch) else each for name, each in given.items()}
-        self.fit["network"] = repr(architecture_of(net, custom=True))
+        self.fit["network"] = repr(architecture.architecture_of(net, custom=True))
         self.fit["optimizer"] = repr(Writer(RECORDS)(optimizer, "optimizer"))
         self.fit["callbacks"] = [type(callback).__name__ for callback in callbacks]
 
-        def take(file: ModelFile, state: dict[str, Any]) -> tuple[dict[str, Any], Any, list[Array]]:
+        def take(file: ModelFile, state: dict[str, Any]) -> tuple[dict[str, Any], Any, list[Array], dict[str, Any]]:
             _check(state, optimizer)
-            return state, joined(net, file.weights(), statistics=True), [joined(net, m)[0] for m in state["moments"]]
+            moments = [joined(net, each)[0] for each in state["moments"]]
+            return state, joined(net, file.weights(), statistics=True), moments, file.architecture()
 
         taken = self.read("checkpoint", take)
         if taken is None:
             self.write(run, optimizer, None if generator is None else generator.bit_generator.state, callbacks)
             return NOTHING
-        state, weights, moments = taken
+        state, weights, moments, settings = taken
+        architecture.put_back(net, settings)  # which callbacks may have changed
         net.buffers.parameters[...], net.buffers.statistics[...] = map(net.backend.asarray, weights)
         put_back(optimizer, state["optimizer"], moments, state["steps"], net)
         if generator is not None:
@@ -234,7 +235,10 @@ def put_back(optimizer: Optimizer, stored: Optimizer, moments: list[Array], step
     for field in fields(optimizer):
         if field.init and field.name != "schedule":  # the learning rate may have been changed, by a callback say
             setattr(optimizer, field.name, getattr(stored, field.name))
-    vars(optimizer.schedule).update(vars(stored.schedule))
+    if type(optimizer.schedule) is type(stored.schedule):
+        vars(optimizer.schedule).update(vars(stored.schedule))
+    else:
+        optimizer.schedule = stored.schedule
 
 
 def _check(state: dict[str, Any], optimizer: Optimizer) -> None:

@@ -16,7 +16,7 @@ from mlpx.network.batch import Batch
 from mlpx.network.divergence import diagnose
 from mlpx.optimizers import Optimizer
 from mlpx.optimizers.full_batch import FullBatch
-from mlpx.schedules import Schedule
+from mlpx.schedules import Schedule, find
 from mlpx.steps import GradientHook, LayerSteps
 from mlpx.steps.base import NOTHING
 from mlpx.steps.fused import changed, fused_steps, read_once
@@ -90,6 +90,7 @@ def _fit_batches(job: Job, run: Run, optimizer: Optimizer, pressed: interrupt.In
     checkpoints, drawn, begun = job.checkpoints, None, NOTHING
     if checkpoints is not None:
         begun = checkpoints.begin(run, optimizer, rng, job.callbacks, _given(job))
+        schedule = find(optimizer.schedule)
     steps, read = _steps(job, optimizer), read_once(net, optimizer) if job.callbacks else []
 
     def over() -> bool:

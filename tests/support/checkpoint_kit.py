@@ -23,6 +23,17 @@ def plateau() -> schedules.Schedule:
     return schedules.WarmUp(3, schedules.ReduceOnPlateau(patience=1))
 
 
+def change(run) -> None:
+    """Change whatever a callback may, once, in the middle of a fit."""
+    if run.epoch == 0:
+        run.net.layers[3].p = 0.5
+        run.net.layers[1].momentum = 0.3
+        run.net.layers[2].kind = "tanh"
+        run.net.loss = losses.CrossEntropy(0.2)
+        RATE.schedule = schedules.ReduceOnPlateau(patience=1)
+        RATE.clip_norm = 0.7
+
+
 FITS = {
     "dropout and batch norm": (plain, {"optimizer": lambda: optimizers.Adam(lr=0.01, schedule="cosine")}),
     "float64, in order": (lambda: plain(dtype="float64"), {"shuffle": False, "optimizer": "adadelta"}),
@@ -38,6 +49,9 @@ FITS = {
     }),
     "a callback that changes the rate": (plain, {
         "optimizer": lambda: RATE, "callbacks": lambda: [lambda run: setattr(RATE, "lr", 0.5 * RATE.lr)],
+    }),
+    "a callback that changes everything": (plain, {
+        "optimizer": lambda: RATE, "callbacks": lambda: [change], "epochs": 4,
     }),
     "masks and weights": (
         lambda: mlpx.MLP([6, 8, 3], output="masked_softmax", seed=2),
@@ -74,7 +88,7 @@ def fit(name, **more):
         options[key] = (
             options[key]() if callable(options.get(key)) else options.get(key, {"optimizer": "adam"}.get(key, ()))
         )
-    RATE.lr = 0.1
+    RATE.lr, RATE.clip_norm, RATE.schedule = 0.1, None, "constant"
     return net, net.fit(options.pop("x"), options.pop("y"), **options)
 
 
