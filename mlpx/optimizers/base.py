@@ -129,7 +129,7 @@ class Optimizer:
 
     def scale(self, net: Network) -> float:
         """Return the factor that brings the gradient's norm down to ``clip_norm``."""
-        if self.clip_norm is None:
+        if self.clip_norm is None or not net.gradient.shape[0]:
             return 1.0
         xp = net.backend.xp
         largest = float(xp.max(xp.abs(net.gradient)))

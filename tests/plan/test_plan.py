@@ -226,6 +226,22 @@ def test_divergence_is_the_same_story_on_both_paths() -> None:
     np.testing.assert_allclose(stories[0][2], stories[1][2], rtol=1e-6)
 
 
+@pytest.mark.parametrize("clip_norm", [None, 1.0])
+@pytest.mark.parametrize("optimizer", [optimizers.Adam, optimizers.SGD, optimizers.Rprop])
+@pytest.mark.parametrize("inside", [[Activation("tanh"), Softmax()], [Dropout(0.2)], [Softmax()]])
+def test_a_network_without_parameters_has_losses(inside, optimizer, clip_norm) -> None:
+    curves = []
+    for mode in ("auto", "off"):
+        net = mlpx.Sequential(*[type(layer)(**layer.config()) for layer in inside], dtype="float64")
+        with using_fused(mode):
+            chosen = optimizer(clip_norm=clip_norm)
+            history = net.fit(X, np.eye(N_IN)[LABELS], epochs=2, optimizer=chosen, progress=False)
+        curves.append(history.loss)
+        assert net.parameters.shape == (0,)
+        assert net.predict(X).shape == X.shape
+    np.testing.assert_allclose(*curves, rtol=1e-12)
+
+
 def test_what_cannot_be_planned_says_why_and_still_runs() -> None:
     x = RNG.standard_normal((20, 3, N_IN))
     net = mlpx.Sequential(layers.TimeDistributed(Dense(N_IN, C)), Softmax())
