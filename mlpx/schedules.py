@@ -24,6 +24,10 @@ class Schedule(ABC):
     def start(self) -> None:
         """Forget what was observed; called at the start of a fit."""
 
+    def ends(self) -> bool:
+        """Return whether it is laid out over ``n_steps``, after which the factor stays."""
+        return False
+
 
 def _power(base: float, exponent: float) -> float:
     """Return a power of a number above 0; one too large for a float is infinite."""
@@ -101,6 +105,10 @@ class Cosine(Schedule):
     def __post_init__(self) -> None:
         self.final = check_number("final", self.final, 0.0)
 
+    def ends(self) -> bool:
+        """Return True."""
+        return True
+
     def factor(self, step: int, n_steps: int, epoch: int) -> float:
         """Return the factor of the step."""
         t = min(step / max(n_steps, 1), 1.0)
@@ -129,6 +137,10 @@ class OneCycle(Schedule):
         self.rise = check_number("rise", self.rise, 0.0, 1.0, open_low=True, open_high=True)
         self.start_factor = check_number("start_factor", self.start_factor, 0.0)
         self.final = check_number("final", self.final, 0.0)
+
+    def ends(self) -> bool:
+        """Return True."""
+        return True
 
     def factor(self, step: int, n_steps: int, epoch: int) -> float:
         """Return the factor of the step."""
@@ -234,6 +246,10 @@ class WarmUp(Schedule):
     def observe(self, loss: float) -> None:
         """Pass the loss on."""
         self.then.observe(loss)
+
+    def ends(self) -> bool:
+        """Return whether the schedule that follows does."""
+        return self.then.ends()
 
     def factor(self, step: int, n_steps: int, epoch: int) -> float:
         """Return the factor of the step."""

@@ -110,6 +110,7 @@ class BaseMLP(CallbackSupport, Saving, Exporting, Explained):
             if not (incremental or validation is not None):
                 self._watch.best = None  # as in scikit-learn, where their score is to be beaten nevertheless
         self._show(own)
+        self._watch.begin(early_stopping=self.early_stopping, incremental=incremental)
         rows = self._rows(X, y, sample_weight, mask, incremental)
         if isinstance(architecture.loss, CustomLoss) and (fresh or architecture.loss != known):
             few = rows.take(slice(0, CHECKED_ROWS))
@@ -223,8 +224,8 @@ class BaseMLP(CallbackSupport, Saving, Exporting, Explained):
         self, rows: Rows, validation: HeldOut | None, incremental: bool, announcer: Announcer | None
     ) -> Later:
         if self.early_stopping and incremental and self._watch.over:
-            self._say("Early stopping has ended the training; a new fit starts another.")
-            return []
+            ended = "partial_fit: early stopping has ended the training (stopped_), so this call changes nothing. "
+            return [(f"{ended}To train on, set early_stopping=False, or fit.", UserWarning)]
         chooser = self._random_state
         if incremental and self.early_stopping and validation is None:
             # From call to call the same seed is to hold the same rows out, whether or not weights were drawn before.

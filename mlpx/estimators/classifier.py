@@ -56,7 +56,7 @@ class MLPClassifier(Deciding):
         (a fifth after each ``n_iter_no_change`` epochs without improvement). For every solver that steps on
         mini-batches: "cosine", "one_cycle", "step", "exponential", "inverse_scaling", "reduce_on_plateau" or "warm_up",
         or an object of `mlpx.schedules`: it multiplies the learning rate, over ``max_iter`` epochs or calls of
-        ``partial_fit``.
+        ``partial_fit``; later calls warn.
     learning_rate_init : float, default=0.001
         Learning rate, above 0, of every solver that is a name and steps on mini-batches.
     power_t : float, default=0.5
@@ -79,9 +79,9 @@ class MLPClassifier(Deciding):
     nesterovs_momentum : bool, default=True
         Whether the momentum of "sgd" is Nesterov's.
     early_stopping : bool, default=False
-        Whether to go by the score of held-out rows, which ends the fit and chooses the weights that it leaves; see
-        ``partial_fit`` for what it means there. As in scikit-learn "lbfgs" passes it over, unless ``fit`` is given
-        ``validation_data``.
+        Whether to go by the score of held-out rows, which ends the fit and chooses the weights that it leaves, after an
+        epoch that diverged too, whose score is NaN; see ``partial_fit`` for what it means there. As in scikit-learn
+        "lbfgs" passes it over, unless ``fit`` is given ``validation_data``.
     validation_fraction : float, default=0.1
         The share of rows that ``early_stopping`` holds out, in [0, 1); two classes keep their shares.
     beta_1, beta_2, epsilon : float, default=0.9, 0.999, 1e-8
@@ -312,10 +312,12 @@ class MLPClassifier(Deciding):
         With ``early_stopping`` each call ends with a score: of ``validation_data``, or of a ``validation_fraction`` of
         the call's rows, held out before its epoch. The weights of the best score so far are kept aside while training
         goes on from the newest. After more than ``n_iter_no_change`` calls without an improvement of ``tol`` the best
-        ones are put back, ``stopped_`` is True, and further calls change nothing, so that a loop of calls ends where
-        ``fit`` would with the same held-out rows; `restore_best` puts them back earlier. Scores compare only on the
-        same rows: give ``validation_data`` where each call brings others; where the same rows come again, an int
-        ``random_state`` holds the same ones out each time.
+        ones are put back, ``stopped_`` is True, and further calls change nothing, with a warning, so that a loop of
+        calls ends where ``fit`` would with the same held-out rows; `restore_best` puts them back earlier. The first
+        call after a ``fit`` counts anew. Scores compare only on the same rows: give ``validation_data`` where each call
+        brings others; where the same rows come again, an int ``random_state`` holds the same ones out each time.
+
+        Options of the solver that have changed act, and its state stays; another solver starts.
 
         Parameters
         ----------

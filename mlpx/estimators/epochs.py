@@ -7,15 +7,16 @@ from sklearn.exceptions import ConvergenceWarning
 
 from mlpx.backend import NUMPY
 from mlpx.errors import DivergenceError, TrainingInterrupted, warn
+from mlpx.estimators.devices import copied
 from mlpx.estimators.kept import steps_of_call
 from mlpx.estimators.observers import INTERRUPTED, Observers
 from mlpx.estimators.rows import Rows
-from mlpx.estimators.solvers import fits, optimizer_of
+from mlpx.estimators.solvers import fits, going_on, optimizer_of, options_of
 from mlpx.estimators.steps import Steps
 from mlpx.estimators.stopping import next_rate
 from mlpx.estimators.training_state import TrainingState
 from mlpx.estimators.validation import look
-from mlpx.optimizers import Rprop
+from mlpx.optimizers import Optimizer, Rprop
 from mlpx.schedules import Constant, Schedule
 from mlpx.training import interrupt
 from mlpx.training.orders import shuffled
@@ -58,14 +59,17 @@ class Epochs:
         """Take up the optimiser where an earlier call left it, or start one."""
         e = self.estimator
         goes_on = self.incremental or (e.warm_start and e.warm_start_optimizer)
-        optimizer = self.state.optimizer
+        optimizer, options = self.state.optimizer, options_of(e)
         if goes_on and optimizer is not None and fits(optimizer, self.net):
             optimizer.state = [self._writable(each) for each in optimizer.state]  # from a pickle, say
             optimizer._owner = self.net.parameters
+            if self.state.options not in (None, options):
+                optimizer = self._changed(optimizer, self.state.options)
         else:
-            optimizer = self.state.optimizer = optimizer_of(e)
+            optimizer = optimizer_of(e)
             optimizer.start(self.net)
             self.state.progress = (0, 0)
+        self.state.optimizer, self.state.options = optimizer, options
         self.optimizer = optimizer
         schedule = self.optimizer.schedule
         assert isinstance(schedule, Schedule)  # noqa: S101  (a name was replaced by its object)
@@ -73,6 +77,17 @@ class Epochs:
         if not self.incremental:
             self.state.progress = (0, 0)
             schedule.start()
+
+    def _changed(self, optimizer: Optimizer, before: tuple[Any, ...]) -> Optimizer:
+        """Return the optimiser with the parameters of now; a schedule that is another one starts."""
+        made, schedules = going_on(optimizer, self.estimator, self.net), []
+        for rate, solver in (before[:2], options_of(self.estimator)[:2]):
+            schedules.append((rate, solver.schedule if isinstance(solver, Optimizer) else None))
+        if schedules[0] == schedules[1]:
+            made.schedule = optimizer.schedule
+        else:
+            self.state.progress = (0, 0)
+        return made
 
     def _writable(self, state: Array) -> Array:
         """Return an array of an optimiser's state where the network is; a copy if it may not be written to."""
@@ -84,10 +99,14 @@ class Epochs:
         e, rows = self.estimator, self.rows
         seed = int(e._random_state.randint(2**31 - 1)) if e.dropout else 0
         if self.incremental:
+            if not isinstance(self.schedule, Constant):
+                self._tell_of_schedule()
             steps = steps_of_call(e, self.net, rows, self.batch_size, self.optimizer, seed)
         else:
             given = self.batch_size, self.optimizer, float(e.alpha), e.n_threads, seed, rows.mask
             steps = Steps(self.net, rows.x, rows.target, rows.weight, *given)
+        if e.early_stopping and not self.incremental:
+            self.start = copied(self.net.parameters), copied(self.net.buffers.statistics)
         with interrupt.Interrupt() as pressed:
             self._run(steps, pressed)
         if pressed.requested:
@@ -95,6 +114,25 @@ class Epochs:
         e._publish()
         if e.early_stopping and (e._watch.over or not self.incremental):
             e._watch.restore(self.net.buffers)
+
+    def _tell_of_earlier_fits(self, idle: int) -> None:
+        """Warn that a warm start could not train for long."""
+        e = self.estimator
+        epochs = "1 epoch" if e.n_iter_ == 1 else f"{e.n_iter_} epochs"
+        told = f"warm_start: the fit ended after {epochs}, for those of earlier fits count too: {idle} in a row"
+        more = f"Set n_iter_no_change above {idle} to train for longer, or fit with warm_start=False."
+        self.observers.later.append((f"{told} have not improved by tol={e.tol:g}. {more}", ConvergenceWarning))
+
+    def _tell_of_schedule(self) -> None:
+        """Warn of a call that comes after the end of its schedule."""
+        e, epoch = self.estimator, self.state.progress[1]
+        over = self.schedule.ends() and epoch >= e.max_iter
+        largest = float(self._rates(1).max())
+        if over or largest <= 1e-6 * self.optimizer.lr:
+            spans = f"spans max_iter={e.max_iter} epochs or calls, and this is number {epoch + 1}"
+            why = spans if over else f"has come to its end in {epoch} epochs or calls"
+            told = f"learning_rate: its schedule {why}: the learning rate is {largest:g}. Set learning_rate='constant'"
+            self.observers.later.append((f"{told} to train on, or fit.", UserWarning))
 
     def _run(self, steps: Steps, pressed: interrupt.Interrupt) -> None:
         def stop_if_pressed(taken: int) -> None:
@@ -120,7 +158,10 @@ class Epochs:
             except TrainingInterrupted:
                 break
             except DivergenceError as error:
-                raise e._not_finite() from error
+                if self.incremental or not e.early_stopping:
+                    raise e._not_finite() from error
+                self._diverged(error)
+                return
             stop = any(self._after_epoch(loss) for loss in losses)  # after the first that asks to, none is looked at
             if checkpoints is not None and (stop or e.n_iter_ >= e.max_iter or checkpoints.due()):
                 checkpoints.write(self, stopped=stop)
@@ -130,6 +171,20 @@ class Epochs:
             return
         reached = f"Maximum iterations ({e.max_iter}) reached and the optimization hasn't converged yet."
         self.observers.later.append((f"Stochastic Optimizer: {reached}", ConvergenceWarning))
+
+    def _diverged(self, error: DivergenceError) -> None:
+        """End a fit that goes by scores, as one of NaN would: with the best weights, else those of the start."""
+        e, watch = self.estimator, self.estimator._watch
+        e.loss_ = np.nan
+        e.n_iter_ += 1
+        for curve in watch.curves():
+            curve.append(np.nan)
+        if watch.best is None:
+            watch.best = self.start
+        watch.over, self.state.optimizer = True, None  # whose means are those of the blow-up
+        which = "best" if np.isfinite(watch.best_score) else "first"
+        told = f"Stochastic Optimizer: epoch {e.n_iter_} diverged, and the {which} weights were put back. {error}"
+        self.observers.later.append((told, ConvergenceWarning))
 
     def _undisturbed(self, steps: Steps) -> int:
         """Return how many epochs may be taken at once: what comes between them neither decides nor shows anything."""
@@ -183,6 +238,8 @@ class Epochs:
         e._say(message)
         if lr is None:
             watch.over = e.early_stopping
+            if e.n_iter_ <= e.n_iter_no_change and not self.incremental:
+                self._tell_of_earlier_fits(watch.idle)
             return True
         optimizer.lr, watch.idle = lr, 0
         return False

@@ -193,6 +193,8 @@ def training_of(state: Any, net: Sequential) -> TrainingState:
     if type(watch.best_loss) is not float or type(watch.best_score) is not float:
         raise TypeError("best_loss and best_score are floats")
     watch.idle, watch.over = check_count("idle", watch.idle, 0), check_flag("over", watch.over)
+    watch.of_fit = check_flag("of_fit", watch.of_fit)
+    watch.scored = None if watch.scored is None else check_flag("scored", watch.scored)
     watch.best = None if state["best"] is None else joined(net, state["best"], statistics=True)
     optimizer = state["optimizer"]
     if optimizer is not None:

@@ -51,11 +51,32 @@ def _named(estimator: Any, name: str) -> Optimizer:
     return made
 
 
+def options_of(estimator: Any) -> tuple[Any, ...]:
+    """Return copies of the parameters that `optimizer_of` makes an optimiser of; the learning rate's is the first."""
+    return tuple(
+        copy.copy(value) if isinstance(value, Optimizer | schedules.Schedule) else value
+        for value in (getattr(estimator, name) for name in OPTIONS)
+    )
+
+
+def going_on(optimizer: Optimizer, estimator: Any, net: Network) -> Optimizer:
+    """Return an optimiser of an estimator's parameters that goes on from the state of another, if it is of its kind."""
+    made = optimizer_of(estimator)
+    made.start(net)
+    if type(made) is type(optimizer):
+        made.state, made.steps = optimizer.state, optimizer.steps
+    return made
+
+
 def fits(optimizer: Optimizer, net: Network) -> bool:
     """Return whether an optimiser's state is that of a network of this size and dtype."""
     return all(s.shape == net.parameters.shape and dtype_name(s) == net.dtype for s in optimizer.state)
 
 
+OPTIONS = (
+    "learning_rate", "solver", "learning_rate_init", "momentum", "nesterovs_momentum", "beta_1", "beta_2", "epsilon",
+    "clip_norm",
+)  # fmt: skip
 NAMES = {"lbfgs", *OPTIMIZERS, *FULL_BATCH}
 """Every solver by name; "lbfgs", "sgd" and "adam" are scikit-learn's."""
 KINDS = (Optimizer, FullBatch)

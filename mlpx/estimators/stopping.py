@@ -25,6 +25,10 @@ class Watch:
         The parameters and running statistics of the best score.
     over : bool
         Whether early stopping has ended the training.
+    of_fit : bool
+        Whether ``fit`` was the last to train; calls of ``partial_fit`` then start a watch of their own.
+    scored : bool, optional
+        Whether idle epochs are those of scores, and not of losses.
     """
 
     losses: list[float] = field(default_factory=list)
@@ -35,6 +39,14 @@ class Watch:
     idle: int = 0
     best: tuple[Array, Array] | None = None
     over: bool = False
+    of_fit: bool = False
+    scored: bool | None = None
+
+    def begin(self, *, early_stopping: bool, incremental: bool) -> None:
+        """Go on where the call before ended, or count anew: for the first call after a fit, and for another measure."""
+        if (early_stopping and incremental and self.of_fit) or self.scored is (not early_stopping):
+            self.best_score, self.best, self.idle, self.over = -np.inf, None, 0, False
+        self.of_fit, self.scored = not incremental, bool(early_stopping)
 
     def curves(self) -> tuple[list[float], ...]:
         """Return the curves, which grow as long as training goes on."""

@@ -22,6 +22,8 @@ class TrainingState:
     watch : Watch
     optimizer : Optimizer, optional
         None before the first fit by a solver of mini-batches.
+    options : tuple, optional
+        The estimator's parameters that the optimiser was made with.
     progress : (int, int)
         Steps and epochs that the optimiser's schedule has seen.
     own : FittedNetwork, optional
@@ -36,6 +38,7 @@ class TrainingState:
     watch: Watch = field(default_factory=Watch)
     optimizer: Optimizer | None = None
     progress: tuple[int, int] = (0, 0)
+    options: tuple[Any, ...] | None = None
     own: FittedNetwork | None = None
     kept: Kept | None = None
     checkpoints: Any = None

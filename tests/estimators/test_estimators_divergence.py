@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 from estimators_kit import NUMBERS, X, fitted
+from sklearn.exceptions import ConvergenceWarning
 
 import mlpx
 from mlpx import MLPRegressor
@@ -34,15 +35,15 @@ class Planted:
 MINIMISERS = sorted(FULL_BATCH.keys() - {"lbfgs"})
 
 
-# Five epochs of three steps; with early stopping each epoch asks for the loss of the held-out rows too.
-@pytest.mark.parametrize(("early", "at"), [(False, 1), (False, 3), (False, 15), (True, 2), (True, 3), (True, 19)])
-def test_a_gradient_that_overflows_is_seen_before_its_update(early: bool, at: int) -> None:
+# Five epochs of three steps.
+@pytest.mark.parametrize("at", [1, 3, 15])
+def test_a_gradient_that_overflows_is_seen_before_its_update(at: int) -> None:
     seen = []
 
     def watch(e: Any) -> None:
         seen.append(all(np.isfinite(w).all() for w in e.coefs_))
 
-    params = {"batch_size": 50, "callbacks": [watch], "early_stopping": early, "solver": "sgd"}
+    params = {"batch_size": 50, "callbacks": [watch], "solver": "sgd"}
     with pytest.raises(ValueError, match="non-finite"):
         fitted(MLPRegressor, NUMBERS, loss=Planted(at), **params)
     assert all(seen)
@@ -52,6 +53,43 @@ def test_a_gradient_that_overflows_is_seen_before_its_update(early: bool, at: in
         model.set_params(loss=Planted(at)).fit(X, NUMBERS)
     for w, old in zip(model.coefs_, before, strict=True):
         np.testing.assert_array_equal(w, old)
+
+
+@pytest.mark.parametrize(("at", "epoch"), [(2, 1), (3, 1), (19, 5)])  # each epoch asks for the loss held-out rows too
+@pytest.mark.parametrize("warm", [False, True])
+def test_with_early_stopping_a_blow_up_ends_the_fit_with_good_weights(warm: bool, at: int, epoch: int) -> None:
+    params = {"batch_size": 50, "early_stopping": True, "solver": "sgd", "max_iter": 5, "hidden_layer_sizes": (8, 5)}
+    model = MLPRegressor(**params, loss=Planted(at), random_state=0, learning_rate_init=0.01)
+    start = fitted(MLPRegressor, NUMBERS, early_stopping=True, solver="sgd", max_iter=1, learning_rate_init=1e-300)
+    if warm:
+        start = fitted(MLPRegressor, NUMBERS, **params)
+        model = fitted(MLPRegressor, NUMBERS, **params, warm_start=True).set_params(loss=Planted(at))
+    before = len(getattr(model, "validation_scores_", ()))
+    with pytest.warns(ConvergenceWarning, match=f"^Stochastic Optimizer: epoch {epoch} diverged, and the .* put back"):
+        model.fit(X, NUMBERS)
+    assert model.n_iter_ == epoch
+    assert model.stopped_
+    scores = model.validation_scores_[before:]
+    assert len(scores) == epoch
+    assert isinstance(scores[-1], float)
+    assert np.isnan([scores[-1], model.loss_curve_[-1], model.validation_loss_curve_[-1], model.loss_]).all()
+    if epoch == 1:
+        for w, first in zip(model.coefs_, start.coefs_, strict=True):
+            np.testing.assert_array_equal(w, first)
+    else:
+        assert np.isfinite(model.predict(X)).all()
+    learnt = model.set_params(loss="squared_error", early_stopping=False).partial_fit(X, NUMBERS).loss_
+    assert np.isfinite(learnt)
+
+
+def test_calls_that_blow_up_fail_with_early_stopping_too() -> None:
+    model = MLPRegressor(hidden_layer_sizes=(8,), early_stopping=True, solver="sgd", random_state=0)
+    model.partial_fit(X, NUMBERS)
+    before, scores = model.predict(X), list(model.validation_scores_)
+    with np.errstate(all="ignore"), pytest.raises(ValueError, match="non-finite"):
+        model.partial_fit(1e200 * X, NUMBERS)
+    np.testing.assert_array_equal(model.predict(X), before)
+    assert model.validation_scores_ == scores
 
 
 def test_ctrl_c_right_after_an_update_that_overflows(monkeypatch) -> None:

@@ -6,6 +6,7 @@ import pickle
 import numpy as np
 import pytest
 from estimators_kit import NUMBERS, X, Y, fitted
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import log_loss, mean_squared_error
 from sklearn.model_selection import train_test_split
 
@@ -15,8 +16,11 @@ TRAIN, HELD_OUT = (X[:100], Y[:100]), (X[100:], Y[100:])
 
 
 def calls(n, model, *rows, **given):
+    """Call ``partial_fit`` so many times, or until early stopping ends that."""
     for _ in range(n):
         model.partial_fit(*rows, **given)
+        if model.stopped_:
+            break
     return model
 
 
@@ -40,18 +44,64 @@ def test_a_loop_of_calls_ends_where_fit_does() -> None:
     assert loop.score(*HELD_OUT) == loop.best_validation_score_ == max(loop.validation_scores_)
 
 
-def test_after_the_end_nothing_changes(capsys) -> None:
+def test_after_the_end_nothing_changes_and_is_told() -> None:
     model = calls(100, MLPClassifier(**PARAMS), *TRAIN, classes=[0, 1, 2], validation_data=HELD_OUT)
     assert model.stopped_
     before, length = model.coefs_[0].copy(), len(model.loss_curve_)
-    model.set_params(verbose=True).partial_fit(*TRAIN, validation_data=HELD_OUT)
-    assert "ended the training" in capsys.readouterr().out
-    np.testing.assert_array_equal(model.coefs_[0], before)
-    assert len(model.loss_curve_) == length
-    copied = pickle.loads(pickle.dumps(model))
-    np.testing.assert_array_equal(copied.partial_fit(*TRAIN).coefs_[0], before)
-    model.set_params(verbose=False).fit(*TRAIN, validation_data=HELD_OUT)
+    for each in (model, pickle.loads(pickle.dumps(model))):
+        with pytest.warns(UserWarning, match=r"^partial_fit: early stopping has ended .*early_stopping=False, or fit"):
+            each.partial_fit(*TRAIN, validation_data=HELD_OUT)
+        np.testing.assert_array_equal(each.coefs_[0], before)
+        assert len(each.loss_curve_) == length
+        assert each.stopped_
+        each.set_params(early_stopping=False).partial_fit(*TRAIN)
+        assert not np.array_equal(each.coefs_[0], before)
+        assert not each.set_params(early_stopping=True).partial_fit(*TRAIN).stopped_
+    model.fit(*TRAIN, validation_data=HELD_OUT)
     assert len(model.loss_curve_) == model.n_iter_
+
+
+def test_after_a_stopped_fit_calls_learn() -> None:
+    model = MLPClassifier(**PARAMS).fit(*TRAIN, validation_data=HELD_OUT)
+    assert model.stopped_
+    other = X[::-1], (X[::-1, 0] > 0).astype(int)
+    for each in (model, copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        length = len(each.validation_scores_)
+        assert each.partial_fit(*other).validation_scores_[-1] == each.best_validation_score_
+        assert len(each.validation_scores_) == length + 1
+        calls(300, each.set_params(n_iter_no_change=30), *other)
+        assert each.stopped_
+        assert each.score(*other) > 0.8
+        assert max(each.validation_scores_[length:]) == each.best_validation_score_
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_another_measure_is_counted_anew() -> None:
+    """Epochs whose score did not improve are none whose loss did not."""
+    model = MLPClassifier(**(PARAMS | {"warm_start": True})).fit(*TRAIN, validation_data=HELD_OUT)
+    assert model.stopped_
+    assert model.set_params(early_stopping=False, tol=0.0, max_iter=20).fit(*TRAIN).n_iter_ == 20
+    model.set_params(tol=1.0, max_iter=200).fit(*TRAIN)
+    fresh = MLPClassifier(**PARAMS).fit(*TRAIN, validation_data=HELD_OUT)
+    assert model.set_params(early_stopping=True, tol=1e-4).fit(*TRAIN, validation_data=HELD_OUT).n_iter_ > 3
+    assert fresh.stopped_
+
+
+def test_a_warm_start_that_has_converged_already_tells() -> None:
+    """Its counter is scikit-learn's, which lives on from fit to fit."""
+    params = {"hidden_layer_sizes": (16,), "tol": 1e-2, "learning_rate_init": 0.02, "random_state": 0}
+    y = (X[:, 0] > 0).astype(int)
+    model = MLPClassifier(**params, warm_start=True, max_iter=500).fit(X, y)
+    idle = model._watch.idle
+    with pytest.warns(
+        ConvergenceWarning, match=f"^warm_start: the fit ended after 1 epoch.* {idle + 1} in a row"
+    ) as told:
+        model.fit(X, 1 - y)
+    assert [each.filename for each in told] == [__file__]
+    with pytest.warns(ConvergenceWarning):
+        model.set_params(n_iter_no_change=300).fit(X, 1 - y)
+    assert model.n_iter_ > 200
+    assert model.score(X, 1 - y) > 0.9
 
 
 def test_the_best_weights_are_kept_aside_until_they_are_asked_for() -> None:

@@ -153,6 +153,8 @@ def test_calls_of_partial_fit_go_by_it() -> None:
     model = MLPClassifier(random_state=0, early_stopping=True, scoring="neg_log_loss", learning_rate_init=0.05)
     for _ in range(60):
         model.partial_fit(X[TRAIN], Y[TRAIN], classes=[0, 1, 2], X_val=X[OUT], y_val=Y[OUT])
+        if model.stopped_:
+            break
     assert model.stopped_
     assert get_scorer("neg_log_loss")(model, X[OUT], Y[OUT]) == pytest.approx(max(model.validation_scores_))
     assert clone(model).scoring == "neg_log_loss"

@@ -16,8 +16,6 @@ DEVIATIONS = {
     "test_mlp_partial_fit_after_fit": "partial_fit takes early_stopping=True, which scikit-learn refuses",
 }
 """Tests that fail by design, each with the reason."""
-OPEN = {"test_mlp_diverging_loss": "a fit that diverges fails, with early_stopping too"}
-"""Tests that may fail."""
 
 
 class PrivateNames:
@@ -67,7 +65,5 @@ def loaded() -> ModuleType:
 for name, test in vars(loaded()).items():
     if name in DEVIATIONS:
         test = pytest.mark.xfail(reason=DEVIATIONS[name])(test)
-    elif name in OPEN:
-        test = pytest.mark.xfail(reason=OPEN[name], strict=False)(test)
     if name.startswith("test_"):
         globals()[name] = test

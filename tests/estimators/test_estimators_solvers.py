@@ -1,4 +1,4 @@
-"""Every solver and schedule of the library behind the estimators, by name and as objects."""
+"""Every solver of the library behind the estimators, by name and as objects."""
 
 import pickle
 import warnings
@@ -11,7 +11,7 @@ from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import Ridge
 
-from mlpx import MLPClassifier, MLPRegressor, optimizers, schedules
+from mlpx import MLPClassifier, MLPRegressor, optimizers
 from mlpx.optimizers import OPTIMIZERS, full_batch
 from mlpx.optimizers.full_batch import FULL_BATCH
 
@@ -203,67 +203,6 @@ def test_batch_norm_over_all_rows(solver) -> None:
 def test_what_cannot_work(params, words) -> None:
     with pytest.raises(ValueError, match=words):
         fitted(**params)
-
-
-# --- schedules --------------------------------------------------------------------------------------------------------
-
-
-def rates(model_or_params, calls=1):
-    """Return the learning rate of each step."""
-    from mlpx.estimators import epochs, kept
-
-    seen = []
-
-    class Spying(epochs.Steps):
-        def epochs(self, orders, lr, after):
-            seen.extend(np.broadcast_to(lr, len(orders) * -(-orders[0].size // self.batch_size)))
-            return super().epochs(orders, lr, after)
-
-    with pytest.MonkeyPatch.context() as patch:
-        for module in (epochs, kept):
-            patch.setattr(module, "Steps", Spying)
-        for _ in range(calls):
-            model_or_params()
-    return np.array(seen)
-
-
-BATCHED = {"batch_size": 50, "max_iter": 4}
-
-
-def test_schedules_by_name_and_as_objects() -> None:
-    expected = 0.01 * 0.5 * (1 + np.cos(np.pi * np.arange(12) / 12))
-    for params in (
-        {"learning_rate": "cosine"},
-        {"learning_rate": schedules.Cosine()},
-        {"solver": optimizers.Adam(lr=0.01, schedule="cosine")},
-        {"learning_rate": "cosine", "solver": optimizers.Adam(lr=0.01)},
-        {"learning_rate": "cosine", "solver": "sgd"},
-    ):
-        np.testing.assert_allclose(rates(lambda p=params: fitted(**p, **BATCHED)), expected, rtol=1e-12)
-    stepped = rates(lambda: fitted(learning_rate=schedules.Step(every=2, gamma=0.1), **BATCHED))
-    np.testing.assert_allclose(stepped, np.repeat([0.01, 0.001], 6))
-
-
-def test_a_schedule_goes_on_from_call_to_call() -> None:
-    model = MLPClassifier(learning_rate="cosine", learning_rate_init=0.01, random_state=0, **BATCHED)
-    first = rates(lambda: model.partial_fit(X, Y, classes=[0, 1, 2]), calls=4)
-    np.testing.assert_allclose(first, 0.01 * 0.5 * (1 + np.cos(np.pi * np.arange(12) / 12)), rtol=1e-12)
-
-
-def test_a_schedule_that_looks_at_the_loss() -> None:
-    plateau = schedules.ReduceOnPlateau(gamma=0.5, patience=1, min_delta=100.0)
-    expected = 0.01 * np.repeat([1.0, 1.0, 0.5, 0.25], 3)
-    for _ in range(2):  # a fit changes nothing in the object
-        np.testing.assert_allclose(rates(lambda: fitted(learning_rate=plateau, **BATCHED)), expected)
-    model = fitted(learning_rate=plateau, max_iter=2, batch_size=50)
-    factor = model._training.optimizer.schedule.factor(0, 1, 0)
-
-    def fail(estimator):
-        raise RuntimeError("after the schedule has seen the loss")
-
-    with pytest.raises(RuntimeError, match="has seen"):
-        model.set_params(callbacks=[fail]).partial_fit(X, Y)
-    assert model._training.optimizer.schedule.factor(0, 1, 0) == factor
 
 
 # --- warm starts ------------------------------------------------------------------------------------------------------
