@@ -4,7 +4,7 @@ import math
 import operator
 from typing import TYPE_CHECKING, Any
 
-from mlpx.backend import dtype_name
+from mlpx.backend import dtype_name, kind_of
 from mlpx.losses import ClassLoss
 from mlpx.network import Network
 from mlpx.network.batch import Batch
@@ -122,9 +122,10 @@ def _check_targets(net: Network, train: Batch) -> None:
     if not isinstance(net.loss, kernel_codes.KINDS):
         return
     lead, width = tuple(train.x.shape[:-1]), train.x.shape[-1] if net.n_out is None else net.n_out
-    classes = isinstance(net.loss, ClassLoss) and train.target.dtype.kind == "i"
+    whole = kind_of(train.target) == "i"
+    classes = isinstance(net.loss, ClassLoss) and whole
     wanted = lead if classes else (*lead, width)
-    if tuple(train.target.shape) != wanted or (train.target.dtype.kind == "i") != classes:
+    if tuple(train.target.shape) != wanted or whole != classes:
         raise Unsupported(f"the targets are not those of the loss {net.loss.name}")
     for name in ("class_weight", "pos_weight", "q"):
         if len(getattr(net.loss, name, None) or ()) not in (0, width):
