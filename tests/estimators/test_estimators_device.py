@@ -123,6 +123,16 @@ def test_failed_fits_and_files(tmp_path) -> None:
     matplotlib.pyplot.close("all")
 
 
+def test_files_of_estimators_hold_arrays_of_the_host(tmp_path) -> None:
+    _, there = both(batch_norm=True, early_stopping=True)
+    there.save(tmp_path / "model")
+    loaded = mlpx.load(tmp_path / "model")
+    assert isinstance(loaded.coefs_[0], np.ndarray)
+    np.testing.assert_array_equal(loaded.coefs_[0], from_strict(there.coefs_[0]))
+    np.testing.assert_allclose(loaded.predict_proba(X), from_strict(there.predict_proba(THERE)), rtol=1e-6)
+    loaded.partial_fit(X, Y)
+
+
 def test_the_parameter() -> None:
     assert isinstance(fitted(x=THERE, device="cpu").coefs_[0], np.ndarray)
     np.testing.assert_array_equal(fitted(device="cpu").coefs_[0], fitted().coefs_[0])

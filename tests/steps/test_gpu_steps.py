@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from mlpx import layers, losses, optimizers
 from mlpx.network import host_rows
 from mlpx.ops.dispatch import using_fused
 from mlpx.steps import gpu, gpu_feed
+from mlpx.training.checkpoints import NAME, Checkpoints
 from mlpx_kernels.cuda.plan.graph import MANY
 
 RNG = np.random.default_rng(0)
@@ -309,3 +311,31 @@ def test_rows_that_stream_come_over_once(monkeypatch: Any) -> None:
     monkeypatch.setattr(gpu_feed.Streamed, "ahead", counted)
     build("cupy").fit(X, LABELS, epochs=3, batch_size=4, progress=False)
     assert sum(brought) == 3 * 70
+
+
+def test_from_every_checkpoint_of_a_fit(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bits of a fit that nothing interrupted, in the middle of an epoch too."""
+    monkeypatch.setattr(gpu, "SLICE", 0.0)
+    given = {"epochs": 2, "batch_size": 16, "progress": False, "validation": (X, LABELS)}
+
+    def fit(**options: Any) -> tuple[Any, Any]:
+        net = build("cupy", dropout=0.2, norm="batch")
+        return net, net.fit(X, LABELS, optimizer=optimizers.Adam(0.01, schedule="cosine"), **given, **options)
+
+    expected, history = fit()
+    written = []
+    write = Checkpoints.write
+
+    def also_kept(self: Checkpoints, *args: Any, **options: Any) -> None:
+        write(self, *args, **options)
+        written.append(Path(self.path).read_bytes())
+
+    monkeypatch.setattr(Checkpoints, "write", also_kept)
+    fit(checkpoint=tmp_path, every=0)
+    monkeypatch.setattr(Checkpoints, "write", write)
+    assert len(written) > history.steps
+    for content in written[::2]:
+        (tmp_path / NAME).write_bytes(content)
+        net, again = fit(checkpoint=tmp_path, every=1e9, resume=True)
+        np.testing.assert_array_equal(mlpx.to_numpy(net.parameters), mlpx.to_numpy(expected.parameters))
+        assert (again.loss, again.validation_loss) == (history.loss, history.validation_loss)
