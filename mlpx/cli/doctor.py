@@ -19,7 +19,7 @@ from mlpx_kernels import Unsupported
 if TYPE_CHECKING:
     from mlpx.cli.gpu_check import Finding
 
-PACKAGES = ("mlpx", "numpy", "scipy", "numba", "llvmlite", "scikit-learn", "safetensors", "threadpoolctl", "rich")
+PACKAGES = ("mlpx", "numpy", "scipy", "numba", "llvmlite", "scikit-learn", "threadpoolctl", "rich")
 OPTIONAL = ("matplotlib", "cupy-cuda12x", "cupy-cuda13x", "mkl")
 ACTIVE, REFERENCE, BROKEN = "kernel", "reference only", "kernel missing"
 PROBLEM = "PROBLEM"
