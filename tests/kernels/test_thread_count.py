@@ -126,6 +126,23 @@ def test_whole_cores_of_a_quota_count_unless_more_threads_are_asked_for(monkeypa
     assert n_threads(3) == 3
 
 
+def test_ops_ask_again_after_a_hundredth_of_a_second(monkeypatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(thread_count.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(thread_count._local, "until", -1.0)
+    recent = thread_count.recent_n_threads
+    assert recent() == 8
+    monkeypatch.setenv("MLPX_NUM_THREADS", "3")
+    assert recent() == 8
+    now[0] += thread_count.RECENT
+    assert recent() == 3
+    with threadpool_limits(2):  # at once
+        assert recent() == 2
+        with using_threads(5):
+            assert recent() == 5
+    assert recent() == 3
+
+
 def test_a_quota_is_read_again_after_some_seconds(monkeypatch) -> None:
     quotas = [2.0, 1.0]
     monkeypatch.setattr(thread_count, "quota", lambda: quotas.pop(0))

@@ -9,7 +9,7 @@ from typing import Any
 from threadpoolctl import ThreadpoolController
 
 from mlpx_kernels.cpu.threading.pool import WorkerPool
-from mlpx_kernels.cpu.threading.thread_count import n_threads
+from mlpx_kernels.cpu.threading.thread_count import recent_n_threads
 
 WORTH_A_THREAD = 1 << 18
 """Elements of row work per thread below which one thread is faster: handing work over costs some 20 to 60 us."""
@@ -44,7 +44,7 @@ def _worth(work, least, most):
     All that there are, or a power of two: each number has a pool of its own.
     """
     worth = min(most, work // least)
-    threads = n_threads() if worth > 1 else 1
+    threads = recent_n_threads() if worth > 1 else 1
     return threads if threads <= worth else 1 << (max(worth, 1).bit_length() - 1)
 
 

@@ -20,6 +20,8 @@ from threadpoolctl import LibController, ThreadpoolController, register
 
 QUOTA_KEPT = 5.0
 """Seconds for which a CPU quota counts as known: to read it takes up to a millisecond where much is mounted."""
+RECENT = 0.01
+"""Seconds for which the ops' own calls go by what was found last: to ask takes some 5 microseconds."""
 OTHER_VARIABLES = "OMP_NUM_THREADS", "NUMBA_NUM_THREADS"
 BLAS_VARIABLES = "OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS", "OMP_NUM_THREADS"
 
@@ -49,6 +51,17 @@ def n_threads(at_most: int | None = None) -> int:
         return inside if at_most is None else min(inside, at_most)
     wanted = at_most or _mlpx_variable() or _of_dask_worker() or _of_other_variables() or usable_cores()
     return min(wanted, cores(), _threadpoolctl_limit() or wanted)
+
+
+def recent_n_threads() -> int:
+    """Return `n_threads`, at most `RECENT` seconds old: for work that takes no longer than to ask for it all."""
+    inside = _limit.get()
+    if inside is not None:
+        return inside
+    now = time.monotonic()
+    if now >= _local.until:
+        _local.count, _local.until = n_threads(), now + RECENT
+    return _local.count
 
 
 def cores() -> int:
@@ -181,7 +194,7 @@ class ThreadpoolctlLimit(LibController):
 
     def set_num_threads(self, num_threads: int) -> None:
         """Limit the calling thread; with as many threads as there would be anyway, a block's end, lift the limit."""
-        _local.limit = None
+        _local.limit, _local.until = None, -math.inf
         _local.limit = num_threads if num_threads < self.get_num_threads() else None
 
     def get_version(self) -> None:
@@ -190,6 +203,7 @@ class ThreadpoolctlLimit(LibController):
 
 class _Local(threading.local):
     limit: int | None = None
+    count, until = 1, -math.inf  # of `recent_n_threads`
 
 
 _local = _Local()
