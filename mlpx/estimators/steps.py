@@ -1,9 +1,8 @@
 """Training steps with scikit-learn's arithmetic: its penalty, its reported loss, its Adam."""
 
 import math
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
-from functools import lru_cache
+from contextlib import suppress
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -204,15 +203,6 @@ def _ceiling(net: Network) -> float:
     return -math.log(np.finfo(net.dtype).eps) if logarithmic and plain else math.inf
 
 
-def _single_threaded_blas() -> Callable[[], AbstractContextManager[None]]:
-    """Return what holds the BLAS to one thread; nothing does where there are no kernels."""
-    try:
-        held: Callable[[], AbstractContextManager[None]] = kernels("threading.parallel_rows").single_threaded_blas
-    except Unsupported:
-        return nullcontext
-    return held
-
-
 class _LayerSteps(LayerSteps):
     """Steps layer by layer, with losses as scikit-learn reports them."""
 
@@ -220,8 +210,7 @@ class _LayerSteps(LayerSteps):
         super().__init__(*given, **common)
         self.ceiling = ceiling
         flops = 6.0 * self.batch_size * sum(p.size for p in self.penalised)
-        alone = self.net.backend is NUMPY and (flops < WORTH_BLAS_THREADS or n_threads == 1)
-        self.hold_blas = _single_threaded_blas() if alone else nullcontext
+        self.one_blas_thread = self.net.backend is NUMPY and (flops < WORTH_BLAS_THREADS or n_threads == 1)
 
     def _batch(self, order: Array, place: int, step: int) -> tuple[Batch, Context]:
         """Return what the ``place``-th step over the rows in ``order`` sees, of sparse rows too."""
@@ -236,8 +225,12 @@ class _LayerSteps(LayerSteps):
 
     def take(self, *args: Any, **own: Any) -> Array:
         """Take the steps, with the BLAS on one thread where more would wait for each other."""
-        with self.hold_blas():
-            return super().take(*args, **own)
+        take = super().take
+        if self.one_blas_thread:
+            with suppress(Unsupported):  # without kernels the BLAS stays as it is
+                take = partial(kernels("threading.blas_threads").with_one_blas_thread, take)
+        losses: Array = take(*args, **own)
+        return losses
 
     def reported(self, loss: float, batch: Batch) -> float:
         """Return the loss of probabilities that are clipped to [eps, 1 - eps], where there is such a ceiling."""

@@ -5,8 +5,7 @@ them. A layer that cannot describe itself makes the network run layer by layer: 
 """
 
 from collections.abc import Sequence
-from contextlib import nullcontext
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
 from typing import Any
 
@@ -204,7 +203,8 @@ class Predictor:
             list[Table](),
         )  # held, since the jobs carry their addresses
         self.lone, self.many = (self._prepare(rows, n) for n in (1, self.block))
-        self.threads = kernels("threading.parallel_rows")
+        self.share_rows = kernels("threading.parallel_rows").share_rows
+        self.with_one_blas_thread = kernels("threading.blas_threads").with_one_blas_thread
         # In the units of row work, an element of a softmax: some thirty multiplications
         self.work_per_row = 1 + sum(
             row.n_out + (row.n_in * row.n_out // 32 if row.op == "dense" else 0) for row in rows
@@ -274,6 +274,6 @@ class Predictor:
         def some(start: int, stop: int) -> None:
             self.run(self.many, x[start:stop], flags if mask is None else flags[start:stop], y[start:stop])
 
-        with self.threads.single_threaded_blas() if n > self.block else nullcontext():
-            self.threads.share_rows(some, n, n * self.work_per_row)
+        share = partial(self.with_one_blas_thread, self.share_rows) if n > self.block else self.share_rows
+        share(some, n, n * self.work_per_row)
         return y

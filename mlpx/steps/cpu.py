@@ -98,7 +98,7 @@ class PlanSteps(FitSteps):
         work = widths, batch_size, net.dtype, type(optimizer), self.blocks, train.x.shape[0]
         self.choice, self.calls = choice_of(work, self.threads), 0
         small = batch_size * max(products, default=0) <= SMALL_PRODUCT
-        self.hold_blas = nullcontext if small else self.threads_module.single_threaded_blas
+        self.with_one_blas_thread = None if small else plan.kernels("threading.blas_threads").with_one_blas_thread
         guess = (flops + 50.0 * batch_size * sum(row.n_out for row in rows) + 1e4) / 5e10
         self.seconds_per_step = self.choice.expected() or guess
         self.job = StepsJob(
@@ -156,7 +156,7 @@ class PlanSteps(FitSteps):
         DivergenceError
             With the last good weights in place.
         """
-        steps, each = rates.size, self.steps_per_epoch
+        steps = rates.size
         self.losses = losses = np.zeros((2, steps))
         changing = np.empty((5, steps))
         changing[0] = rates
@@ -165,30 +165,38 @@ class PlanSteps(FitSteps):
         count = self.optimizer.steps + np.arange(1.0, steps + 1)
         changing[3], changing[4] = updates.corrections(self.job.kind, self.job.numbers, count)
         order = np.ascontiguousarray(order, np.int64)
-        t = self.threads_module
-        pool = t.worker_pool(self.threads - 1) if self.threads > 1 else None
-        done = taken = 0
-        with self.hold_blas():
-            while done < steps:
-                threads, share = self.choice.next(first=not self.calls)
-                wanted = max(1, min(steps - done, int(share * SLICE / self.seconds_per_step)))
-                if done % each:  # an epoch that a call has left half done ends with a call
-                    wanted = min(wanted, each - done % each)
-                began = time.perf_counter()
-                part = slice(done, done + wanted)
-                rows = order[self._start(done) : self._start(done + wanted)]
-                taken, losses[:, part] = self._call(pool, threads, first + done, rows, changing[:, part].copy())
-                if taken < wanted or not self._finite():
-                    break
-                seconds = max(time.perf_counter() - began, 1e-7 * wanted)
-                self.seconds_per_step = seconds / wanted
-                self.choice.learn(threads, seconds, wanted, first=not self.calls)
-                self.calls += 1
-                done += wanted
-                after(wanted)
+        work = order, first, changing, after
+        done, taken = self.with_one_blas_thread(self._take, *work) if self.with_one_blas_thread else self._take(*work)
         if done < steps:
             raise self._diverged(first + done + taken, epoch, order, done + taken)
         return losses
+
+    def _take(self, order: Array, first: int, changing: Array, after: AfterSteps) -> tuple[int, int]:
+        """Take the steps in calls of a twentieth of a second.
+
+        Returns how many there were in calls that ended well, and in the last call.
+        """
+        steps, each, t = changing.shape[1], self.steps_per_epoch, self.threads_module
+        pool = t.worker_pool(self.threads - 1) if self.threads > 1 else None
+        done = taken = 0
+        while done < steps:
+            threads, share = self.choice.next(first=not self.calls)
+            wanted = max(1, min(steps - done, int(share * SLICE / self.seconds_per_step)))
+            if done % each:  # an epoch that a call has left half done ends with a call
+                wanted = min(wanted, each - done % each)
+            began = time.perf_counter()
+            part = slice(done, done + wanted)
+            rows = order[self._start(done) : self._start(done + wanted)]
+            taken, self.losses[:, part] = self._call(pool, threads, first + done, rows, changing[:, part].copy())
+            if taken < wanted or not self._finite():
+                break
+            seconds = max(time.perf_counter() - began, 1e-7 * wanted)
+            self.seconds_per_step = seconds / wanted
+            self.choice.learn(threads, seconds, wanted, first=not self.calls)
+            self.calls += 1
+            done += wanted
+            after(wanted)
+        return done, taken
 
     def _call(self, pool: Any, threads: int, first: int, rows: Array, changing: Array) -> tuple[int, Array]:
         """Take steps over ``rows`` on some threads; return how many were taken, and their losses and penalties."""

@@ -20,7 +20,7 @@ from mlpx_kernels.cpu.gemm.row_dots import dots, lone_row
 from mlpx_kernels.cpu.lowlevel.compile import cached_callback, inlined, merged
 from mlpx_kernels.cpu.lowlevel.memory import leave, room, size_of, view
 from mlpx_kernels.cpu.lowlevel.simd import VECTOR_BYTES, add_rows
-from mlpx_kernels.cpu.threading.parallel_rows import libraries
+from mlpx_kernels.cpu.threading.blas_threads import LIBRARIES
 
 SKINNY, LONG = 16, 1024
 """Outputs up to which, and inputs from which on, sums of products along the rows (dots.py) are faster than tiles."""
@@ -45,7 +45,7 @@ which must be computed alike."""
 @cache
 def has_quick_way():
     """Return whether OpenBLAS has its quicker way here."""
-    return any(each.architecture in QUICK_ON for each in libraries() if "scipy" in each.filepath)
+    return any(each.architecture in QUICK_ON for each in LIBRARIES if "scipy" in each.filepath)
 
 
 @merged

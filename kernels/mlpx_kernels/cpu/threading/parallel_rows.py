@@ -2,11 +2,7 @@
 
 import ctypes
 import os
-from contextlib import contextmanager
 from functools import cache, partial
-from typing import Any
-
-from threadpoolctl import ThreadpoolController
 
 from mlpx_kernels.cpu.threading.pool import WorkerPool
 from mlpx_kernels.cpu.threading.thread_count import recent_n_threads
@@ -109,22 +105,3 @@ def share_parts(function, rows, parts):
             function(part, rows * part // parts, rows * (part + 1) // parts)
 
     share_rows(some, parts, parts * WORTH_A_THREAD // PARTS)
-
-
-@cache
-def libraries() -> list[Any]:
-    """Return what sets the threads of each BLAS."""
-    return ThreadpoolController().select(user_api="blas").lib_controllers
-
-
-@contextmanager
-def single_threaded_blas():
-    """Hold every BLAS to one thread for a ``with`` block, and give it back what it had."""
-    given = [(library, n) for library in libraries() if (n := library.num_threads) != 1]
-    for library, _ in given:
-        library.set_num_threads(1)
-    try:
-        yield
-    finally:
-        for library, n in given:
-            library.set_num_threads(n)

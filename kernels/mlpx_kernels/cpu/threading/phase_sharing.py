@@ -129,6 +129,21 @@ def count_up(array, index):
 
 
 @inlined
+def lock(array, index):
+    """Wait until an element is 0, and make it 1: for a few instructions at a time."""
+    looks = 0
+    while not _swap(array, index, 0, 1):
+        idle(looks)
+        looks += 1
+
+
+@inlined
+def unlock(array, index):
+    """Make the element 0 again."""
+    _fetch_add(array, index, -1)
+
+
+@inlined
 def begin(shared, blocks, n_threads):
     """Open phase 0, and let helpers come that a scheduler has put on this core, where they would wait for it."""
     _fetch_add(shared, 0, blocks)
