@@ -147,7 +147,7 @@ def is_real(value: object) -> bool:
     )
 
 
-def check_count(argument: str, value: object, low: int = 1, high: int | None = None) -> int:
+def check_count(argument: str, value: object, low: float = 1, high: int | None = None) -> int:
     """Return ``value`` as an int, or raise unless it is a whole number from ``low`` to ``high`` (None: any)."""
     try:
         if isinstance(value, bool):

@@ -22,7 +22,7 @@ def backend_name(x: object) -> str | None:
             name = kind.__module__.partition(".")[0]
             # CuPy's arrays do not name their namespace (CuPy 14).
             mark = "__cuda_array_interface__" if name == "cupy" else "__array_namespace__"
-            if isinstance(x, np.generic) or not hasattr(x, mark):
+            if isinstance(x, np.generic | type) or not hasattr(x, mark):
                 name = None
         _by_type[kind] = name
         return name
@@ -62,6 +62,12 @@ def check_readable(argument: str, x: ArrayLike) -> None:
             f"values are not kept. Fill them, for example with {argument}.filled(0), or drop such rows. Classes that a "
             "row forbids are told by mask=, padded steps by valid=."
         )
+
+
+def plain(argument: str, x: Array) -> Array:
+    """Return an array of a subclass of NumPy's as NumPy's own: its arithmetic may be another. Others as they are."""
+    check_readable(argument, x)
+    return np.asarray(x) if isinstance(x, np.ndarray) else x
 
 
 def read(argument: str, x: ArrayLike) -> Array:

@@ -12,6 +12,7 @@ from typing import Literal
 from mlpx.backend import erf
 from mlpx.errors import unknown
 from mlpx.ops.dispatch import op
+from mlpx.ops.signature import arguments, name_of
 from mlpx.typing import Array, Namespace
 
 LEAKY_SLOPE = 0.01
@@ -134,18 +135,6 @@ def find(name: str) -> ActivationFunction:
         raise unknown("activation", name, ACTIVATIONS) from None
 
 
-def _check(x: Array, *, kind: str) -> None:
-    find(kind)
-
-
-def _check_grad(dy: Array, saved: Array, *, kind: str) -> None:
-    find(kind)
-    if dy.shape != saved.shape:
-        raise ValueError(
-            f"activation_grad: dy has shape {tuple(dy.shape)}, saved {tuple(saved.shape)}; they must match."
-        )
-
-
 def _vjp(dy: Array, out: tuple[Array, Array], x: Array, *, kind: str) -> tuple[Array, ...]:
     return (activation_grad(dy, out[1], kind=kind),)
 
@@ -153,7 +142,7 @@ def _vjp(dy: Array, out: tuple[Array, Array], x: Array, *, kind: str) -> tuple[A
 @op(
     numpy="mlpx_kernels.cpu.activation:activation",
     cupy="mlpx_kernels.cuda.activation:activation",
-    check=_check,
+    takes=arguments("x (...)", kind=name_of(ACTIVATIONS)),
     vjp=_vjp,
 )
 def activation(xp: Namespace, x: Array, *, kind: str) -> tuple[Array, Array]:
@@ -200,7 +189,7 @@ def activation(xp: Namespace, x: Array, *, kind: str) -> tuple[Array, Array]:
 @op(
     numpy="mlpx_kernels.cpu.activation:activation_grad",
     cupy="mlpx_kernels.cuda.activation:activation_grad",
-    check=_check_grad,
+    takes=arguments("dy (...), saved (...)", kind=name_of(ACTIVATIONS)),
 )
 def activation_grad(xp: Namespace, dy: Array, saved: Array, *, kind: str) -> Array:
     """Return ``dx = dy * f'(x)`` for the ``saved`` of `activation`; same shape and dtype as ``dy``.

@@ -3,48 +3,15 @@
 import math
 from typing import Any
 
-from mlpx.ops._activation import find
+from mlpx.ops._activation import ACTIVATIONS, find
 from mlpx.ops.dispatch import op
+from mlpx.ops.signature import arguments, flag, name_of
 from mlpx.typing import Array, Namespace
 
 
 def rows(x: Array, xp: Namespace) -> Array:
     """Return ``x`` (..., n) as (rows, n): all leading axes in one, without a copy for a contiguous ``x``."""
     return x if x.ndim == 2 else xp.reshape(x, (math.prod(x.shape[:-1]), x.shape[-1]))
-
-
-def _check_dense(x: Array, w: Array, b: Array | None, *, activation: str = "identity") -> None:
-    find(activation)
-    if w.ndim != 2:
-        raise ValueError(f"dense: w has shape {tuple(w.shape)}; expected two axes, (n_out, n_in).")
-    if x.ndim < 1 or x.shape[-1] != w.shape[1]:
-        raise ValueError(
-            f"dense: x has shape {tuple(x.shape)}, w {tuple(w.shape)}; expected x (..., {w.shape[1]}) to match "
-            f"w (n_out, n_in). For weights held as (n_in, n_out) pass w.T."
-        )
-    if b is not None and b.shape not in ((w.shape[0],), (1, w.shape[0])):
-        raise ValueError(
-            f"dense: b has shape {tuple(b.shape)}; expected ({w.shape[0]},) or (1, {w.shape[0]}) to match "
-            f"w {tuple(w.shape)}."
-        )
-    if x.dtype != w.dtype or (b is not None and b.dtype != w.dtype):
-        raise TypeError(
-            f"dense: x is {x.dtype}, w {w.dtype}, b {None if b is None else b.dtype}; one float dtype is needed. "
-            "Convert with mlpx.asarray(x, dtype)."
-        )
-
-
-def _check_dense_grad(
-    dy: Array, x: Array, w: Array, saved: Array, *, activation: str = "identity", need_dx: bool = True
-) -> None:
-    find(activation)
-    wanted = (*x.shape[:-1], w.shape[0])
-    for name, array in (("dy", dy), ("saved", saved)):
-        if array.shape != wanted:
-            raise ValueError(
-                f"dense_grad: {name} has shape {tuple(array.shape)}; expected {tuple(wanted)} to match "
-                f"x {tuple(x.shape)} and w {tuple(w.shape)}."
-            )
 
 
 def _dense_vjp(
@@ -54,7 +21,16 @@ def _dense_vjp(
     return (dx, dw) if b is None else (dx, dw, db.reshape(b.shape))
 
 
-@op(numpy="mlpx_kernels.cpu.dense:dense", cupy="mlpx_kernels.cuda.dense:dense", check=_check_dense, vjp=_dense_vjp)
+@op(
+    numpy="mlpx_kernels.cpu.dense:dense",
+    cupy="mlpx_kernels.cuda.dense:dense",
+    takes=arguments(
+        "x (..., i), w (o, i), b? (o) | (1, o)",
+        {"w": "w is (n_out, n_in); for weights held as (n_in, n_out) pass w.T."},
+        activation=name_of(ACTIVATIONS),
+    ),
+    vjp=_dense_vjp,
+)
 def dense(xp: Namespace, x: Array, w: Array, b: Array | None, *, activation: str = "identity") -> tuple[Array, Array]:
     """Product, bias and activation: ``z = x @ w.T + b``, ``y = f(z)``. Rows are instances.
 
@@ -94,7 +70,11 @@ def dense(xp: Namespace, x: Array, w: Array, b: Array | None, *, activation: str
     return xp.reshape(y, shape), xp.reshape(z if f.saves == "z" else y, shape)
 
 
-@op(numpy="mlpx_kernels.cpu.dense:dense_grad", cupy="mlpx_kernels.cuda.dense:dense_grad", check=_check_dense_grad)
+@op(
+    numpy="mlpx_kernels.cpu.dense:dense_grad",
+    cupy="mlpx_kernels.cuda.dense:dense_grad",
+    takes=arguments("dy (..., o), x (..., i), w (o, i), saved (..., o)", activation=name_of(ACTIVATIONS), need_dx=flag),
+)
 def dense_grad(
     xp: Namespace,
     dy: Array,
@@ -133,7 +113,10 @@ def dense_grad(
     return dx, xp.matmul(dz.T, rows(x, xp)), xp.sum(dz, axis=0)
 
 
-@op(numpy="mlpx_kernels.cpu.dense:dense_grad_rows")
+@op(
+    numpy="mlpx_kernels.cpu.dense:dense_grad_rows",
+    takes=arguments("dy (n, o), x (n, i), saved (n, o)", activation=name_of(ACTIVATIONS)),
+)
 def dense_grad_rows(
     xp: Namespace, dy: Array, x: Array, saved: Array, *, activation: str = "identity"
 ) -> tuple[Array, Array]:

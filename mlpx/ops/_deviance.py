@@ -1,6 +1,6 @@
 """Deviances of positive quantities, from the logarithm of their mean; weighted means as in `mlpx.ops.weighing`."""
 
-from mlpx.ops._weighing import check_elements, own_gradient, weighted_mean
+from mlpx.ops._weighing import of_elements, own_gradient, weighted_mean
 from mlpx.ops.dispatch import op
 from mlpx.typing import Array, Namespace
 
@@ -8,7 +8,7 @@ from mlpx.typing import Array, Namespace
 @op(
     numpy="mlpx_kernels.cpu.deviance:poisson",
     cupy="mlpx_kernels.cuda.deviance:poisson",
-    check=check_elements,
+    takes=of_elements("z"),
     vjp=own_gradient,
 )
 def poisson(
@@ -26,7 +26,7 @@ def poisson(
 @op(
     numpy="mlpx_kernels.cpu.deviance:gamma",
     cupy="mlpx_kernels.cuda.deviance:gamma",
-    check=check_elements,
+    takes=of_elements("z"),
     vjp=own_gradient,
 )
 def gamma(

@@ -4,8 +4,8 @@ import math
 from typing import Any
 
 from mlpx.backend import backend_of
-from mlpx.errors import check_number
 from mlpx.ops.dispatch import op
+from mlpx.ops.signature import arguments, count, number, several
 from mlpx.typing import Array, Namespace
 
 PHILOX_MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
@@ -41,8 +41,7 @@ def _keep(xp: Namespace, shape: tuple[int, ...], p: float, seed: int, step: int,
     return xp.reshape(xp.reshape(xp.stack(words, axis=1), (4 * blocks,))[:size] >= threshold(p), shape)
 
 
-def _check(x: Array, *, p: float, seed: int, step: int = 0, layer: int = 0, shared_axes: tuple[int, ...] = ()) -> None:
-    check_number("p", p, 0.0, 1.0, open_high=True)
+def _check_axes(x: Array, *, shared_axes: tuple[int, ...] = (), **others: Any) -> None:
     for axis in shared_axes:
         if not -x.ndim <= axis < x.ndim:
             raise ValueError(f"dropout: shared_axes holds {axis}; x has {x.ndim} axes, shape {tuple(x.shape)}.")
@@ -55,7 +54,15 @@ def _vjp(dy: Array, y: Array, x: Array, **params: Any) -> tuple[Array, ...]:
 @op(
     numpy="mlpx_kernels.cpu.dropout:dropout",
     cupy="mlpx_kernels.cuda.dropout:dropout",
-    check=_check,
+    takes=arguments(
+        "x (...)",
+        p=number(0.0, 1.0, open_high=True),
+        seed=count(),
+        step=count(0, 2**64 - 1),
+        layer=count(0, 2**32 - 1),
+        shared_axes=several(count()),
+    ),
+    check=_check_axes,
     vjp=_vjp,
 )
 def dropout(
@@ -80,7 +87,7 @@ def dropout(
     p : float
         Probability of dropping, in [0, 1).
     seed : int
-        64 bits. With it ``step`` (64 bits) and ``layer`` (32 bits) choose the mask.
+        64 bits; of more, the lowest. With it ``step`` (64 bits) and ``layer`` (32 bits) choose the mask.
     shared_axes : tuple of int
         Axes along which one mask is shared: ``(1,)`` keeps it constant over the steps of (n, steps, features).
 

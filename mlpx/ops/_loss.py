@@ -4,19 +4,11 @@ Each is a weighted mean over rows; see `mlpx.ops.weighing`.
 """
 
 from mlpx.backend import backend_of, kind_of
-from mlpx.errors import check_number
 from mlpx.ops._activation import TABLE
 from mlpx.ops._dense import rows
-from mlpx.ops._weighing import (
-    check_classes,
-    check_elements,
-    check_weight,
-    one_hot,
-    own_gradient,
-    row_weight,
-    weighted_mean,
-)
+from mlpx.ops._weighing import of_classes, of_elements, one_hot, own_gradient, row_weight, weighted_mean
 from mlpx.ops.dispatch import op
+from mlpx.ops.signature import number, several
 from mlpx.typing import Array, Namespace
 
 CPU, CUDA = "mlpx_kernels.cpu.loss:", "mlpx_kernels.cuda.loss:"
@@ -26,7 +18,7 @@ CPU, CUDA = "mlpx_kernels.cpu.loss:", "mlpx_kernels.cuda.loss:"
 @op(
     numpy=CPU + "softmax_cross_entropy",
     cupy=CUDA + "softmax_cross_entropy",
-    check=check_classes,
+    takes=of_classes("class_weight", label_smoothing=number(0.0, 1.0)),
     vjp=own_gradient,
 )
 def softmax_cross_entropy(
@@ -108,21 +100,12 @@ def softmax_cross_entropy(
     return loss, xp.reshape(xp.where(allowed & counts, dz, 0.0), z.shape)
 
 
-def _check_sigmoid(
-    z: Array,
-    target: Array,
-    sample_weight: Array | None = None,
-    pos_weight: Array | None = None,
-    mask: Array | None = None,
-    *,
-    label_smoothing: float = 0.0,
-) -> None:
-    check_elements(z, target, sample_weight, mask, caller="sigmoid_cross_entropy")
-    check_weight("sigmoid_cross_entropy", "pos_weight", pos_weight, z.shape[-1:])
-    check_number("label_smoothing", label_smoothing, 0.0, 1.0)
-
-
-@op(numpy=CPU + "sigmoid_cross_entropy", cupy=CUDA + "sigmoid_cross_entropy", check=_check_sigmoid, vjp=own_gradient)
+@op(
+    numpy=CPU + "sigmoid_cross_entropy",
+    cupy=CUDA + "sigmoid_cross_entropy",
+    takes=of_elements("z", "pos_weight", label_smoothing=number(0.0, 1.0)),
+    vjp=own_gradient,
+)
 def sigmoid_cross_entropy(
     xp: Namespace,
     z: Array,
@@ -166,7 +149,7 @@ def sigmoid_cross_entropy(
     return weighted_mean(xp, each, gradient, sample_weight, mask)
 
 
-@op(numpy=CPU + "squared_error", cupy=CUDA + "squared_error", check=check_elements, vjp=own_gradient)
+@op(numpy=CPU + "squared_error", cupy=CUDA + "squared_error", takes=of_elements(), vjp=own_gradient)
 def squared_error(
     xp: Namespace, y: Array, target: Array, sample_weight: Array | None = None, mask: Array | None = None
 ) -> tuple[Array, Array]:
@@ -178,7 +161,7 @@ def squared_error(
     return weighted_mean(xp, 0.5 * e * e, e, sample_weight, mask)
 
 
-@op(numpy=CPU + "absolute_error", cupy=CUDA + "absolute_error", check=check_elements, vjp=own_gradient)
+@op(numpy=CPU + "absolute_error", cupy=CUDA + "absolute_error", takes=of_elements(), vjp=own_gradient)
 def absolute_error(
     xp: Namespace, y: Array, target: Array, sample_weight: Array | None = None, mask: Array | None = None
 ) -> tuple[Array, Array]:
@@ -187,7 +170,7 @@ def absolute_error(
     return weighted_mean(xp, xp.abs(e), xp.sign(e), sample_weight, mask)
 
 
-@op(numpy=CPU + "huber", cupy=CUDA + "huber", check=check_elements, vjp=own_gradient)
+@op(numpy=CPU + "huber", cupy=CUDA + "huber", takes=of_elements(delta=number(0.0, open_low=True)), vjp=own_gradient)
 def huber(
     xp: Namespace,
     y: Array,
@@ -206,22 +189,18 @@ def huber(
     return weighted_mean(xp, near * (e - 0.5 * near), near, sample_weight, mask)
 
 
-def _check_quantiles(
-    y: Array,
-    target: Array,
-    sample_weight: Array | None = None,
-    mask: Array | None = None,
-    *,
-    q: tuple[float, ...] = (0.5,),
-) -> None:
-    check_elements(y, target, sample_weight, mask, caller="quantile")
+def _check_levels(y: Array, *others: Array | None, q: tuple[float, ...] = (0.5,), **weights: Array | None) -> None:
     if len(q) not in (1, y.shape[-1]):
         raise ValueError(f"quantile: q has {len(q)} entries; expected 1 or {y.shape[-1]}, one per output.")
-    for each in q:
-        check_number("q", each, 0.0, 1.0, open_low=True, open_high=True)
 
 
-@op(numpy=CPU + "quantile", cupy=CUDA + "quantile", check=_check_quantiles, vjp=own_gradient)
+@op(
+    numpy=CPU + "quantile",
+    cupy=CUDA + "quantile",
+    takes=of_elements(q=several(number(0.0, 1.0, open_low=True, open_high=True))),
+    check=_check_levels,
+    vjp=own_gradient,
+)
 def quantile(
     xp: Namespace,
     y: Array,

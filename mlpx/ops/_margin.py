@@ -4,42 +4,18 @@ Weighted means as in `mlpx.ops.weighing`; each returns the loss and its gradient
 """
 
 from mlpx.backend import kind_of
-from mlpx.errors import check_number
 from mlpx.ops._activation import TABLE
 from mlpx.ops._dense import rows
-from mlpx.ops._weighing import check_classes, check_elements, one_hot, own_gradient, row_weight, weighted_mean
+from mlpx.ops._weighing import of_classes, of_elements, one_hot, own_gradient, row_weight, weighted_mean
 from mlpx.ops.dispatch import op
+from mlpx.ops.signature import number
 from mlpx.typing import Array, Namespace
-
-
-def _check_softmax_focal(
-    z: Array,
-    target: Array,
-    sample_weight: Array | None = None,
-    mask: Array | None = None,
-    *,
-    focus: float = 2.0,
-) -> None:
-    check_classes(z, target, sample_weight, None, mask, caller="softmax_focal")
-    check_number("focus", focus, 0.0)
-
-
-def _check_sigmoid_focal(
-    z: Array,
-    target: Array,
-    sample_weight: Array | None = None,
-    mask: Array | None = None,
-    *,
-    focus: float = 2.0,
-) -> None:
-    check_elements(z, target, sample_weight, mask, caller="sigmoid_focal")
-    check_number("focus", focus, 0.0)
 
 
 @op(
     numpy="mlpx_kernels.cpu.margin:softmax_focal",
     cupy="mlpx_kernels.cuda.margin:softmax_focal",
-    check=_check_softmax_focal,
+    takes=of_classes(focus=number(0.0)),
     vjp=own_gradient,
 )
 def softmax_focal(
@@ -113,7 +89,7 @@ def softmax_focal(
 @op(
     numpy="mlpx_kernels.cpu.margin:sigmoid_focal",
     cupy="mlpx_kernels.cuda.margin:sigmoid_focal",
-    check=_check_sigmoid_focal,
+    takes=of_elements("z", focus=number(0.0)),
     vjp=own_gradient,
 )
 def sigmoid_focal(
@@ -162,7 +138,10 @@ def sigmoid_focal(
 
 
 @op(
-    numpy="mlpx_kernels.cpu.margin:hinge", cupy="mlpx_kernels.cuda.margin:hinge", check=check_elements, vjp=own_gradient
+    numpy="mlpx_kernels.cpu.margin:hinge",
+    cupy="mlpx_kernels.cuda.margin:hinge",
+    takes=of_elements(),
+    vjp=own_gradient,
 )
 def hinge(
     xp: Namespace, y: Array, target: Array, sample_weight: Array | None = None, mask: Array | None = None

@@ -2,22 +2,12 @@
 
 from typing import Any
 
-from mlpx.errors import check_number
 from mlpx.ops._dense import rows
 from mlpx.ops.dispatch import op
+from mlpx.ops.signature import arguments, number
 from mlpx.typing import Array, Namespace
 
-
-def _check(x: Array, gamma: Array, beta: Array, *stats: Array, eps: float) -> None:
-    check_number("eps", eps, 0.0, open_low=True)
-    if x.ndim < 1:
-        raise ValueError("norm: x has no axes; expected (..., f).")
-    for name, array in (("gamma", gamma), ("beta", beta), *(("mean and var", s) for s in stats)):
-        if tuple(array.shape) != tuple(x.shape[-1:]):
-            raise ValueError(
-                f"norm: {name} has shape {tuple(array.shape)}; expected {tuple(x.shape[-1:])} to match "
-                f"x {tuple(x.shape)}."
-            )
+EPS = number(0.0, open_low=True)
 
 
 def _batch_vjp(dy: Array, out: Any, x: Array, gamma: Array, beta: Array, *, eps: float) -> tuple[Array, ...]:
@@ -34,7 +24,12 @@ def _inference_vjp(
     return batch_norm_inference_grad(dy, x, gamma, mean, var, eps=eps)
 
 
-@op(numpy="mlpx_kernels.cpu.norm:batch_norm", cupy="mlpx_kernels.cuda.norm:batch_norm", check=_check, vjp=_batch_vjp)
+@op(
+    numpy="mlpx_kernels.cpu.norm:batch_norm",
+    cupy="mlpx_kernels.cuda.norm:batch_norm",
+    takes=arguments("x (..., f), gamma (f), beta (f)", eps=EPS),
+    vjp=_batch_vjp,
+)
 def batch_norm(xp: Namespace, x: Array, gamma: Array, beta: Array, *, eps: float) -> tuple[Array, Array, Array]:
     """Normalise each feature over the batch: ``y = gamma (x - mean) / sqrt(var + eps) + beta``.
 
@@ -62,7 +57,11 @@ def batch_norm(xp: Namespace, x: Array, gamma: Array, beta: Array, *, eps: float
     return xp.reshape(centred * (gamma / xp.sqrt(var + eps)) + beta, x.shape), mean, var
 
 
-@op(numpy="mlpx_kernels.cpu.norm:batch_norm_grad", cupy="mlpx_kernels.cuda.norm:batch_norm_grad")
+@op(
+    numpy="mlpx_kernels.cpu.norm:batch_norm_grad",
+    cupy="mlpx_kernels.cuda.norm:batch_norm_grad",
+    takes=arguments("dy (..., f), x (..., f), gamma (f), mean (f), var (f)", eps=EPS),
+)
 def batch_norm_grad(
     xp: Namespace, dy: Array, x: Array, gamma: Array, mean: Array, var: Array, *, eps: float
 ) -> tuple[Array, Array, Array]:
@@ -83,7 +82,7 @@ def batch_norm_grad(
 @op(
     numpy="mlpx_kernels.cpu.norm:batch_norm_inference",
     cupy="mlpx_kernels.cuda.norm:batch_norm_inference",
-    check=_check,
+    takes=arguments("x (..., f), gamma (f), beta (f), mean (f), var (f)", eps=EPS),
     vjp=_inference_vjp,
 )
 def batch_norm_inference(
@@ -93,7 +92,11 @@ def batch_norm_inference(
     return (x - mean) * (gamma / xp.sqrt(var + eps)) + beta
 
 
-@op(numpy="mlpx_kernels.cpu.norm:batch_norm_inference_grad", cupy="mlpx_kernels.cuda.norm:batch_norm_inference_grad")
+@op(
+    numpy="mlpx_kernels.cpu.norm:batch_norm_inference_grad",
+    cupy="mlpx_kernels.cuda.norm:batch_norm_inference_grad",
+    takes=arguments("dy (..., f), x (..., f), gamma (f), mean (f), var (f)", eps=EPS),
+)
 def batch_norm_inference_grad(
     xp: Namespace, dy: Array, x: Array, gamma: Array, mean: Array, var: Array, *, eps: float
 ) -> tuple[Array, Array, Array]:
@@ -103,7 +106,12 @@ def batch_norm_inference_grad(
     return dy * (gamma * inverse), xp.sum(d * (r - mean) * inverse, axis=0), xp.sum(d, axis=0)
 
 
-@op(numpy="mlpx_kernels.cpu.norm:layer_norm", cupy="mlpx_kernels.cuda.norm:layer_norm", check=_check, vjp=_layer_vjp)
+@op(
+    numpy="mlpx_kernels.cpu.norm:layer_norm",
+    cupy="mlpx_kernels.cuda.norm:layer_norm",
+    takes=arguments("x (..., f), gamma (f), beta (f)", eps=EPS),
+    vjp=_layer_vjp,
+)
 def layer_norm(xp: Namespace, x: Array, gamma: Array, beta: Array, *, eps: float) -> tuple[Array, Array, Array]:
     """Normalise each row over its features: ``y = gamma (x - mean) / sqrt(var + eps) + beta``.
 
@@ -118,7 +126,11 @@ def layer_norm(xp: Namespace, x: Array, gamma: Array, beta: Array, *, eps: float
     return centred / xp.sqrt(var + eps) * gamma + beta, mean, var
 
 
-@op(numpy="mlpx_kernels.cpu.norm:layer_norm_grad", cupy="mlpx_kernels.cuda.norm:layer_norm_grad")
+@op(
+    numpy="mlpx_kernels.cpu.norm:layer_norm_grad",
+    cupy="mlpx_kernels.cuda.norm:layer_norm_grad",
+    takes=arguments("dy (..., f), x (..., f), gamma (f), mean (..., 1), var (..., 1)", eps=EPS),
+)
 def layer_norm_grad(
     xp: Namespace, dy: Array, x: Array, gamma: Array, mean: Array, var: Array, *, eps: float
 ) -> tuple[Array, Array, Array]:

@@ -1,42 +1,8 @@
 """Row-wise softmax, its masked form and its logarithm: over the last axis, stable at any finite logits."""
 
-from mlpx.backend import kind_of
 from mlpx.ops.dispatch import op
+from mlpx.ops.signature import arguments
 from mlpx.typing import Array, Namespace
-
-
-def _check(x: Array) -> None:
-    if x.ndim < 1 or x.shape[-1] == 0:
-        raise ValueError(f"softmax: x has shape {tuple(x.shape)}; expected (..., c) with at least one class.")
-
-
-def _check_grad(dy: Array, y: Array) -> None:
-    if dy.shape != y.shape:
-        raise ValueError(f"softmax: dy has shape {tuple(dy.shape)}, y {tuple(y.shape)}; they must match.")
-
-
-def check_mask(caller: str, mask: Array, shape: tuple[int, ...]) -> None:
-    """Raise unless ``mask`` is a bool array of exactly ``shape``."""
-    if tuple(mask.shape) != tuple(shape):
-        raise ValueError(
-            f"{caller}: mask has shape {tuple(mask.shape)}; expected {tuple(shape)}, one entry per logit "
-            "(True where the class is allowed)."
-        )
-    if kind_of(mask) != "b":
-        raise TypeError(
-            f"{caller}: mask has dtype {mask.dtype}; expected bool, True where the class is allowed. "
-            "Write mask != 0 to convert."
-        )
-
-
-def _check_masked(x: Array, mask: Array) -> None:
-    _check(x)
-    check_mask("masked_softmax", mask, x.shape)
-
-
-def _check_masked_grad(dy: Array, y: Array, mask: Array) -> None:
-    _check_grad(dy, y)
-    check_mask("masked_softmax_grad", mask, y.shape)
 
 
 def _softmax_vjp(dy: Array, y: Array, x: Array) -> tuple[Array, ...]:
@@ -51,7 +17,12 @@ def _log_vjp(dy: Array, y: Array, x: Array) -> tuple[Array, ...]:
     return (log_softmax_grad(dy, y),)
 
 
-@op(numpy="mlpx_kernels.cpu.softmax:softmax", cupy="mlpx_kernels.cuda.softmax:softmax", check=_check, vjp=_softmax_vjp)
+@op(
+    numpy="mlpx_kernels.cpu.softmax:softmax",
+    cupy="mlpx_kernels.cuda.softmax:softmax",
+    takes=arguments("x (..., c>0)"),
+    vjp=_softmax_vjp,
+)
 def softmax(xp: Namespace, x: Array) -> Array:
     """Turn each row of logits into probabilities: ``y_c = exp(x_c - max x) / sum_k exp(x_k - max x)``.
 
@@ -69,7 +40,11 @@ def softmax(xp: Namespace, x: Array) -> Array:
     return e / xp.sum(e, axis=-1, keepdims=True)
 
 
-@op(numpy="mlpx_kernels.cpu.softmax:softmax_grad", cupy="mlpx_kernels.cuda.softmax:softmax_grad", check=_check_grad)
+@op(
+    numpy="mlpx_kernels.cpu.softmax:softmax_grad",
+    cupy="mlpx_kernels.cuda.softmax:softmax_grad",
+    takes=arguments("dy (..., c>0), y (..., c)"),
+)
 def softmax_grad(xp: Namespace, dy: Array, y: Array) -> Array:
     """Gradient of `softmax`: ``dx = y * (dy - sum_k dy_k y_k)``; ``y`` (..., c) is its output."""
     return y * (dy - xp.sum(dy * y, axis=-1, keepdims=True))
@@ -78,7 +53,7 @@ def softmax_grad(xp: Namespace, dy: Array, y: Array) -> Array:
 @op(
     numpy="mlpx_kernels.cpu.softmax:masked_softmax",
     cupy="mlpx_kernels.cuda.softmax:masked_softmax",
-    check=_check_masked,
+    takes=arguments("x (..., c>0), mask bool (..., c)"),
     vjp=_masked_vjp,
 )
 def masked_softmax(xp: Namespace, x: Array, mask: Array) -> Array:
@@ -108,7 +83,7 @@ def masked_softmax(xp: Namespace, x: Array, mask: Array) -> Array:
 @op(
     numpy="mlpx_kernels.cpu.softmax:masked_softmax_grad",
     cupy="mlpx_kernels.cuda.softmax:masked_softmax_grad",
-    check=_check_masked_grad,
+    takes=arguments("dy (..., c>0), y (..., c), mask bool (..., c)"),
 )
 def masked_softmax_grad(xp: Namespace, dy: Array, y: Array, mask: Array) -> Array:
     """Gradient of `masked_softmax`: that of softmax where allowed, exactly 0 elsewhere, whatever ``dy`` holds."""
@@ -119,7 +94,7 @@ def masked_softmax_grad(xp: Namespace, dy: Array, y: Array, mask: Array) -> Arra
 @op(
     numpy="mlpx_kernels.cpu.softmax:log_softmax",
     cupy="mlpx_kernels.cuda.softmax:log_softmax",
-    check=_check,
+    takes=arguments("x (..., c>0)"),
     vjp=_log_vjp,
 )
 def log_softmax(xp: Namespace, x: Array) -> Array:
@@ -131,7 +106,7 @@ def log_softmax(xp: Namespace, x: Array) -> Array:
 @op(
     numpy="mlpx_kernels.cpu.softmax:log_softmax_grad",
     cupy="mlpx_kernels.cuda.softmax:log_softmax_grad",
-    check=_check_grad,
+    takes=arguments("dy (..., c>0), y (..., c)"),
 )
 def log_softmax_grad(xp: Namespace, dy: Array, y: Array) -> Array:
     """Gradient of `log_softmax`: ``dx = dy - exp(y) * sum_k dy_k``; ``y`` (..., c) is its output."""

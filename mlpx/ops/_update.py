@@ -1,6 +1,6 @@
 """Parameter updates: each reads a gradient and writes the weights and its own state in place.
 
-Arrays are flat (k,), all of one float dtype. Every update first forms the effective gradient::
+Arrays are flat (k,), all of one float dtype, and share no memory. Every update first forms the effective gradient::
 
     g' = clip(scale * g, -clip, clip) + l2 * w + l1 * sign(w)
 
@@ -9,21 +9,22 @@ Loshchilov and Hutter 2019). ``lr`` is the learning rate; ``scale`` carries clip
 written to.
 """
 
-from typing import Any
-
 from mlpx.ops.dispatch import op
+from mlpx.ops.signature import Option, Signature, arguments, count, flag, number, unbounded
 from mlpx.typing import Array, Namespace
 
 INF = float("inf")
 
 
-def _check(w: Array, g: Array, *state: Array, **params: Any) -> None:
-    for array in (g, *state):
-        if array.shape != w.shape or array.dtype != w.dtype:
-            raise ValueError(
-                f"update: weights, gradient and state need one shape and dtype; got {tuple(w.shape)} {w.dtype} and "
-                f"{tuple(array.shape)} {array.dtype}."
-            )
+def _takes(*states: str, **own: Option) -> Signature:
+    """Return the signature of an update with some arrays of state, and what is particular to it."""
+    arrays = ", ".join(["w! (...)", "g (...)", *(f"{name}! (...)" for name in states)])
+    penalties = {name: number(0.0) for name in ("l1", "l2", "decay")}
+    return arguments(arrays, lr=unbounded(), scale=unbounded(), clip=unbounded(0.0), **penalties, **own)
+
+
+SHARE, EPS = number(0.0, 1.0, open_high=True), number(0.0)
+"""Of the past in a running mean; what keeps a quotient finite."""
 
 
 def _effective(
@@ -50,7 +51,11 @@ def _effective(
     return g
 
 
-@op(numpy="mlpx_kernels.cpu.update:sgd_inplace", cupy="mlpx_kernels.cuda.update:sgd_inplace", check=_check)
+@op(
+    numpy="mlpx_kernels.cpu.update:sgd_inplace",
+    cupy="mlpx_kernels.cuda.update:sgd_inplace",
+    takes=_takes(),
+)
 def sgd_inplace(
     xp: Namespace,
     w: Array,
@@ -68,7 +73,11 @@ def sgd_inplace(
     w -= lr * g
 
 
-@op(numpy="mlpx_kernels.cpu.update:momentum_inplace", cupy="mlpx_kernels.cuda.update:momentum_inplace", check=_check)
+@op(
+    numpy="mlpx_kernels.cpu.update:momentum_inplace",
+    cupy="mlpx_kernels.cuda.update:momentum_inplace",
+    takes=_takes("v", momentum=number(), nesterov=flag),
+)
 def momentum_inplace(
     xp: Namespace,
     w: Array,
@@ -91,7 +100,11 @@ def momentum_inplace(
     w += (momentum * v - lr * g) if nesterov else v
 
 
-@op(numpy="mlpx_kernels.cpu.update:adagrad_inplace", cupy="mlpx_kernels.cuda.update:adagrad_inplace", check=_check)
+@op(
+    numpy="mlpx_kernels.cpu.update:adagrad_inplace",
+    cupy="mlpx_kernels.cuda.update:adagrad_inplace",
+    takes=_takes("s", eps=EPS),
+)
 def adagrad_inplace(
     xp: Namespace,
     w: Array,
@@ -112,7 +125,11 @@ def adagrad_inplace(
     w -= lr * g / (xp.sqrt(s) + eps)
 
 
-@op(numpy="mlpx_kernels.cpu.update:rmsprop_inplace", cupy="mlpx_kernels.cuda.update:rmsprop_inplace", check=_check)
+@op(
+    numpy="mlpx_kernels.cpu.update:rmsprop_inplace",
+    cupy="mlpx_kernels.cuda.update:rmsprop_inplace",
+    takes=_takes("s", rho=SHARE, eps=EPS),
+)
 def rmsprop_inplace(
     xp: Namespace,
     w: Array,
@@ -135,7 +152,11 @@ def rmsprop_inplace(
     w -= lr * g / (xp.sqrt(s) + eps)
 
 
-@op(numpy="mlpx_kernels.cpu.update:adadelta_inplace", cupy="mlpx_kernels.cuda.update:adadelta_inplace", check=_check)
+@op(
+    numpy="mlpx_kernels.cpu.update:adadelta_inplace",
+    cupy="mlpx_kernels.cuda.update:adadelta_inplace",
+    takes=_takes("s", "d", rho=SHARE, eps=EPS),
+)
 def adadelta_inplace(
     xp: Namespace,
     w: Array,
@@ -164,7 +185,11 @@ def adadelta_inplace(
     w -= lr * u
 
 
-@op(numpy="mlpx_kernels.cpu.update:adam_inplace", cupy="mlpx_kernels.cuda.update:adam_inplace", check=_check)
+@op(
+    numpy="mlpx_kernels.cpu.update:adam_inplace",
+    cupy="mlpx_kernels.cuda.update:adam_inplace",
+    takes=_takes("m", "v", beta1=SHARE, beta2=SHARE, eps=EPS, step=count(1, 2**100)),
+)
 def adam_inplace(
     xp: Namespace,
     w: Array,
@@ -196,7 +221,11 @@ def adam_inplace(
     w -= size * m / (xp.sqrt(v) * (1.0 - beta2**step) ** -0.5 + eps)
 
 
-@op(numpy="mlpx_kernels.cpu.update:rprop_inplace", cupy="mlpx_kernels.cuda.update:rprop_inplace", check=_check)
+@op(
+    numpy="mlpx_kernels.cpu.update:rprop_inplace",
+    cupy="mlpx_kernels.cuda.update:rprop_inplace",
+    takes=_takes("last", "size", shrink=number(0.0), grow=number(0.0), smallest=number(0.0), largest=number(0.0)),
+)
 def rprop_inplace(
     xp: Namespace,
     w: Array,

@@ -7,66 +7,26 @@ NaN. When no row has weight, loss and gradient are 0.
 
 from typing import Any
 
-from mlpx.backend import backend_of, kind_of
-from mlpx.errors import check_number
+from mlpx.backend import backend_of
 from mlpx.ops._dense import rows
-from mlpx.ops._softmax import check_mask
+from mlpx.ops.signature import Option, Signature, arguments
 from mlpx.typing import Array, Namespace
 
 # --- arrays that fit ------------------------------------------------------------------------------------------------
 
 
-def check_weight(caller: str, argument: str, weight: Array | None, shape: tuple[int, ...]) -> None:
-    """Raise ValueError unless a weight is missing or has just this shape."""
-    if weight is not None and tuple(weight.shape) != tuple(shape):
-        raise ValueError(f"{caller}: {argument} has shape {tuple(weight.shape)}; expected {tuple(shape)}.")
+def of_classes(weight: str = "", **options: Option) -> Signature:
+    """Return the signature of a loss of classes: class numbers or probabilities, and a weight per class if named."""
+    between = f", {weight}? (c)" if weight else ""
+    target = "target int (...) | (..., c)"
+    return arguments(f"z (..., c>0), {target}, sample_weight? (...){between}, mask? bool (..., c)", **options)
 
 
-def check_classes(
-    z: Array,
-    target: Array,
-    sample_weight: Array | None = None,
-    class_weight: Array | None = None,
-    mask: Array | None = None,
-    *,
-    label_smoothing: float = 0.0,
-    caller: str = "softmax_cross_entropy",
-) -> None:
-    """Raise ValueError unless the arrays of a loss of classes fit its logits ``z``."""
-    if z.ndim < 1 or z.shape[-1] == 0:
-        raise ValueError(f"{caller}: z has shape {tuple(z.shape)}; expected (..., c) with at least one class.")
-    check_number("label_smoothing", label_smoothing, 0.0, 1.0)
-    integers = kind_of(target) == "i"
-    wanted = z.shape[:-1] if integers else z.shape
-    if tuple(target.shape) != tuple(wanted):
-        raise ValueError(
-            f"{caller}: target has shape {tuple(target.shape)} and dtype {target.dtype}; for logits z "
-            f"{tuple(z.shape)} expected integers {tuple(z.shape[:-1])} or floats {tuple(z.shape)}."
-        )
-    check_weight(caller, "sample_weight", sample_weight, z.shape[:-1])
-    check_weight(caller, "class_weight", class_weight, z.shape[-1:])
-    if mask is not None:
-        check_mask(caller, mask, z.shape)
-
-
-def check_elements(
-    y: Array,
-    target: Array,
-    sample_weight: Array | None = None,
-    mask: Array | None = None,
-    *,
-    delta: float = 1.0,
-    caller: str = "loss",
-) -> None:
-    """Raise ValueError unless a loss's arrays match the prediction ``y`` element by element."""
-    if tuple(target.shape) != tuple(y.shape) or y.ndim < 1:
-        raise ValueError(
-            f"{caller}: target has shape {tuple(target.shape)}, the prediction {tuple(y.shape)}; they must match."
-        )
-    check_weight(caller, "sample_weight", sample_weight, y.shape[:-1])
-    if mask is not None:
-        check_mask(caller, mask, y.shape)
-    check_number("delta", delta, 0.0, open_low=True)
+def of_elements(prediction: str = "y", weight: str = "", **options: Option) -> Signature:
+    """Return the signature of a loss of single outputs, with a weight per output if named."""
+    between = f", {weight}? (o)" if weight else ""
+    arrays = f"{prediction} (..., o), target (..., o), sample_weight? (...){between}, mask? bool (..., o)"
+    return arguments(arrays, **options)
 
 
 # --- rows that weigh ------------------------------------------------------------------------------------------------

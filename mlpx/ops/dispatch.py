@@ -14,8 +14,9 @@ from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 
 import numpy as np
 
-from mlpx.backend import backend_name, backend_of
+from mlpx.backend import NUMPY, Backend, backend_name, backend_of
 from mlpx.errors import unknown
+from mlpx.ops.signature import Signature
 from mlpx.typing import Array, Namespace
 from mlpx_kernels import Unsupported
 
@@ -52,7 +53,7 @@ def using_fused(mode: str) -> Iterator[None]:
 class Op(Generic[P, R]):
     """One reference written against ``xp``, and the fused kernels that may stand in for it.
 
-    Calling an op dispatches: find the backend from the arrays, check the arguments, try its kernel, and run the
+    Calling an op dispatches: check the arguments, find the backend from the arrays, try its kernel, and run the
     reference where there is no kernel or the kernel declines (`mlpx_kernels.Unsupported`, before any write).
 
     Attributes
@@ -61,8 +62,10 @@ class Op(Generic[P, R]):
         The definition: ``reference(xp, *arrays, **params)``.
     kernels : dict[str, str]
         Backend name to ``"module:function"``; imported on first use.
+    takes : Signature, optional
+        What it takes; every call is checked against it, on every backend, whether a kernel runs or the reference.
     check : callable, optional
-        Raises on bad arguments, with the reference's parameters less ``xp``. Kernels rely on it.
+        Raises on what a signature cannot tell, with the reference's parameters less ``xp``.
     vjp : callable, optional
         ``vjp(dy, outputs, *arrays, **params)`` returns the gradients for ``arrays``; `check_gradients` uses it.
     declined : dict[str, str]
@@ -73,12 +76,14 @@ class Op(Generic[P, R]):
         self,
         reference: Callable[Concatenate[Namespace, P], R],
         kernels: dict[str, str],
-        check: Callable[..., None] | None,
-        vjp: Callable[..., tuple[Array, ...]] | None,
+        takes: Signature | None = None,
+        check: Callable[..., None] | None = None,
+        vjp: Callable[..., tuple[Array, ...]] | None = None,
     ) -> None:
         update_wrapper(self, reference)
         self.reference = reference
         self.kernels = kernels
+        self.takes = takes
         self.check = check
         self.vjp = vjp
         self.declined: dict[str, str] = {}
@@ -87,15 +92,24 @@ class Op(Generic[P, R]):
         sig = signature(reference)
         visible = [p for p in sig.parameters.values() if p.name != "xp"]
         self.__signature__ = sig.replace(parameters=visible)
+        if takes is not None:
+            takes.name = self.name
+            declared = [*(operand.name for operand in takes.operands), *sorted(takes.options)]
+            options = sorted(p.name for p in visible if p.kind is Parameter.KEYWORD_ONLY)
+            if declared != [*(p.name for p in visible if p.kind is not Parameter.KEYWORD_ONLY), *options]:
+                raise TypeError(f"{self.name}: its signature declares other arguments than its reference has.")
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Check the arguments and run the kernel for their backend, or the reference."""
-        for value in args:
-            if value is not None and backend_name(value) is None:
-                raise TypeError(
-                    f"{self.name}: expected arrays, got {type(value).__name__}. Make one with mlpx.asarray(x)."
-                )
-        backend = backend_of(*args, *kwargs.values(), caller=self.name)
+        if self.takes is None:
+            backend = self._backend(args, kwargs)
+        else:
+            found = self.takes.known(args, kwargs)
+            if found is None:
+                args, kwargs, found = self.takes.check(args, kwargs)  # type: ignore[assignment]
+            backend = found
+            if self.takes.written and backend is NUMPY:
+                self.takes.check_written(args)
         if self.check is not None:
             self.check(*args, **kwargs)
         if _mode != "off" and backend.name in self.kernels:
@@ -110,6 +124,15 @@ class Op(Generic[P, R]):
         # Overflow and NaN are results here, seen by the checks of fit; NumPy's warnings would only add noise.
         with np.errstate(all="ignore"):
             return self.reference(np, *args, **kwargs)
+
+    def _backend(self, args: tuple[Any, ...], options: dict[str, Any]) -> Backend:
+        """Return the backend of an op without a signature: that of its arrays."""
+        for value in args:
+            if value is not None and backend_name(value) is None:
+                raise TypeError(
+                    f"{self.name}: expected arrays, got {type(value).__name__}. Make one with mlpx.asarray(x)."
+                )
+        return backend_of(*args, *options.values(), caller=self.name)
 
     def kernel(self, backend: str) -> Callable[P, R]:
         """Return the fused kernel for a backend, importing it on the first call.
@@ -147,6 +170,7 @@ def op(
     *,
     numpy: str | None = None,
     cupy: str | None = None,
+    takes: Signature | None = None,
     check: Callable[..., None] | None = None,
     vjp: Callable[..., tuple[Array, ...]] | None = None,
 ) -> Callable[[Callable[Concatenate[Namespace, P], R]], Op[P, R]]:
@@ -157,7 +181,7 @@ def op(
         first = next(iter(signature(reference).parameters.values()))
         if first.name != "xp" or first.kind is not Parameter.POSITIONAL_OR_KEYWORD:
             raise TypeError(f"{reference.__name__}: the first parameter of a reference is xp.")
-        made = Op(reference, kernels, check, vjp)
+        made = Op(reference, kernels, takes, check, vjp)
         ALL[made.name] = made
         return made
 

@@ -17,7 +17,7 @@ X, W, B = normal("x", 6, 5), normal("w", 4, 5), normal("b", 4)
 
 def planted(vjp: Any) -> Op[..., Any]:
     """Return an op like `dense` that has another gradient; it is on no list of ops."""
-    return Op(ops.dense.reference, {}, None, vjp)
+    return Op(ops.dense.reference, {}, vjp=vjp)
 
 
 def right(dy: Any, out: Any, x: Any, w: Any, b: Any, *, activation: str) -> tuple[Any, ...]:

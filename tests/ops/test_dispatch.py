@@ -91,7 +91,7 @@ def test_lists_are_no_arrays(name: str) -> None:
 
 @pytest.mark.parametrize("other", [[[1.0, 2.0, 3.0]], ((1.0, 2.0, 3.0),), 1.0, "w"])
 def test_what_is_no_array_beside_an_array_is_refused(other: Any) -> None:
-    with pytest.raises(TypeError, match=f"dense: expected arrays, got {type(other).__name__}"):
+    with pytest.raises(TypeError, match=f"dense: w: expected an array, got {type(other).__name__}"):
         ops.dense(np.ones((2, 3)), other, None)
 
 

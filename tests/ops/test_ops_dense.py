@@ -235,26 +235,42 @@ W, B = np.ones((4, 3)), np.ones(4)
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda: ops.dense(np.ones((2, 5)), W, B), ValueError, r"x has shape \(2, 5\), w \(4, 3\).*pass w.T"),
+        (
+            lambda: ops.dense(np.ones((2, 5)), W, B),
+            ValueError,
+            r"w has shape \(4, 3\).*\(o, 5\), to match x \(2, 5\).*pass w.T",
+        ),
         (lambda: ops.dense(np.ones(()), W, B), ValueError, r"x has shape \(\)"),
-        (lambda: ops.dense(np.ones((2, 3)), np.ones(3), B), ValueError, r"w has shape \(3,\); expected two axes"),
+        (lambda: ops.dense(np.ones((2, 3)), np.ones(3), B), ValueError, r"w has shape \(3,\); expected \(o, 3\)"),
         (lambda: ops.dense(np.ones((2, 3)), W, np.ones(3)), ValueError, r"b has shape \(3,\); expected \(4,\) or"),
         (lambda: ops.dense(np.ones((2, 3)), W, np.ones((4, 1))), ValueError, r"b has shape \(4, 1\)"),
-        (lambda: ops.dense(np.ones((2, 3), "float32"), W, B), TypeError, "x is float32, w float64.*one float dtype"),
-        (lambda: ops.dense(np.ones((2, 3)), W, B.astype("float32")), TypeError, "b float32"),
+        (
+            lambda: ops.dense(np.ones((2, 3), "float32"), W, B),
+            TypeError,
+            r"w has dtype float64; .*mlpx.asarray\(w, \"float32\"\)",
+        ),
+        (
+            lambda: ops.dense(np.ones((2, 3)), W, B.astype("float32")),
+            TypeError,
+            "b has dtype float32; expected float64",
+        ),
         (lambda: ops.dense(np.ones((2, 3)), W, B, activation="rellu"), ValueError, "Did you mean 'relu'"),
         (lambda: ops.activation(np.ones(2), kind="tanhh"), ValueError, r"Did you mean 'tanh'.*Known: elu, exp, gelu"),
         (
             lambda: ops.dense_grad(np.ones((2, 3)), np.ones((2, 3)), W, np.ones((2, 4))),
             ValueError,
-            r"dy has shape \(2, 3\); expected \(2, 4\)",
+            r"w has shape \(4, 3\); expected \(3, 3\), to match dy \(2, 3\)",
         ),
         (
             lambda: ops.dense_grad(np.ones((2, 4)), np.ones((2, 3)), W, np.ones((3, 4))),
             ValueError,
             r"saved has shape \(3, 4\)",
         ),
-        (lambda: ops.activation_grad(np.ones(2), np.ones(3), kind="relu"), ValueError, r"dy has shape \(2,\), saved"),
+        (
+            lambda: ops.activation_grad(np.ones(2), np.ones(3), kind="relu"),
+            ValueError,
+            r"saved has shape \(3,\); expected \(2,\), to match dy",
+        ),
     ],
 )
 def test_bad_input_is_named(call: Callable[[], object], error: type[Exception], message: str) -> None:

@@ -173,9 +173,9 @@ X = np.ones((2, 3))
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda: ops.softmax(np.ones((2, 0))), ValueError, r"x has shape \(2, 0\); expected \(\.\.\., c\)"),
+        (lambda: ops.softmax(np.ones((2, 0))), ValueError, r"x has shape \(2, 0\); expected \(\.\.\., c>0\)"),
         (lambda: ops.log_softmax(np.ones(())), ValueError, r"x has shape \(\)"),
-        (lambda: ops.softmax_grad(X, X.T), ValueError, r"dy has shape \(2, 3\), y \(3, 2\)"),
+        (lambda: ops.softmax_grad(X, X.T), ValueError, r"y has shape \(3, 2\); expected \(2, 3\), to match dy"),
         (
             lambda: ops.masked_softmax(X, np.ones((3, 2), bool)),
             ValueError,

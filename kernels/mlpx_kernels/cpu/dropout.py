@@ -88,7 +88,7 @@ def run_dropout(x, y, first, p, seed, step, layer):
 def dropout(x, *, p, seed, step=0, layer=0, shared_axes=()):
     """The same mask as the reference, bit for bit; one read of x, one write of y."""
     x = real_array(x, name="dropout")
-    seed = np.uint64(seed & 0xFFFFFFFFFFFFFFFF)
+    seed, step = np.uint64(seed & 0xFFFFFFFFFFFFFFFF), np.uint64(step)
     if not shared_axes:
         y = np.empty(x.shape, x.dtype)
         xs, ys = x.reshape(-1), y.reshape(-1)

@@ -38,7 +38,18 @@ def drop(
     threshold, scale = np.uint64(round(p * 2.0**32)), np.float64(1.0 / (1.0 - p))
     key = np.uint64(seed & 0xFFFFFFFFFFFFFFFF)
     shape = () if runs is None else tuple(map(np.int64, runs))
-    args = (x, y, np.int64(x.size), *shape, threshold, scale, key, np.int64(step), np.uint32(layer), pointer(clock))
+    args = (
+        x,
+        y,
+        np.int64(x.size),
+        *shape,
+        threshold,
+        scale,
+        key,
+        np.uint64(step).view(np.int64),
+        np.uint32(layer),
+        pointer(clock),
+    )
     name = f"dropout<{ctype(x)}>" if runs is None else f"dropout_shared<{ctype(x)}>"
     return partial(kernel("dropout", name), row_grid(x.size, 4 * THREADS), THREADS, args)
 
