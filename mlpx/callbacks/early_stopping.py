@@ -43,13 +43,13 @@ class Callback:
     """Base of callbacks; override what you need. A plain function of a `Run` is called after each epoch."""
 
     def on_start(self, run: Run) -> None:
-        """Be told that a fit begins."""
+        """Called once when a fit begins."""
 
     def on_epoch(self, run: Run) -> None:
-        """Be told that an epoch has ended."""
+        """Called after each epoch."""
 
     def on_end(self, run: Run) -> None:
-        """Be told that a fit has ended, by success, failure or interruption."""
+        """Called once when a fit has ended, by success, failure or interruption."""
 
     def state(self) -> dict[str, Any]:
         """Return what a checkpoint is to hold of it: numbers, names, lists, dicts and arrays on the host."""

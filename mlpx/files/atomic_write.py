@@ -114,16 +114,18 @@ def _take_over(handle: int, target: str, old: os.stat_result) -> None:
     if (old.st_uid, old.st_gid) != (now.st_uid, now.st_gid):
         try:
             os.fchown(handle, -1, old.st_gid)
-        except PermissionError:
+        except OSError:
             mode &= ~stat.S_IRWXG  # which were meant for another group
-        with suppress(PermissionError):
+        with suppress(OSError):
             os.fchown(handle, old.st_uid, -1)
     if sys.platform == "linux":
         with suppress(OSError):  # a file system without them
             for attribute in os.listxattr(target):
                 with suppress(OSError):  # those that only the system sets
                     os.setxattr(handle, attribute, os.getxattr(target, attribute))
-    os.fchmod(handle, mode)
+    if stat.S_IMODE(os.fstat(handle).st_mode) != mode:
+        with suppress(OSError):  # a file system without modes
+            os.fchmod(handle, mode)
 
 
 def _replace(argument: str, temporary: str, target: str) -> None:

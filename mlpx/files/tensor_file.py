@@ -1,4 +1,4 @@
-"""safetensors files with checksums: tensors behind a JSON header, read without believing what the header says.
+"""safetensors files with checksums: tensors behind a JSON header, read as untrusted input.
 
 Two strings in the header's ``__metadata__`` guard a file: "sha256_tensors", the SHA-256 of each tensor, and "sha256",
 that of the file's first bytes up to the tensors with zeros for its own digits. Other readers of safetensors pass over
@@ -96,7 +96,7 @@ class TensorFile:
                 _check_kind(argument, self._name, os.stat(self._name))
             except FileNotFoundError:
                 raise FileNotFoundError(f"{argument}: there is no file {self._name!r}.") from None
-            # A pipe that has come into the file's place must not keep us waiting.
+            # Opening a pipe, should one have replaced the file since, would block.
             flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
             self._file = open(os.open(self._name, flags), "rb", buffering=0)  # noqa: SIM115  (closed by __exit__)
         try:
