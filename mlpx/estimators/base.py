@@ -20,7 +20,7 @@ from mlpx.estimators.naming import FOREIGN, named, naming, passes
 from mlpx.estimators.observers import Announcer, CallbackSupport, Observers
 from mlpx.estimators.prediction import all_finite
 from mlpx.estimators.randomness import random_state_of
-from mlpx.estimators.rows import Rows
+from mlpx.estimators.rows import Rows, weighed
 from mlpx.estimators.saving import Saving
 from mlpx.estimators.solvers import on_batches
 from mlpx.estimators.stopping import Watch
@@ -123,7 +123,7 @@ class BaseMLP(CallbackSupport, Saving, Exporting, Explained):
                 later = self._fit_all(rows, validation, announcer)
             xp = own.net.backend.xp
             if not bool(xp.all(xp.isfinite(own.net.parameters))):
-                raise self._not_finite()
+                raise self._not_finite(rows)
         except BaseException:
             guard.undo()
             raise
@@ -189,29 +189,32 @@ class BaseMLP(CallbackSupport, Saving, Exporting, Explained):
                 sample_weight = np.asarray(sample_weight, np.float64)
             if (sample_weight < 0).any():
                 raise ValueError("sample_weight: holds negative values; expected at least 0.")
-        weight = self._row_weights(y, sample_weight, incremental)
+        factors = self._row_weights(y, incremental) + ([] if sample_weight is None else [sample_weight])
+        weight, exponent = weighed(factors)
         loss = self._trained_loss()
         if isinstance(loss, CustomLoss) and weight is not None:
             raise ValueError("loss: a function of your own takes no weights, of rows or of classes; use a named loss.")
-        rows = Rows(X, y, self._targets(y, loss), weight)
+        rows = Rows(X, y, self._targets(y, loss), weight, None, exponent)
         if loss is self.loss:  # of which nobody knows yet whether its options fit the outputs
             loss.prepare(rows.target, (rows.n, self.n_outputs_), net.dtype, NUMPY)
         if mask is not None:
             rows = self._with_mask(rows, self._checked_mask(mask, rows.n))
-        return rows.on(net.backend, net.dtype)
+        rows = rows.on(net.backend, net.dtype)
+        rows.check_weigh("the rows")
+        return rows
 
-    def _row_weights(self, y: Any, sample_weight: Array | None, incremental: bool) -> Array | None:
-        """Return the weight of each row, or None."""
-        return sample_weight
+    def _row_weights(self, y: Any, incremental: bool) -> list[Array]:
+        """Return weights of each row beside those that are given."""
+        return []
 
     def _first_call(self, y: Any, classes: Any) -> None:
         """Prepare for the first of several calls of ``partial_fit``, where there is anything to prepare."""
 
-    def _not_finite(self) -> ValueError:
+    def _not_finite(self, rows: Rows) -> ValueError:
         smaller = "; else try a smaller learning_rate_init" if on_batches(self.solver) else ""
         return ValueError(
             "Solver produced non-finite parameter weights. The input data may contain large values and need to be "
-            f"preprocessed, for example with StandardScaler{smaller}."
+            f"preprocessed, for example with StandardScaler (here {rows.largest()}){smaller}."
         )
 
     def _say(self, message: str) -> None:
@@ -257,7 +260,10 @@ class BaseMLP(CallbackSupport, Saving, Exporting, Explained):
         if given is None:
             if not self.early_stopping or self.solver == "lbfgs":  # which scikit-learn's passes over
                 return rows, None
-            return rows.split(self.validation_fraction, chooser, self._stratify_by(rows))
+            kept, held_out = rows.split(self.validation_fraction, chooser, self._stratify_by(rows))
+            kept.check_weigh("the rows left to train on, beside those that early_stopping holds out,")
+            held_out.check_weigh("the rows that early_stopping holds out")
+            return kept, held_out
         try:
             X, y = self._checked(given.X, given.y, reset=False)
             return rows, self._rows(X, self._known(y), given.sample_weight, given.mask, False)

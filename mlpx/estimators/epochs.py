@@ -103,7 +103,8 @@ class Epochs:
                 self._tell_of_schedule()
             steps = steps_of_call(e, self.net, rows, self.batch_size, self.optimizer, seed)
         else:
-            given = self.batch_size, self.optimizer, float(e.alpha), e.n_threads, seed, rows.mask
+            alpha = rows.penalty(float(e.alpha))
+            given = self.batch_size, self.optimizer, alpha, e.n_threads, seed, rows.mask
             steps = Steps(self.net, rows.x, rows.target, rows.weight, *given)
         if e.early_stopping and not self.incremental:
             self.start = copied(self.net.parameters), copied(self.net.buffers.statistics)
@@ -159,7 +160,7 @@ class Epochs:
                 break
             except DivergenceError as error:
                 if self.incremental or not e.early_stopping:
-                    raise e._not_finite() from error
+                    raise e._not_finite(self.rows) from error
                 self._diverged(error)
                 return
             stop = any(self._after_epoch(loss) for loss in losses)  # after the first that asks to, none is looked at

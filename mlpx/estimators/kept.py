@@ -30,17 +30,18 @@ class Kept(NamedTuple):
 
 def steps_of_call(estimator: Any, net: Network, rows: Rows, batch_size: int, optimizer: Optimizer, seed: int) -> Steps:
     """Return steps for a call of ``partial_fit``; those kept with the estimator, where they fit."""
-    e, options = estimator, (batch_size, optimizer, float(estimator.alpha), estimator.n_threads, seed)
+    e, alpha = estimator, rows.penalty(float(estimator.alpha))
+    options = batch_size, optimizer, alpha, e.n_threads, seed
     if seed or not _small(rows.x):  # what dropout drops is part of the steps
         return Steps(net, rows.x, rows.target, rows.weight, *options, rows.mask)
     parts = rows.x, rows.target, rows.weight, rows.mask
     objects = [net, net.parameters, net.buffers.statistics, optimizer, *optimizer.state]
     arrays = [None if part is None else (tuple(part.shape), dtype_name(part)) for part in parts]
-    shapes = (*arrays, batch_size, float(e.alpha), e.n_threads, fused_mode())
+    shapes = (*arrays, batch_size, alpha > 0.0, e.n_threads, fused_mode())
     kept: Kept | None = e._training.kept
     same = kept is not None and len(kept.objects) == len(objects) and all(map(operator.is_, kept.objects, objects))
     if kept is not None and same and kept.shapes == shapes:
-        kept.steps.refill(rows)
+        kept.steps.refill(rows, alpha)
         return kept.steps
     x, target, weight, mask = (None if part is None else _own(part) for part in parts)
     steps = Steps(net, x, target, weight, *options, mask)

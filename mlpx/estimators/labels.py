@@ -207,14 +207,13 @@ class Labelled(BaseMLP):
         """Return what a split keeps the shares of, as in scikit-learn: two classes."""
         return to_numpy(rows.target).astype(bool) if self.n_outputs_ == 1 else None
 
-    def _row_weights(self, y: Any, sample_weight: Array | None, incremental: bool) -> Array | None:
+    def _row_weights(self, y: Any, incremental: bool) -> list[Array]:
         if self.class_weight is None:
-            return sample_weight
+            return []
         if incremental and self.class_weight == "balanced":
             raise ValueError("class_weight='balanced' needs all rows at once; pass partial_fit a dict.")
         numbers = None if self._multilabel() else _numbers(y, self.classes_)
-        by_class = weights_of_rows(self.class_weight, y, numbers, self.classes_)
-        return by_class if sample_weight is None else by_class * sample_weight
+        return [weights_of_rows(self.class_weight, y, numbers, self.classes_)]
 
     def _checked_mask(self, mask: Any, n: int) -> Array:
         """Return a mask as bools (n, n_classes)."""

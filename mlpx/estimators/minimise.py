@@ -123,7 +123,7 @@ class Iterations:
 def fit_lbfgs(estimator: Any, net: Sequential, rows: Rows, held_out: Rows | None, observers: Observers) -> None:
     """Minimise by SciPy's L-BFGS-B with scikit-learn's loss, options and order of parameters."""
     e = estimator
-    objective = PenalisedLoss(net, rows, float(e.alpha), e.n_threads)
+    objective = PenalisedLoss(net, rows, rows.penalty(float(e.alpha)), e.n_threads)
     options = {"maxfun": e.max_fun, "maxiter": e.max_iter, "gtol": e.tol}
     with interrupt.Interrupt() as pressed:
         iterations = Iterations(e, held_out, observers, pressed)
@@ -145,6 +145,8 @@ def fit_lbfgs(estimator: Any, net: Sequential, rows: Rows, held_out: Rows | None
             told = f"lbfgs failed to converge after {e.n_iter_} iteration(s) (status={result.status}): {result.message}"
             observers.later.append((f"{told}. Increase max_iter or scale the data.", ConvergenceWarning))
     e.loss_ = float(result.fun)
+    if not math.isfinite(e.loss_):
+        raise e._not_finite(rows)
 
 
 class _Objective(Objective):
@@ -170,7 +172,7 @@ def fit_full_batch(
     except ValueError as error:
         raise ValueError(str(error).replace("optimizer:", "solver:", 1)) from None
     total = float(rows.n if rows.weight is None else to_numpy(rows.weight).sum())
-    optimizer.l2 += float(e.alpha) / total
+    optimizer.l2 += rows.penalty(float(e.alpha)) / total
     weight = None if rows.weight is None else to_numpy(rows.weight)
     batch = Batch(rows.together(), rows.target, rows.mask, rows.weight)
     objective = _Objective(net, batch, Context(True, mask=rows.mask, need_dx=False), optimizer.l2, e.n_threads)
@@ -185,7 +187,7 @@ def fit_full_batch(
         objective(start)
         e.loss_ = value(start)  # which it stays where no iteration leads anywhere
         if not math.isfinite(e.loss_):
-            raise e._not_finite()
+            raise e._not_finite(rows)
         iterations = Iterations(e, held_out, observers, pressed)
 
         def report(w: Array) -> bool:
@@ -196,7 +198,7 @@ def fit_full_batch(
     if pressed.requested:
         observers.later.append(INTERRUPTED)
     if not math.isfinite(e.loss_):
-        raise e._not_finite()
+        raise e._not_finite(rows)
     iterations.put_best_back()
     if e.n_iter_ >= e.max_iter and not iterations.ended:
         reached = f"{e.max_iter} iterations reached and the optimization hasn't converged yet."

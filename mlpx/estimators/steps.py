@@ -101,8 +101,12 @@ class Steps:
         self.constant = constant(self.net.loss, self.all.target)
         self.weight = None if weight is None else to_numpy(weight)
 
-    def refill(self, rows: Rows) -> None:
-        """Write other dense rows, of the same shapes and dtypes, over those that the steps were made with."""
+    def refill(self, rows: Rows, alpha: float) -> None:
+        """Write other dense rows, of the same shapes and dtypes, over those that the steps were made with.
+
+        The penalty may be another, but above 0 where it was.
+        """
+        self.alpha = alpha
         parts = {"x": rows.x, "target": rows.target, "sample_weight": rows.weight, "mask": rows.mask}
         for name, part in parts.items():
             if part is not None:
