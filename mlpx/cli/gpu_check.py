@@ -18,8 +18,8 @@ from mlpx.cli import samples
 from mlpx.models.mlp import MLP
 from mlpx.ops.dispatch import Op, using_fused
 from mlpx.optimizers import Adam
-from mlpx.plan import kernels
 from mlpx.steps.gpu import GraphSteps
+from mlpx_kernels.cuda.gemm import autotune
 
 SHAPES = ((4096, 1000), (517, 33))
 """Rows and columns: one size that fills a GPU, for the clock, and one with a ragged edge everywhere."""
@@ -143,7 +143,7 @@ def _disagreement(true: Any, reference: Any, fused: Any, k: int) -> str:
 
 def microseconds(call: Callable[[], Any]) -> float:
     """Return the device's time for a call that takes it longer than the host needs to launch it."""
-    return float(kernels("gemm.autotune", "cuda").microseconds([call]))
+    return float(autotune.microseconds([call]))
 
 
 def copy_bandwidth(backend: Backend) -> float:

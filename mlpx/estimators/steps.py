@@ -19,7 +19,7 @@ from mlpx.losses import BinaryCrossEntropy, CrossEntropy, SquaredError
 from mlpx.network import Network
 from mlpx.network.batch import Batch
 from mlpx.optimizers import Adam, Optimizer
-from mlpx.plan import kernels
+from mlpx.plan import compiled_engine
 from mlpx.steps import AfterSteps, LayerSteps
 from mlpx.steps.fused import fused_steps
 from mlpx.typing import Array
@@ -232,7 +232,9 @@ class _LayerSteps(LayerSteps):
         take = super().take
         if self.one_blas_thread:
             with suppress(Unsupported):  # without kernels the BLAS stays as it is
-                take = partial(kernels("threading.blas_threads").with_one_blas_thread, take)
+                with compiled_engine():
+                    from mlpx_kernels.cpu.threading import blas_threads
+                take = partial(blas_threads.with_one_blas_thread, take)
         losses: Array = take(*args, **own)
         return losses
 

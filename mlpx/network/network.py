@@ -15,11 +15,11 @@ from mlpx.network.inputs import Inputs
 from mlpx.network.settings import Guarded, check_precision
 from mlpx.network.summary import summary
 from mlpx.ops.dispatch import fused_mode
-from mlpx.plan import Predictor
 from mlpx.plan.predictors import predictor_for
 from mlpx.typing import Array, ArrayLike
 
 if TYPE_CHECKING:
+    from mlpx.plan.cpu_predictor import Predictor
     from mlpx.plan.gpu_predictor import GpuPredictor
 
 

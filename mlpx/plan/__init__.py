@@ -1,13 +1,6 @@
 """Plans: a network as plain records for compiled code, and its compiled predictions."""
 
-from mlpx.plan.plan import (
-    Predictor,
-    describe,
-    kernels,
-)
+from mlpx.plan.description import describe
+from mlpx.plan.engine import compiled_engine
 
-__all__ = [
-    "Predictor",
-    "describe",
-    "kernels",
-]
+__all__ = ["compiled_engine", "describe"]

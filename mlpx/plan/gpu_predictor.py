@@ -7,10 +7,11 @@ from typing import Any
 from mlpx.backend import backend_of
 from mlpx.layers import Buffers, Layer
 from mlpx.layers.base import PlanRow
-from mlpx.plan import describe, kernels
+from mlpx.plan.description import describe
 from mlpx.typing import Array
 from mlpx_kernels import Unsupported
 from mlpx_kernels.activations import CODES
+from mlpx_kernels.cuda.plan import prediction
 
 
 class GpuPredictor:
@@ -46,7 +47,7 @@ class GpuPredictor:
         self.parameters, self.dtype, self.precision = buffers.parameters, dtype, precision or dtype
         self.n_in, self.n_out = rows[0].n_in, rows[-1].n_out
         self.softmax = rows[-1].op == "softmax"
-        self.kernel = kernels("plan.prediction", "cuda")
+        self.kernel = prediction
         table = _dense_layers(rows[:-1] if self.softmax else rows)
         self.kernel.check([self.n_in, *(row.n_out for row in rows)], self.precision)
         self.table = self.kernel.table(table)

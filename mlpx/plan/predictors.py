@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING
 
 from mlpx.backend import backend_of
 from mlpx.layers import Buffers, Layer
-from mlpx.plan import Predictor
+from mlpx.plan.engine import compiled_engine
 from mlpx_kernels import Unsupported
 
 if TYPE_CHECKING:
+    from mlpx.plan.cpu_predictor import Predictor
     from mlpx.plan.gpu_predictor import GpuPredictor
 
 
@@ -19,10 +20,12 @@ def predictor_for(
     backend = backend_of(buffers.parameters).name
     try:
         if backend == "numpy":
+            with compiled_engine():
+                from mlpx.plan.cpu_predictor import Predictor
             return Predictor(layers, n_in, buffers, dtype)
         if backend == "cupy":
-            from mlpx.plan.gpu_predictor import GpuPredictor  # only a GPU needs it
-
+            with compiled_engine():
+                from mlpx.plan.gpu_predictor import GpuPredictor
             return GpuPredictor(layers, n_in, buffers, dtype, None if precision == "float32" else precision)
     except Unsupported:
         pass

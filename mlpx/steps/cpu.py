@@ -13,12 +13,14 @@ from mlpx.network import Network
 from mlpx.network.batch import Batch
 from mlpx.network.divergence import trace
 from mlpx.optimizers import Optimizer
-from mlpx.plan import plan
+from mlpx.plan import describe
 from mlpx.steps import AfterSteps, FitSteps
 from mlpx.steps.cpu_memory import StepsJob
 from mlpx.steps.thread_tuner import choice_of
 from mlpx.typing import Array
 from mlpx_kernels import Unsupported, updates
+from mlpx_kernels.cpu.plan import interpreter
+from mlpx_kernels.cpu.threading import blas_threads, parallel_rows, phase_sharing, thread_count
 
 SLICE = 0.05
 """Seconds of one call: progress bars move and Ctrl-C works in between."""
@@ -80,17 +82,14 @@ class PlanSteps(FitSteps):
             raise Unsupported(f"the plan of the CPU cannot run on {net.backend.name}")
         if train.x.ndim != 2 or train.valid is not None:
             raise Unsupported("sequences run layer by layer")
-        rows = plan.describe(net.body(), train.x.shape[1], training=True)
-        self.run = plan.kernels("plan.interpreter").train
-        self.threads_module, self.sharing = (
-            plan.kernels("threading.parallel_rows"),
-            plan.kernels("threading.phase_sharing"),
-        )
+        rows = describe(net.body(), train.x.shape[1], training=True)
+        self.run = interpreter.train
+        self.threads_module, self.sharing = parallel_rows, phase_sharing
         super().__init__(net, train, batch_size, optimizer, seed, n_steps)
         products = [row.n_in * row.n_out for row in rows if row.op == "dense"]
         flops = 6.0 * batch_size * sum(products)
         worth = flops * np.dtype(net.dtype).itemsize / 4 >= WORTH_THREADS * max(1.0, len(products) / MANY_LAYERS)
-        threads = plan.kernels("threading.thread_count").n_threads(n_threads)
+        threads = thread_count.n_threads(n_threads)
         fixed = max(2, min(MOST_BLOCKS, batch_size // BLOCK_ROWS))
         self.blocks = (fixed if deterministic else threads) if worth else 1
         self.threads = min(threads, self.blocks)
@@ -98,7 +97,7 @@ class PlanSteps(FitSteps):
         work = widths, batch_size, net.dtype, type(optimizer), self.blocks, train.x.shape[0]
         self.choice, self.calls = choice_of(work, self.threads), 0
         small = batch_size * max(products, default=0) <= SMALL_PRODUCT
-        self.with_one_blas_thread = None if small else plan.kernels("threading.blas_threads").with_one_blas_thread
+        self.with_one_blas_thread = None if small else blas_threads.with_one_blas_thread
         guess = (flops + 50.0 * batch_size * sum(row.n_out for row in rows) + 1e4) / 5e10
         self.seconds_per_step = self.choice.expected() or guess
         self.job = StepsJob(

@@ -10,9 +10,12 @@ from mlpx.layers.base import PlanRow
 from mlpx.network import Network
 from mlpx.network.batch import Batch
 from mlpx.optimizers import Optimizer
-from mlpx.plan import plan
+from mlpx.plan.table import Table, padded
 from mlpx.steps import kernel_codes
 from mlpx.typing import Array
+from mlpx_kernels.cpu.gemm import blas, select
+from mlpx_kernels.cpu.loops import narrow_rows
+from mlpx_kernels.cpu.plan import layout, phases, step_pieces
 
 ENOUGH_ROWS = 16
 """Rows of a block whose products cost a row no more than those of many."""
@@ -25,9 +28,8 @@ def alike_from(row: PlanRow, most: int, dtype: str, *, back: bool) -> int:
 
     Forward, and back too if asked. One more than ``most`` if so many do not.
     """
-    blas, least = plan.kernels("gemm.blas"), plan.kernels("gemm.select").alike_from
-    forward = int(least(blas.NT, most, row.n_out, row.n_in, dtype))
-    return max(forward, int(least(blas.NN, most, row.n_in, row.n_out, dtype))) if back else forward
+    forward = int(select.alike_from(blas.NT, most, row.n_out, row.n_in, dtype))
+    return max(forward, int(select.alike_from(blas.NN, most, row.n_in, row.n_out, dtype))) if back else forward
 
 
 def row_blocks(rows: list[PlanRow], batch_size: int, blocks: int, dtype: str) -> int:
@@ -42,7 +44,7 @@ def row_blocks(rows: list[PlanRow], batch_size: int, blocks: int, dtype: str) ->
     enough = min(ENOUGH_ROWS, alike_from(largest, ENOUGH_ROWS, dtype, back=largest is not dense[0]))
 
     def smallest(count: int) -> int:
-        cuts = [int(plan.kernels("plan.phases").cut(batch_size, block, count)) for block in range(count + 1)]
+        cuts = [int(phases.cut(batch_size, block, count)) for block in range(count + 1)]
         return min(end - begin for begin, end in pairwise(cuts))
 
     return max(count for count in range(1, blocks + 1) if count == 1 or smallest(count) >= enough)
@@ -87,9 +89,7 @@ def first_split(row: PlanRow, batch_size: int, blocks: int, itemsize: int) -> bo
     """
     near = batch_size * row.n_in * itemsize <= INPUTS
     trained = row.op == "dense" and any(row.lr_factors)
-    enough = (
-        blocks > 1 and row.n_out >= blocks * plan.kernels("plan.phases").CUT
-    )  # outputs, for every block to have some
+    enough = blocks > 1 and row.n_out >= blocks * phases.CUT  # outputs, for every block to have some
     return trained and near and enough and _weights_moved(row, blocks) >= _rows_moved(row, batch_size)
 
 
@@ -128,7 +128,6 @@ class StepsJob:
         seed: int,
         ceiling: float,
     ) -> None:
-        k, pieces = plan.kernels("plan.layout"), plan.kernels("plan.step_pieces")
         dtype, buffers, n, c, n_in = net.dtype, net.buffers, batch_size, rows[-1].n_out, rows[0].n_in
         loss, column, option = kernel_codes.of_loss(net)
         self.kind, numbers = kernel_codes.of_update(optimizer)
@@ -138,71 +137,73 @@ class StepsJob:
         apart = summed_apart(rows, n, of_rows, clipped=optimizer.clip_norm is not None)
         # A deterministic fit may have more blocks than threads, and each would gather the inputs of all rows.
         split = not (deterministic or apart[0]) and first_split(rows[0], n, blocks, np.dtype(dtype).itemsize)
-        targets_at = plan.padded(n * n_in) * (blocks if split else 1)
-        weight_at = targets_at + plan.padded(0 if labelled else n * c)
-        self.table = plan.Table(rows, n, weight_at + n, dtype, training=True)
-        self.table.whole[:, k.APART] = apart
+        targets_at = padded(n * n_in) * (blocks if split else 1)
+        weight_at = targets_at + padded(0 if labelled else n * c)
+        self.table = Table(rows, n, weight_at + n, dtype, training=True)
+        self.table.whole[:, layout.APART] = apart
         for line, row in zip(self.table.whole, rows, strict=True):
             if of_rows > 1 and row.op == "dense":
-                line[k.ALIKE] = alike_from(row, n, dtype, back=line[k.DX] >= 0)
+                line[layout.ALIKE] = alike_from(row, n, dtype, back=line[layout.DX] >= 0)
         if split:
-            self.table.split_first(blocks, plan.padded(n * n_in))
+            self.table.split_first(blocks, padded(n * n_in))
         self.parameters = NUMPY.zeros(buffers.parameters.shape, dtype)  # on a cache line, unlike a copy
         self.parameters[...] = buffers.parameters
         self.statistics = buffers.statistics.copy()
         self.held: dict[int, Array] = {
-            k.WORK: NUMPY.zeros(self.table.size, dtype),
-            k.PARAMS: buffers.parameters,
-            k.GRADS: buffers.gradient,
-            k.OTHER_GRADS: NUMPY.zeros((of_rows - 1 if any(apart) else 0, buffers.gradient.size), dtype),
-            k.BACKUP: self.parameters,
-            k.STATS: buffers.statistics,
-            k.INPUT: np.ascontiguousarray(train.x),
-            k.LABELS if labelled else k.TARGETS: np.ascontiguousarray(train.target),
-            k.COLUMN: column,
-            k.BATCH_LABELS: np.zeros(n, np.int64),
-            k.BATCH_MASK: np.zeros(0 if mask is None else n * c, np.bool_),
+            layout.WORK: NUMPY.zeros(self.table.size, dtype),
+            layout.PARAMS: buffers.parameters,
+            layout.GRADS: buffers.gradient,
+            layout.OTHER_GRADS: NUMPY.zeros((of_rows - 1 if any(apart) else 0, buffers.gradient.size), dtype),
+            layout.BACKUP: self.parameters,
+            layout.STATS: buffers.statistics,
+            layout.INPUT: np.ascontiguousarray(train.x),
+            layout.LABELS if labelled else layout.TARGETS: np.ascontiguousarray(train.target),
+            layout.COLUMN: column,
+            layout.BATCH_LABELS: np.zeros(n, np.int64),
+            layout.BATCH_MASK: np.zeros(0 if mask is None else n * c, np.bool_),
         }
-        self.held |= dict(zip((k.S1, k.S2), optimizer.state, strict=False))
+        self.held |= dict(zip((layout.S1, layout.S2), optimizer.state, strict=False))
         if train.sample_weight is not None:
-            self.held[k.SAMPLE_WEIGHT] = np.ascontiguousarray(train.sample_weight)
+            self.held[layout.SAMPLE_WEIGHT] = np.ascontiguousarray(train.sample_weight)
         if mask is not None:
-            self.held[k.MASK] = np.ascontiguousarray(mask)
+            self.held[layout.MASK] = np.ascontiguousarray(mask)
         weighted = train.sample_weight is not None or mask is not None or (loss == 0 and column.size > 0)
         plain = loss == 0 and labelled and mask is None and column.size == 0 and option == 0.0
-        narrow = c <= plan.kernels("loops.narrow_rows").NARROW
+        narrow = c <= narrow_rows.NARROW
         called: dict[int, Any] = {
-            k.GATHER: pieces.gather(dtype),
-            k.GATHER_INPUTS: pieces.gather_inputs(dtype) if split else None,
-            k.TOTAL: pieces.total(loss, dtype) if weighted else None,
-            k.LOSS: pieces.plain_cross_entropy(dtype, narrow) if plain else pieces.loss_rows(loss, dtype),
-            k.UPDATE: pieces.update_span(self.kind, dtype),
-            k.SQUARES: pieces.squares(dtype) if optimizer.clip_norm else None,
-            k.ADD: pieces.add_up(dtype) if any(apart) else None,
+            layout.GATHER: step_pieces.gather(dtype),
+            layout.GATHER_INPUTS: step_pieces.gather_inputs(dtype) if split else None,
+            layout.TOTAL: step_pieces.total(loss, dtype) if weighted else None,
+            layout.LOSS: step_pieces.plain_cross_entropy(dtype, narrow)
+            if plain
+            else step_pieces.loss_rows(loss, dtype),
+            layout.UPDATE: step_pieces.update_span(self.kind, dtype),
+            layout.SQUARES: step_pieces.squares(dtype) if optimizer.clip_norm else None,
+            layout.ADD: step_pieces.add_up(dtype) if any(apart) else None,
         }
         sizes = {
-            k.N_ROWS: train.x.shape[0],
-            k.BATCH: n,
-            k.N_CLASSES: c,
-            k.N_FEATURES: n_in,
-            k.N_COLUMN: column.size,
-            k.N_STATES: len(optimizer.state),
-            k.LABELLED: labelled,
-            k.WEIGHTED: train.sample_weight is not None,
-            k.MASKED: mask is not None,
-            k.BLOCKS: blocks,
-            k.ROW_BLOCKS: of_rows,
-            k.SPLIT: split,
-            k.LAYERS: len(rows),
-            k.GRADS_BYTES: buffers.gradient.nbytes,
-            k.SEED: np.array(seed % 2**64, np.uint64).astype(np.int64),
-            k.TARGETS_AT: targets_at,
-            k.WEIGHT_AT: weight_at,
-            k.TRAINING: 1,
+            layout.N_ROWS: train.x.shape[0],
+            layout.BATCH: n,
+            layout.N_CLASSES: c,
+            layout.N_FEATURES: n_in,
+            layout.N_COLUMN: column.size,
+            layout.N_STATES: len(optimizer.state),
+            layout.LABELLED: labelled,
+            layout.WEIGHTED: train.sample_weight is not None,
+            layout.MASKED: mask is not None,
+            layout.BLOCKS: blocks,
+            layout.ROW_BLOCKS: of_rows,
+            layout.SPLIT: split,
+            layout.LAYERS: len(rows),
+            layout.GRADS_BYTES: buffers.gradient.nbytes,
+            layout.SEED: np.array(seed % 2**64, np.uint64).astype(np.int64),
+            layout.TARGETS_AT: targets_at,
+            layout.WEIGHT_AT: weight_at,
+            layout.TRAINING: 1,
         }
-        self.values = np.zeros(k.JOB_SIZE, np.int64)
-        self.per_call = [k.ORDER, k.EPOCH_ROWS, k.FIRST_STEP, k.THREADS]
-        self.taken = slice(k.TAKEN, k.TAKEN + 1)
+        self.values = np.zeros(layout.JOB_SIZE, np.int64)
+        self.per_call = [layout.ORDER, layout.EPOCH_ROWS, layout.FIRST_STEP, layout.THREADS]
+        self.taken = slice(layout.TAKEN, layout.TAKEN + 1)
         addresses = {place: array.ctypes.data for place, array in self.held.items()}
         addresses |= {place: piece.address for place, piece in called.items() if piece is not None}
         for place, value in (addresses | sizes).items():

@@ -9,11 +9,12 @@ from mlpx.losses import ClassLoss
 from mlpx.network import Network
 from mlpx.network.batch import Batch
 from mlpx.optimizers import Optimizer
+from mlpx.plan import compiled_engine
 from mlpx.steps import GradientHook, kernel_codes
-from mlpx.steps.cpu import PlanSteps
 from mlpx_kernels import Unsupported
 
 if TYPE_CHECKING:
+    from mlpx.steps.cpu import PlanSteps
     from mlpx.steps.gpu import GraphSteps
 
 
@@ -60,8 +61,8 @@ def fused_steps(
         if getattr(getattr(net, method.__name__), "__func__", None) is not method:
             raise Unsupported(f"{type(net).__name__} has its own {method.__name__}, so it runs layer by layer")
     if net.backend.name == "cupy":
-        from mlpx.steps.gpu import GraphSteps  # only a GPU needs it
-
+        with compiled_engine():
+            from mlpx.steps.gpu import GraphSteps
         return GraphSteps(
             net,
             train,
@@ -76,6 +77,8 @@ def fused_steps(
         )
     if gradient_hook is not None:
         raise Unsupported("a gradient hook wants every step by itself")
+    with compiled_engine():
+        from mlpx.steps.cpu import PlanSteps
     return PlanSteps(
         net,
         train,

@@ -14,11 +14,11 @@ from mlpx.network.batch import Batch
 from mlpx.network.divergence import trace
 from mlpx.network.host_rows import HostRows
 from mlpx.optimizers import Optimizer
-from mlpx.plan import kernels
 from mlpx.steps import AfterSteps, FitSteps, GradientHook
 from mlpx.steps.gpu_feed import Resident, Streamed
 from mlpx.steps.gpu_step import GraphStep
 from mlpx.typing import Array
+from mlpx_kernels.cuda.plan import graph
 
 SLICE = 0.05
 """Seconds of steps that are sent to the device before the host waits: bars move and Ctrl-C works in between."""
@@ -108,9 +108,7 @@ class GraphSteps(FitSteps):
 
     def _graphs(self, launches: list[Any]) -> Any:
         captured = self.step.plan.captured
-        return kernels("plan.graph", "cuda").Graphs(
-            launches, self.stream, captured=captured, on_failure=self._uncaptured
-        )
+        return graph.Graphs(launches, self.stream, captured=captured, on_failure=self._uncaptured)
 
     def _uncaptured(self, reason: str) -> None:
         if not self.warned:

@@ -3,10 +3,12 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from mlpx.plan import kernels
 from mlpx.typing import Array
 from mlpx_kernels import Unsupported
 from mlpx_kernels.activations import CODES, SAVES_INPUT
+from mlpx_kernels.cuda import dense as dense_kernels
+from mlpx_kernels.cuda.gemm import autotune, cublaslt
+from mlpx_kernels.cuda.runtime import cast as cast_kernels
 
 TAKEN_ALONG = ("relu", "gelu_tanh")
 """Activations that a product of cuBLASLt takes along, and whose gradient the backward product above does."""
@@ -91,16 +93,15 @@ def settle(place: Place, above: Place | None, products: Any, xp: Any, *, bias_la
 
 def _plain(place: Place, products: Any, *, bias_later: bool) -> None:
     """Products, with one kernel behind the forward one and one before the backward ones."""
-    epilogues = kernels("dense", "cuda")
     separate = CODES[place.kind] in SAVES_INPUT
     place.forward = [products.forward(place.x, place.w_factor, place.z)]
     if place.kind != "identity" or (place.b is not None and not bias_later):
         saved = place.z if separate else None
-        place.forward.append(epilogues.bias_activate(place.z, place.b, place.y, saved, place.kind))
+        place.forward.append(dense_kernels.bias_activate(place.z, place.b, place.y, saved, place.kind))
     if place.kind != "identity" or place.db is not None:
-        place.own_grad = [epilogues.activation_grad_bias_grad(place.d, place.z, place.d, place.db, place.kind)]
+        place.own_grad = [dense_kernels.activation_grad_bias_grad(place.d, place.z, place.d, place.db, place.kind)]
     if place.d_factor.dtype != place.d.dtype:
-        place.own_grad.append(kernels("runtime.cast", "cuda").cast(place.d, place.d_factor))
+        place.own_grad.append(cast_kernels.cast(place.d, place.d_factor))
     place.weight_grad = [products.weight_grad(place.d_factor, place.x, place.dw)]
     if place.dx is not None:
         place.input_grad = [products.input_grad(place.d_factor, place.w_factor, place.dx)]
@@ -108,7 +109,7 @@ def _plain(place: Place, products: Any, *, bias_later: bool) -> None:
 
 def _both_ways(place: Place, above: Place, products: Any, xp: Any) -> bool:
     """Let our product take the activation along, and the one above its gradient; return whether they do now."""
-    aux = xp.empty(kernels("gemm.cublaslt", "cuda").aux_layout(place.kind, *place.y.shape)[1], "uint8")
+    aux = xp.empty(cublaslt.aux_layout(place.kind, *place.y.shape)[1], "uint8")
     ours = _prepared(lambda: products.forward(place.x, place.w, place.y, bias=place.b, kind=place.kind, aux=aux))
     options = {"kind": place.kind, "aux": aux, "bias_grad": place.db}
     theirs = _prepared(lambda: products.input_grad(above.d, above.w, above.dx, **options))
@@ -129,4 +130,4 @@ def _prepared(make: Any) -> list[Any]:
 
 def _faster(what: str, place: Place, plain: list[Any], fused: list[Any]) -> bool:
     ways = {"plain": plain, "epilogue": fused}
-    return bool(kernels("gemm.autotune", "cuda").faster(f"dense {what} {place.size}", ways) == "epilogue")
+    return bool(autotune.faster(f"dense {what} {place.size}", ways) == "epilogue")

@@ -5,12 +5,18 @@ from typing import Any
 from mlpx.layers.base import PlanRow
 from mlpx.network import Network
 from mlpx.network.batch import Batch
-from mlpx.plan import describe, kernels
+from mlpx.plan import describe
 from mlpx.steps import gpu_dense
 from mlpx.steps.gpu_dense import Place
 from mlpx.typing import Array
 from mlpx_kernels import Unsupported
 from mlpx_kernels.activations import CODES, SAVES_INPUT
+from mlpx_kernels.cuda import dense as dense_kernels
+from mlpx_kernels.cuda import dropout as dropout_kernels
+from mlpx_kernels.cuda import norm as norm_kernels
+from mlpx_kernels.cuda import softmax as softmax_kernels
+from mlpx_kernels.cuda.gemm import select
+from mlpx_kernels.cuda.runtime import cast as cast_kernels
 
 Launches = list[Any]
 IN_HALF = ("dense", "activation", "dropout")
@@ -54,7 +60,7 @@ class GraphPlan:
             if row.op not in ("dense", "activation", "dropout", "layer_norm", "batch_norm", "softmax"):
                 raise Unsupported(f"{row.op} runs layer by layer in training on a GPU")
         sizes = [(n, row.n_in, row.n_out) for row in self.rows if row.op == "dense"]
-        self.products, self.declined = kernels("gemm.select", "cuda").products(sizes, precision)
+        self.products, self.declined = select.products(sizes, precision)
         self.half = precision == "bf16"
         if self.half and (self.rows[-1].op != "dense" or any(row.op not in IN_HALF for row in self.rows)):
             raise Unsupported(f"in bf16 a network is made of {', '.join(IN_HALF)}, and ends in a dense layer")
@@ -111,8 +117,10 @@ class GraphPlan:
         """Return the launches that round the batch's inputs and the weights, where products take them so."""
         if not self.half:
             return []
-        cast = kernels("runtime.cast", "cuda").cast
-        return [cast(self.batch.x[:n], self.x16[:n]), cast(self.net.parameters, self.weights16)]
+        return [
+            cast_kernels.cast(self.batch.x[:n], self.x16[:n]),
+            cast_kernels.cast(self.net.parameters, self.weights16),
+        ]
 
     def _input(self, line: int, n: int) -> tuple[Array, Array | None]:
         """Return a layer's input and where the gradient for it goes; None for the network's own input."""
@@ -164,43 +172,42 @@ class GraphPlan:
             return self._norm(line, row, x, y, d, dx)
         back = None
         if row.op == "activation":
-            k = kernels("dense", "cuda")
-            ahead = k.bias_activate(x, None, y, None, row.kind)
+            ahead = dense_kernels.bias_activate(x, None, y, None, row.kind)
             if dx is not None:
                 saved = x if CODES[row.kind] in SAVES_INPUT else y
-                back = k.activation_grad_bias_grad(d, saved, dx, None, row.kind)
+                back = dense_kernels.activation_grad_bias_grad(d, saved, dx, None, row.kind)
         elif row.op == "dropout":
-            k = kernels("dropout", "cuda")
             options = {"p": row.real, "seed": self.seed, "layer": row.number, "clock": self.clock}
-            ahead = k.drop(x, y, **options)
+            ahead = dropout_kernels.drop(x, y, **options)
             if dx is not None:
-                back = k.drop(d, dx, **options)
+                back = dropout_kernels.drop(d, dx, **options)
         else:
-            k = kernels("softmax", "cuda")
-            ahead = k.forward(k.PLAIN, x, None, y)
+            ahead = softmax_kernels.forward(softmax_kernels.PLAIN, x, None, y)
             if dx is not None:
-                back = k.backward(k.PLAIN, d, y, None, dx)
+                back = softmax_kernels.backward(softmax_kernels.PLAIN, d, y, None, dx)
         return [ahead], [] if back is None else [back]
 
     def _norm(
         self, line: int, row: PlanRow, x: Array, y: Array, d: Array, dx: Array | None
     ) -> tuple[Launches, Launches]:
         """Return the launches of a norm; gain and shift learn whether or not anybody wants ``dx``."""
-        k, eps = kernels("norm", "cuda"), row.real
+        eps = row.real
         gain, shift = row.weight, row.bias
         assert gain is not None and shift is not None  # noqa: S101, PT018
         by_row = row.op == "layer_norm"
         mean, var = (
             self.rooms[line][name][: x.shape[0]] if by_row else self.rooms[line][name] for name in ("mean", "var")
         )
-        back = [k.gain_grad(d, x, mean, var, gain.grad, shift.grad, eps, of_rows=by_row)]
+        back = [norm_kernels.gain_grad(d, x, mean, var, gain.grad, shift.grad, eps, of_rows=by_row)]
         if by_row:
             if dx is not None:
-                back.append(k.normalise_rows_grad(d, x, gain.value, mean, var, dx, eps))
-            return [k.normalise_rows(x, gain.value, shift.value, y, mean, var, eps)], back
+                back.append(norm_kernels.normalise_rows_grad(d, x, gain.value, mean, var, dx, eps))
+            return [norm_kernels.normalise_rows(x, gain.value, shift.value, y, mean, var, eps)], back
         assert row.mean is not None and row.var is not None  # noqa: S101, PT018
         running = {"running": (row.mean.value, row.var.value), "momentum": row.momentum}
         if dx is not None:
-            back.append(k.normalise_columns_grad(d, x, gain.value, mean, var, gain.grad, shift.grad, dx, eps))
-        ahead = k.normalise_columns(x, gain.value, shift.value, mean, var, y, eps)
-        return [k.statistics(x, mean, var, **running), ahead], back
+            back.append(
+                norm_kernels.normalise_columns_grad(d, x, gain.value, mean, var, gain.grad, shift.grad, dx, eps)
+            )
+        ahead = norm_kernels.normalise_columns(x, gain.value, shift.value, mean, var, y, eps)
+        return [norm_kernels.statistics(x, mean, var, **running), ahead], back

@@ -8,11 +8,14 @@ import numpy as np
 from mlpx.network import Network
 from mlpx.network.batch import Batch
 from mlpx.optimizers import Optimizer
-from mlpx.plan import kernels
 from mlpx.steps import kernel_codes
 from mlpx.steps.gpu_plan import GraphPlan, Launches
 from mlpx.typing import Array
 from mlpx_kernels import Unsupported, updates
+from mlpx_kernels.cuda import loss as loss_kernels
+from mlpx_kernels.cuda import margin as margin_kernels
+from mlpx_kernels.cuda import update as update_kernels
+from mlpx_kernels.cuda.plan import gather
 
 NEXT, STEP, FIRST_STEP, UPDATES, FAILED, CLOCK_SIZE = range(6)
 """Places in the clock; see struct Clock in common.cuh."""
@@ -91,12 +94,10 @@ class GraphStep:
 
     def _gather(self, given: dict[str, Array | None], n: int) -> Launches:
         batch = {name: getattr(self.batch, name) for name in given}
-        make = kernels("plan.gather", "cuda").gather
-        return [make(given, batch, self.order, self.clock, batch_size=self.batch_size, rows=n)]
+        return [gather.gather(given, batch, self.order, self.clock, batch_size=self.batch_size, rows=n)]
 
     def _loss(self, n: int) -> Launches:
         """Return the launch of loss and gradient, and before it that of the total weight where rows differ in it."""
-        k = kernels("loss", "cuda")
         z, dz = self.plan.output(n)
         target = self.batch.target[:n]
         mask, weight = (None if a is None else a[:n] for a in (self.batch.mask, self.batch.sample_weight))
@@ -108,9 +109,9 @@ class GraphStep:
             level = float(self.column[0]) if self.column.size == 1 else 1.0
             options = {"column": column if self.column.size > 1 else None, "level": level, "option": self.option}
             code = self.loss
-            if code == k.BINARY and math.isfinite(self.ceiling):
-                code, options["option"] = k.CLIPPED_BINARY, self.ceiling
-            loss = k.element_loss(code, z, target, dz, total=total, **options, **common)
+            if code == loss_kernels.BINARY and math.isfinite(self.ceiling):
+                code, options["option"] = loss_kernels.CLIPPED_BINARY, self.ceiling
+            loss = loss_kernels.element_loss(code, z, target, dz, total=total, **options, **common)
             weights: dict[str, Any] = {"sample_weight": weight}
         else:
             weights = {"sample_weight": weight, "class_weight": column, "mask": mask}
@@ -119,20 +120,20 @@ class GraphStep:
             total = None if plain else self.xp.empty(1, np.float64)
             given = common | weights | {"total": total}
             if self.loss == 0:
-                loss = k.cross_entropy(z, dz, smoothing=self.option, ceiling=self.ceiling, **given)
+                loss = loss_kernels.cross_entropy(z, dz, smoothing=self.option, ceiling=self.ceiling, **given)
             else:
-                loss = kernels("margin", "cuda").focal(z, dz, focus=self.option, **given)
+                loss = margin_kernels.focal(z, dz, focus=self.option, **given)
         if total is None:
             return [loss]
         real = "double" if self.net.dtype == "float64" else "float"
-        return [k.total_weight(total, z.shape, real=real, **weights), loss]
+        return [loss_kernels.total_weight(total, z.shape, real=real, **weights), loss]
 
     def _update(self) -> Launches:
         """Return the launch of the update, and before it those of the penalty and the norm that it is clipped to."""
-        k, net, optimizer = kernels("update", "cuda"), self.net, self.optimizer
+        net, optimizer = self.net, self.optimizer
         kind, numbers = kernel_codes.of_update(optimizer)
         return list(
-            k.step(
+            update_kernels.step(
                 kind,
                 net.buffers.parameters,
                 net.buffers.gradient,

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from mlpx.plan import kernels
+from mlpx.plan import compiled_engine
 from mlpx.typing import Array
 from mlpx_kernels import Unsupported
 
@@ -16,7 +16,9 @@ def shuffled(
     ``sklearn.utils.shuffle`` does that is called again and again.
     """
     try:
-        drawn: Array = kernels("shuffle").orders(generator, before, epochs, chained)
+        with compiled_engine():
+            from mlpx_kernels.cpu import shuffle
+        drawn: Array = shuffle.orders(generator, before, epochs, chained)
     except Unsupported:
         drawn = np.empty((epochs, before.size), np.int64)
         for epoch, order in enumerate(drawn):

@@ -8,9 +8,9 @@ from sklearn.utils import shuffle
 
 from mlpx.estimators.randomness import random_state_of
 from mlpx.ops.dispatch import using_fused
-from mlpx.plan import kernels
 from mlpx.training.orders import shuffled
 from mlpx_kernels import Unsupported
+from mlpx_kernels.cpu.shuffle import orders as compiled_orders
 
 
 class Backwards(np.random.RandomState):
@@ -66,7 +66,7 @@ def test_a_generator_of_another_kind_is_used_as_it_is() -> None:
 
 def test_the_kernel_declines_other_generators_and_waits_for_those_in_use() -> None:
     pytest.importorskip("numba", reason="Numba is not installed: there is nothing compiled")
-    orders, state = kernels("shuffle").orders, np.random.RandomState(0)
+    orders, state = compiled_orders, np.random.RandomState(0)
     with pytest.raises(Unsupported, match="Backwards shuffles by itself"):
         orders(Backwards(0), np.arange(5), 1, True)
     drawing = Thread(target=orders, args=(state, np.arange(9), 1, True))

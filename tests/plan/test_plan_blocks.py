@@ -6,10 +6,12 @@ import pytest
 import mlpx
 from mlpx import optimizers
 from mlpx.ops.dispatch import using_fused
-from mlpx.plan import describe, kernels
+from mlpx.plan import describe
 from mlpx.steps import cpu, cpu_memory
 from mlpx.steps.cpu import PlanSteps
 from mlpx.steps.thread_tuner import Choice
+from mlpx_kernels.cpu.gemm import select
+from mlpx_kernels.cpu.plan import layout
 
 pytestmark = pytest.mark.usefixtures("many_cores")
 
@@ -93,7 +95,7 @@ def test_a_first_layer_of_many_weights_is_split_by_outputs() -> None:
         optimizer.start(net)
         batch = net.batch(np.zeros((batch_size, sizes[0]), np.float32), np.arange(batch_size) % C)
         steps = PlanSteps(net, batch, batch_size, optimizer, seed=0, n_steps=1, n_threads=2, **options)
-        return steps.job.values[kernels("plan.layout").SPLIT], len(steps.job.table.whole)
+        return steps.job.values[layout.SPLIT], len(steps.job.table.whole)
 
     assert job([784, 512, C], 128, deterministic=False) == (1, 4)
     assert job([784, 512, C], 128, deterministic=True) == (0, 2)
@@ -111,21 +113,20 @@ def test_a_first_layer_whose_gradients_are_summed_apart_is_not_split(monkeypatch
     assert cpu_memory.first_split(rows[0], 47, 5, 4)
     monkeypatch.setattr(cpu_memory, "row_blocks", lambda *_: 2)
     job = steps_of(net, np.zeros((47, 20), np.float32), np.arange(47) % C, 47, n_threads=5).job
-    k = kernels("plan.layout")
-    assert (job.table.whole[0, k.APART], job.values[k.SPLIT], job.values[k.BLOCKS]) == (1, 0, 5)
+    assert (job.table.whole[0, layout.APART], job.values[layout.SPLIT], job.values[layout.BLOCKS]) == (1, 0, 5)
 
 
 def taken(net, x, y, batch_size, *, threads, blocks, cut, merge=True, **options):
     """Return what steps leave that are cut for ``blocks`` threads and shared by ``threads``."""
     net = net.copy()
     steps = steps_of(net, x, y, batch_size, n_threads=blocks, **options)
-    k, steps.choice = kernels("plan.layout"), Choice(threads)
+    steps.choice = Choice(threads)
     table = steps.job.table.whole
-    if kernels("gemm.select").IN_TILES:
-        assert (steps.job.values[k.ROW_BLOCKS] > 1) == cut
-    alike = (table[:, k.DENSE] == 1) & (table[:, k.ALIKE] <= batch_size // blocks)
+    if select.IN_TILES:
+        assert (steps.job.values[layout.ROW_BLOCKS] > 1) == cut
+    alike = (table[:, layout.DENSE] == 1) & (table[:, layout.ALIKE] <= batch_size // blocks)
     if not merge:
-        table[:, k.ALIKE] = batch_size + 1
+        table[:, layout.ALIKE] = batch_size + 1
     losses = steps.take(np.arange(len(x)), 0, 0, np.full(-(-len(x) // batch_size), 0.01), nothing)
     return net.parameters, net.buffers.statistics, losses, alike.sum()
 
@@ -157,7 +158,7 @@ def test_blocks_that_one_thread_takes_together_change_no_bit(
         taken(net, x, y, batch_size, blocks=blocks, cut=options.get("norm") != "batch", **how, **more)
         for how in ({"threads": 1}, {"threads": 1, "merge": False}, {"threads": blocks})
     )
-    if kernels("gemm.select").IN_TILES and options.get("norm") != "batch":
+    if select.IN_TILES and options.get("norm") != "batch":
         assert one[-1] > 0
     for other in (apart, several):
         for mine, its in zip(one, other, strict=True):
