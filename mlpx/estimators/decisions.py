@@ -5,17 +5,22 @@ pictures of it.
 from typing import Any
 
 import numpy as np
+from scipy.special import expit
 from sklearn.base import ClassifierMixin
 from sklearn.inspection import DecisionBoundaryDisplay
 from sklearn.metrics import ConfusionMatrixDisplay, accuracy_score
 from sklearn.utils.metaestimators import available_if
 
-from mlpx.backend import backend_of, to_numpy
+from mlpx import ops
+from mlpx.backend import backend_of, dtype_name, to_numpy
 from mlpx.estimators.devices import check_all_readable, home_of, on_host, sent_back
 from mlpx.estimators.labels import Labelled, check_labels
 from mlpx.estimators.naming import naming
 from mlpx.losses import Hinge
 from mlpx.typing import Array
+
+FEW = 1 << 10
+"""Elements of an array for which calls take longer than what they compute."""
 
 
 def _has_margins(estimator: Any) -> bool:
@@ -70,20 +75,54 @@ class Deciding(ClassifierMixin, Labelled):  # type: ignore[misc]
         sum to 1; rows without any are all 0. It works whether or not the estimator was trained with masks. ``X`` may
         be larger than memory, as in `predict`.
         """
-        output = self._pinned()._output(X, mask)
-        if output.shape[1] > 1:
-            return output
-        backend, first = backend_of(output), 1 - output
-        if mask is not None:
-            first = backend.xp.where(backend.asarray(to_numpy(mask)[:, :1] != 0), first, backend.xp.zeros_like(first))
-        return backend.xp.concat([first, output], axis=1)
+        now = self._pinned()
+        if not now._binary():
+            return now._output(X, mask)
+        z = now._of_both(now._output(X, logits=True))
+        few = type(z) is np.ndarray and z.size <= FEW  # an op takes ten times as long to begin
+        p = expit(z) if few else ops.activation(z, kind="sigmoid")[0]
+        return p if mask is None else now._where_possible(p, mask, 1.0, 0.0)
 
     @available_if(_has_probabilities)  # type: ignore[untyped-decorator]
     def predict_log_proba(self, X: Any, mask: Any = None) -> Array:
-        """Return the logarithm of ``predict_proba``, in nats."""
-        p = self.predict_proba(X, mask)
-        with np.errstate(divide="ignore"):
-            return backend_of(p).xp.log(p)
+        """Return the logarithm of ``predict_proba``, in nats: from the logits, so finite where that rounds to 0."""
+        now = self._pinned()
+        z = now._output(X, logits=True)
+        backend, dtype = backend_of(z), dtype_name(z)
+        xp, z = backend.xp, backend.asarray(z, "float64")  # where a float32 probability rounds to 1, it is not 0
+        if now.out_activation_ == "softmax":
+            z = z if mask is None else now._where_possible(z, mask, None, -np.inf)
+            with np.errstate(invalid="ignore"):
+                log_p = ops.log_softmax(z)
+            log_p = log_p if mask is None else xp.where(xp.isnan(log_p), z, log_p)  # rows without a possible class
+        else:
+            z = now._of_both(z) if now._binary() else z
+            log_p = xp.minimum(z, xp.zeros_like(z)) - xp.log(1.0 + xp.exp(-xp.abs(z)))
+            log_p = log_p if mask is None else now._where_possible(log_p, mask, 0.0, -np.inf)
+        return backend.asarray(log_p, dtype)
+
+    def _binary(self) -> bool:
+        """Return whether one output, the logit of the second class, stands for both."""
+        attributes = vars(self)
+        return attributes.get("n_outputs_") == 1 and attributes["out_activation_"] == "logistic"
+
+    def _of_both(self, z: Array) -> Array:
+        """Return the logits of both classes (n, 2), each of the class against the other: neither is 1 less the other.
+
+        With one class in training it alone is possible: (n, 1), infinite.
+        """
+        backend = backend_of(z)
+        if len(vars(self).get("classes_", (0, 1))) == 1:
+            return backend.xp.full_like(z, np.inf)
+        return backend.xp.concat([-z, z], axis=1)
+
+    def _where_possible(self, values: Array, mask: Any, certain: float | None, impossible: float) -> Array:
+        """Return values (n, n_classes) with others for classes that are impossible, or if given, certain."""
+        backend = backend_of(values)
+        xp, flags = backend.xp, backend.asarray(self._checked_mask(mask, values.shape[0]))
+        if certain is not None:
+            values = xp.where(xp.all(flags, axis=1, keepdims=True), values, xp.full_like(values, certain))
+        return xp.where(flags, values, xp.full_like(values, impossible))
 
     def score(self, X: Any, y: Any, sample_weight: Any = None, mask: Any = None) -> float:
         """Return the accuracy of ``predict``: the share of rows, or of their weight, that is right."""

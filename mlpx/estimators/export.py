@@ -117,10 +117,12 @@ class Exporting(Predicting):
             + ("import math\n" if used & {"gelu", "gelu_tanh"} else "")
             + "\nimport numpy as np\n"
         )
+        binary = is_classifier(self) and self._binary()
+        below = lines[:-1] if binary else lines
         body = (
-            f"\ndef output(x{masked}):\n"
+            f"\ndef {'logits' if binary else 'output'}(x{masked}):\n"
             f'    """Return the network\'s output (n, {self.n_outputs_}) for rows x (n, {self.n_features_in_})."""\n'
-            f"    z = np.asarray(x, {net.dtype!r})\n" + "\n".join(lines) + "\n    return z\n"
+            f"    z = np.asarray(x, {net.dtype!r})\n" + "\n".join(below) + "\n    return z\n"
         )
         return "\n".join([head, *functions, body, self._ending(masked, arrays)]), arrays
 
@@ -138,18 +140,21 @@ class Exporting(Predicting):
         what, function = ("margin", "decision_function") if hinge else ("probability", "predict_proba")
         value = "output(x" + pass_on + ")"
         two = self.n_outputs_ == 1
+        if two and not hinge:
+            value = "logits(x)"
         lines = [f"\ndef {function}(x{masked}):", f'    """Return the {what} of each class, or label."""']
         if two and hinge:
             lines += [f"    return {value}[:, 0]"]
         elif two:
-            lines += [f"    p = {value}", "    return np.concatenate([1 - p, p], axis=1)"]
+            both = "np.concatenate([-z, z], axis=1)" if classes.size > 1 else "np.full_like(z, np.inf)"
+            lines += [f"    z = {value}", f"    return sigmoid({both})"]
         else:
             lines += [f"    return {value}"]
         threshold = "0.0" if hinge else "0.5"
         if self._label_binarizer.y_type_.startswith("multilabel"):
             chosen = f"({value} > {threshold}).astype(int)"
         elif two:
-            chosen = f'A["classes"].take({value}[:, 0] > {threshold}, mode="clip")'
+            chosen = f'A["classes"].take({value}[:, 0] > 0.0, mode="clip")'
         else:
             chosen = f'A["classes"][{value}.argmax(axis=1)]'
         lines += ["", "", f"def predict(x{masked}):", '    """Return the class of each row, or its labels."""']

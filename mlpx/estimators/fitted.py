@@ -7,8 +7,10 @@ from typing import Any
 from mlpx.backend import Backend, dtype_name
 from mlpx.estimators.architecture import Architecture
 from mlpx.estimators.devices import backend_for
-from mlpx.layers import BatchNorm, Dense, LayerNorm
+from mlpx.layers import INFERENCE, BatchNorm, Dense, LayerNorm
+from mlpx.layers.passes import through
 from mlpx.models.sequential import Sequential
+from mlpx.network.batch import blocks
 from mlpx.typing import Array
 
 
@@ -64,7 +66,7 @@ class FittedNetwork:
         self.architecture, self.device, self.by_hand = architecture, device, by_hand
         self.arrays: list[Array] = []
         self._template = self._net = net
-        self._compiled: Any = None
+        self._compiled: dict[bool, Any] = {}  # by whether they go to the loss alone
         if net is not None:
             dense = dense_layers(net)
             self._sizes = [dense[0].n_in, *(layer.n_out for layer in dense)]
@@ -93,7 +95,7 @@ class FittedNetwork:
         """Return another one of the same weights; what only some predictions need is made by the first of them."""
         made = object.__new__(FittedNetwork)
         made.__dict__.update(self.__dict__)
-        made._net = made._compiled = None
+        made._net, made._compiled = None, {}
         made._look_at(self._copy_of(self.parameters), self._copy_of(self.statistics))
         return made
 
@@ -120,14 +122,31 @@ class FittedNetwork:
         """Return the network's output for rows, without making a network where kernels are all it takes."""
         if self._net is not None:
             return self._net.predict(x)
-        laid_out = self.template.predictor()
-        if laid_out is not None:
-            if self._compiled is None:
-                self._compiled = laid_out.over(self.parameters, self.statistics)
-            y: Array | None = self._compiled.plain(x)
-            if y is not None:
-                return y
-        return self.net.predict(x)
+        compiled = self._ready(to_the_loss=False)
+        y: Array | None = None if compiled is None else compiled.plain(x)
+        return self.net.predict(x) if y is None else y
+
+    def logits(self, x: Array) -> Array:
+        """Return what the output layer's softmax, sigmoid or exp is computed from; the output where there is none."""
+        if self.architecture.head == "identity":
+            return self.predict(x)
+        template = self.template
+        compiled = self._ready(to_the_loss=True) if template.loss.fuses(template.layers[-1]) else None
+        if compiled is None:
+            below = self.net.layers[:-1]
+            parts = [through(below, x[rows, ...], INFERENCE)[0] for rows in blocks(x.shape[0])]
+            return parts[0] if len(parts) == 1 else self.backend.xp.concat(parts, axis=0)
+        z: Array | None = compiled.plain(x)
+        return compiled.of_any_shape(x, None) if z is None else z
+
+    def _ready(self, *, to_the_loss: bool) -> Any:
+        """Return the compiled prediction over these weights, or None where there is none."""
+        laid_out = self.template.predictor(to_the_loss=to_the_loss)
+        if laid_out is None or self._net is self._template:
+            return laid_out
+        if to_the_loss not in self._compiled:
+            self._compiled[to_the_loss] = laid_out.over(self.parameters, self.statistics)
+        return self._compiled[to_the_loss]
 
     def has(self, sizes: list[int], dtype: str, backend: Backend) -> bool:
         """Return whether the network has these widths, dtype and backend."""

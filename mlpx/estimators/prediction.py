@@ -12,8 +12,6 @@ from mlpx.estimators.devices import check_all_readable, checked, home_of
 from mlpx.estimators.fitted import FittedNetwork
 from mlpx.estimators.naming import naming
 from mlpx.estimators.weights import Weights
-from mlpx.layers import INFERENCE
-from mlpx.models.sequential import Sequential
 from mlpx.typing import Array
 
 CONVERTED_AT_ONCE = 1 << 18
@@ -44,8 +42,8 @@ def _converted(x: Array, dtype: str) -> Array:
 class Predicting(Weights):
     """The parts of an estimator that predict."""
 
-    def _output(self, X: Any, mask: Any = None) -> Array:
-        """Return the network's output (n, n_outputs) for unchecked rows."""
+    def _output(self, X: Any, mask: Any = None, *, logits: bool = False) -> Array:
+        """Return the network's output (n, n_outputs) for unchecked rows, or the logits, which no mask changes."""
         if "_fitted" not in self.__dict__:  # scikit-learn's check takes longer than a small prediction
             check_is_fitted(self)
         now, home = self._current(), NUMPY
@@ -57,7 +55,7 @@ class Predicting(Weights):
         elif not self._plainly_fine(X, now):
             with naming("X"):
                 X = validate_data(self, X, accept_sparse="csr", reset=False)
-        return self._output_of(X, now, None if mask is None else self._checked_mask(mask, X.shape[0]))
+        return self._output_of(X, now, None if mask is None else self._checked_mask(mask, X.shape[0]), logits)
 
     def _plainly_fine(self, X: Any, now: FittedNetwork) -> bool:
         """Return whether ``X`` needs no further check: scikit-learn's checks take longer than a small prediction."""
@@ -71,11 +69,14 @@ class Predicting(Weights):
             and all_finite(X)
         )
 
-    def _output_of(self, X: Any, now: FittedNetwork, mask: Array | None = None) -> Array:
+    def _output_of(self, X: Any, now: FittedNetwork, mask: Array | None = None, logits: bool = False) -> Array:
         """Return the output for checked rows: all at once where they can be read in place, else block by block."""
-        masked, backend, home = mask is not None or now.architecture.masked, now.backend, home_of(X)
+        masked, predict = (mask is not None or now.architecture.masked) and not logits, now.predict
+        backend, home = now.backend, home_of(X)
+        if logits:
+            predict = now.logits
         if backend.name == home.name and not masked and self._readable(X, now.dtype):
-            return now.predict(X)
+            return predict(X)
         size = max(1, CONVERTED_AT_ONCE // max(X.shape[1], 1))
         result = home.zeros((X.shape[0], now.n_out), now.dtype)
         for start in range(0, X.shape[0], size):
@@ -83,7 +84,7 @@ class Predicting(Weights):
             x = X[part].toarray() if issparse(X) else X[part, ...]
             x = backend.asarray(_converted(x, now.dtype) if home is NUMPY else x, now.dtype)
             flags = None if mask is None else backend.asarray(mask[part])
-            y = self._allowed(x, now.net, flags) if masked else now.predict(x)
+            y = self._allowed(x, now, flags) if masked else predict(x)
             result[part, ...] = home.asarray(y)
         return result
 
@@ -93,20 +94,13 @@ class Predicting(Weights):
             return bool(X.dtype == dtype and X.flags.c_contiguous)
         return not issparse(X) and dtype_name(X) == dtype
 
-    def _allowed(self, x: Array, net: Sequential, mask: Array | None) -> Array:
+    def _allowed(self, x: Array, now: FittedNetwork, mask: Array | None) -> Array:
         """Return probabilities (n, n_outputs) with zeros where the mask (n, n_classes) forbids."""
-        if net.n_out == 1:
-            return self._forced(net.predict(x), mask)
+        if now.n_out == 1:
+            return self._forced(now.predict(x), mask)
         if mask is None:
-            mask = net.backend.asarray(np.ones((x.shape[0], net.n_out), bool))
-        predictor = net.predictor(to_the_loss=True)
-        z = x
-        if predictor is not None:
-            z = predictor(x, None)
-        else:
-            for layer in net.layers[:-1]:
-                z = layer.forward(z, INFERENCE)[0]
-        return ops.masked_softmax(z, mask)
+            mask = now.backend.asarray(np.ones((x.shape[0], now.n_out), bool))
+        return ops.masked_softmax(now.logits(x), mask)
 
     def _forced(self, output: Array, mask: Array | None) -> Array:
         """Return probabilities of the second of two classes (n, 1), exact where only one is allowed."""

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from scipy.special import logit
 from sklearn.metrics import get_scorer, get_scorer_names
 from sklearn.utils._param_validation import StrOptions
 
@@ -64,8 +65,14 @@ def _as_predicted(estimator: Any, rows: Rows, output: Array) -> Any:
     seen = estimator._apart()
     vars(seen).pop("feature_names_in_", None)  # which the rows, an array, no longer have
 
-    def known(X: Any, mask: Any = None) -> Array:
-        return output if X is rows.x and mask is None else type(estimator)._output(seen, X, mask)
+    def known(X: Any, mask: Any = None, *, logits: bool = False) -> Array:
+        if X is not rows.x or mask is not None:
+            found: Array = type(estimator)._output(seen, X, mask, logits=logits)
+            return found
+        if not logits or estimator.out_activation_ == "identity":
+            return output
+        with np.errstate(divide="ignore"):
+            return np.log(output) if estimator.out_activation_ == "softmax" else logit(output)
 
     seen._output = known
     return seen
