@@ -10,7 +10,7 @@ import numpy as np
 from scipy.sparse import issparse
 from sklearn.model_selection import train_test_split
 
-from mlpx.backend import NUMPY, Backend
+from mlpx.backend import NUMPY, Backend, kind_of
 from mlpx.estimators.devices import home_of
 from mlpx.estimators.sparse import stays_sparse
 from mlpx.network.host_rows import HostRows, moved
@@ -84,7 +84,7 @@ class Rows:
         told = []
         for name, part in (("X", self.x), ("y", self.target)):
             data = part.data if issparse(part) else part
-            if not isinstance(data, HostRows) and data.dtype.kind == "f" and math.prod(data.shape):
+            if not isinstance(data, HostRows) and kind_of(data) == "f" and math.prod(data.shape):
                 xp = home_of(data).xp
                 told.append(f"{float(xp.max(xp.abs(data))):.3g} in {name}")
         return f"up to {' and '.join(told)}" if told else "numbers that are not in memory"
