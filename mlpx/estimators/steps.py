@@ -229,13 +229,13 @@ class _LayerSteps(LayerSteps):
 
     def take(self, *args: Any, **own: Any) -> Array:
         """Take the steps, with the BLAS on one thread where more would wait for each other."""
-        take = super().take
+        take = partial(super().take, *args, **own)
         if self.one_blas_thread:
             with suppress(Unsupported):  # without kernels the BLAS stays as it is
                 with compiled_engine():
                     from mlpx_kernels.cpu.threading import blas_threads
                 take = partial(blas_threads.with_one_blas_thread, take)
-        losses: Array = take(*args, **own)
+        losses: Array = take()
         return losses
 
     def reported(self, loss: float, batch: Batch) -> float:

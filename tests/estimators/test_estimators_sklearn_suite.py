@@ -29,7 +29,7 @@ class PrivateNames:
         raise AttributeError(name)
 
     def _loss_grad_lbfgs(self, theta, X, y, *buffers):
-        targets = y if self.n_outputs_ == 1 else y.argmax(axis=1)
+        targets = y.astype(float) if self.n_outputs_ == 1 else y.argmax(axis=1)
         return PenalisedLoss(self._network(), Rows(X, y, targets), self.alpha, self.n_threads)(theta)
 
 
