@@ -251,8 +251,8 @@ class _LayerSteps(LayerSteps):
         least = math.exp(-self.ceiling)
         if isinstance(net.loss, CrossEntropy):
             shifted = z - z.max(axis=1, keepdims=True)
-            surprise = np.log(np.exp(shifted).sum(axis=1)) - shifted[np.arange(target.size), target]
-            return float(np.average(np.clip(surprise, least, self.ceiling), weights=weight))
+            nll = np.log(np.exp(shifted).sum(axis=1)) - shifted[np.arange(target.size), target]
+            return float(np.average(np.clip(nll, least, self.ceiling), weights=weight))
         p = np.clip(expit(z), least, 1.0 - least)
-        surprise = -(xlogy(target, p) + xlogy(1.0 - target, 1.0 - p))  # with the rounding of 1 - p, which is seen here
-        return float(np.average(surprise.sum(axis=1), weights=weight))
+        nll = -(xlogy(target, p) + xlogy(1.0 - target, 1.0 - p))  # with the rounding of 1 - p, which is seen here
+        return float(np.average(nll.sum(axis=1), weights=weight))

@@ -94,8 +94,8 @@ def softmax_cross_entropy(
     shifted = lowest - xp.where(counts, xp.max(lowest, axis=-1, keepdims=True), 0.0)
     e = xp.where(allowed, xp.exp(shifted), 0.0)
     partition = xp.where(counts, xp.sum(e, axis=-1, keepdims=True), 1.0)
-    surprise = xp.log(partition) - shifted  # -log p
-    loss = xp.sum(xp.where(counts & (q != 0), share_of_row * q * surprise, 0.0))
+    nll = xp.log(partition) - shifted  # -log p
+    loss = xp.sum(xp.where(counts & (q != 0), share_of_row * q * nll, 0.0))
     dz = share_of_row * (e / partition * xp.sum(q, axis=-1, keepdims=True) - q)
     return loss, xp.reshape(xp.where(allowed & counts, dz, 0.0), z.shape)
 

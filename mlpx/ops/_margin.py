@@ -127,10 +127,10 @@ def sigmoid_focal(
 
     def half(z: Array, t: Array) -> tuple[Array, Array]:
         """Return the part of the targets of one kind and its derivative; the other is its mirror image."""
-        p, rest, surprise = sigmoid(z, xp), sigmoid(-z, xp), softplus(-z, xp)
+        p, rest, nll = sigmoid(z, xp), sigmoid(-z, xp), softplus(-z, xp)
         easy = t * rest**focus
-        each = xp.where(t != 0, easy * surprise, 0.0)
-        return each, -easy * (focus * xp.where(p > 0, p * surprise, 0.0) + rest)
+        each = xp.where(t != 0, easy * nll, 0.0)
+        return each, -easy * (focus * xp.where(p > 0, p * nll, 0.0) + rest)
 
     positive, slope = half(z, target)
     negative, mirrored = half(-z, 1.0 - target)

@@ -69,8 +69,8 @@ class Table:
                 layout.FORWARD: self._address(layer_pieces.FORWARDS[row.op](kind, dtype)),
                 layout.BACKWARD: 0,
                 layout.WEIGHTS: 0,
-                layout.APART: 0,
-                layout.ALIKE: 1,
+                layout.PER_BLOCK_GRADIENTS: 0,
+                layout.BATCH_INVARIANT: 1,
                 layout.STRIDE: row.n_out,
             }
             # Below the first dense layer nobody wants a gradient, but a dense layer's own is always needed.
@@ -87,7 +87,7 @@ class Table:
         """Append the first layer as each block of its outputs sees it; inputs of each lie ``step`` elements on."""
         first, lines = self.whole[0], np.tile(self.whole[0], (blocks, 1))
         for block, line in enumerate(lines):
-            begin, end = (phases.cut(first[layout.N_OUT], number, blocks) for number in (block, block + 1))
+            begin, end = (phases.block_start(first[layout.N_OUT], number, blocks) for number in (block, block + 1))
             line[layout.N_OUT] = end - begin
             line[layout.X] += block * step
             line[layout.W] += begin * first[layout.N_IN]

@@ -23,13 +23,15 @@ INPUTS = 1 << 19
 """Bytes of a batch's inputs that a core's second-level cache has room for."""
 
 
-def alike_from(row: PlanRow, most: int, dtype: str, *, back: bool) -> int:
+def batch_invariant_from(row: PlanRow, most: int, dtype: str, *, back: bool) -> int:
     """Return the fewest rows, up to ``most``, that get the same numbers from a dense layer whatever others come too.
 
     Forward, and back too if asked. One more than ``most`` if so many do not.
     """
-    forward = int(select.alike_from(blas.NT, most, row.n_out, row.n_in, dtype))
-    return max(forward, int(select.alike_from(blas.NN, most, row.n_in, row.n_out, dtype))) if back else forward
+    forward = int(select.batch_invariant_from(blas.NT, most, row.n_out, row.n_in, dtype))
+    return (
+        max(forward, int(select.batch_invariant_from(blas.NN, most, row.n_in, row.n_out, dtype))) if back else forward
+    )
 
 
 def row_blocks(rows: list[PlanRow], batch_size: int, blocks: int, dtype: str) -> int:
@@ -41,10 +43,10 @@ def row_blocks(rows: list[PlanRow], batch_size: int, blocks: int, dtype: str) ->
     if blocks == 1 or not dense or any(row.op == "batch_norm" for row in rows):
         return 1
     largest = max(dense, key=lambda row: row.n_in * row.n_out)
-    enough = min(ENOUGH_ROWS, alike_from(largest, ENOUGH_ROWS, dtype, back=largest is not dense[0]))
+    enough = min(ENOUGH_ROWS, batch_invariant_from(largest, ENOUGH_ROWS, dtype, back=largest is not dense[0]))
 
     def smallest(count: int) -> int:
-        cuts = [int(phases.cut(batch_size, block, count)) for block in range(count + 1)]
+        cuts = [int(phases.block_start(batch_size, block, count)) for block in range(count + 1)]
         return min(end - begin for begin, end in pairwise(cuts))
 
     return max(count for count in range(1, blocks + 1) if count == 1 or smallest(count) >= enough)
@@ -63,7 +65,7 @@ def _rows_moved(row: PlanRow, batch_size: int) -> int:
     return batch_size * (2 * row.n_in + row.n_out)
 
 
-def summed_apart(rows: list[PlanRow], batch_size: int, row_blocks: int, *, clipped: bool) -> list[bool]:
+def per_block_gradients(rows: list[PlanRow], batch_size: int, row_blocks: int, *, clipped: bool) -> list[bool]:
     """Return for each layer whether each block of rows sums gradients of its own, which are then added up.
 
     Else a block of outputs sums those of all rows. Cores that wait for each other's memory are what threads lose most
@@ -89,7 +91,7 @@ def first_split(row: PlanRow, batch_size: int, blocks: int, itemsize: int) -> bo
     """
     near = batch_size * row.n_in * itemsize <= INPUTS
     trained = row.op == "dense" and any(row.lr_factors)
-    enough = blocks > 1 and row.n_out >= blocks * phases.CUT  # outputs, for every block to have some
+    enough = blocks > 1 and row.n_out >= blocks * phases.CUT_MULTIPLE  # outputs, for every block to have some
     return trained and near and enough and _weights_moved(row, blocks) >= _rows_moved(row, batch_size)
 
 
@@ -134,16 +136,16 @@ class StepsJob:
         self.numbers = np.concatenate([numbers, [0.0, option, optimizer.clip_norm or 0.0, ceiling]])
         labelled, mask = train.target.dtype.kind == "i", net.loss_mask(train)
         of_rows = row_blocks(rows, n, blocks, dtype)
-        apart = summed_apart(rows, n, of_rows, clipped=optimizer.clip_norm is not None)
+        apart = per_block_gradients(rows, n, of_rows, clipped=optimizer.clip_norm is not None)
         # A deterministic fit may have more blocks than threads, and each would gather the inputs of all rows.
         split = not (deterministic or apart[0]) and first_split(rows[0], n, blocks, np.dtype(dtype).itemsize)
         targets_at = padded(n * n_in) * (blocks if split else 1)
         weight_at = targets_at + padded(0 if labelled else n * c)
         self.table = Table(rows, n, weight_at + n, dtype, training=True)
-        self.table.whole[:, layout.APART] = apart
+        self.table.whole[:, layout.PER_BLOCK_GRADIENTS] = apart
         for line, row in zip(self.table.whole, rows, strict=True):
             if of_rows > 1 and row.op == "dense":
-                line[layout.ALIKE] = alike_from(row, n, dtype, back=line[layout.DX] >= 0)
+                line[layout.BATCH_INVARIANT] = batch_invariant_from(row, n, dtype, back=line[layout.DX] >= 0)
         if split:
             self.table.split_first(blocks, padded(n * n_in))
         self.parameters = NUMPY.zeros(buffers.parameters.shape, dtype)  # on a cache line, unlike a copy

@@ -50,18 +50,20 @@ class Streamed:
         n_rows, per_step = self.x.shape[0], batch_size * int(np.prod(self.x.shape[1:])) * self.x.dtype.itemsize
         self.most_steps = max(1, min(PIECE // per_step, -(-n_rows // batch_size)))
         self.most_rows = min(self.most_steps * batch_size, n_rows)
-        self.sources = [self._room() for _ in range(2)]
+        self.sources = [self._buffers() for _ in range(2)]
         self.pinned = [_pinned((self.most_rows, *self.x.shape[1:]), self.x.dtype, self.xp) for _ in range(2)]
         self.copies = self.xp.cuda.Stream(non_blocking=True)
         self.copies.wait_event(self.xp.cuda.get_current_stream().record())
         self.turn = 0
         self.brought = False
 
-    def _room(self) -> Batch:
-        def room(part: Array | None) -> Array | None:
+    def _buffers(self) -> Batch:
+        def empty_like(part: Array | None) -> Array | None:
             return None if part is None else self.xp.empty((self.most_rows, *part.shape[1:]), part.dtype)
 
-        return Batch(*(room(part) for part in (self.x, self.train.target, self.train.mask, self.train.sample_weight)))
+        return Batch(
+            *(empty_like(part) for part in (self.x, self.train.target, self.train.mask, self.train.sample_weight))
+        )
 
     def rows(self, order: Array) -> tuple[int, Array]:
         """Return which source has the rows of the next steps, and where; the current stream waits until they are in."""
@@ -82,13 +84,13 @@ class Streamed:
         with self.copies:
             source.x[:n].set(staged, stream=self.copies)
             rows = self.xp.asarray(order)
-            for part, room in (
+            for part, held in (
                 (self.train.target, source.target),
                 (self.train.mask, source.mask),
                 (self.train.sample_weight, source.sample_weight),
             ):
-                if part is not None and room is not None:
-                    room[:n] = self.xp.take(part, rows, axis=0)
+                if part is not None and held is not None:
+                    held[:n] = self.xp.take(part, rows, axis=0)
         self.brought = True
 
 

@@ -64,9 +64,9 @@ class GraphPlan:
         self.half = precision == "bf16"
         if self.half and (self.rows[-1].op != "dense" or any(row.op not in IN_HALF for row in self.rows)):
             raise Unsupported(f"in bf16 a network is made of {', '.join(IN_HALF)}, and ends in a dense layer")
-        self.rooms = [self._room(row, n) for row in self.rows]
+        self.buffers_of = [self._buffers(row, n) for row in self.rows]
         if self.half:
-            last = self.rooms[-1]
+            last = self.buffers_of[-1]
             last["d16"] = last["d"]
             last["y"] = last["z"] = self.xp.empty((n, self.rows[-1].n_out), self.dtype)
             last["d"] = self.xp.empty_like(last["y"])
@@ -85,21 +85,21 @@ class GraphPlan:
         later = self.bias_later and row.op == "dense" and row.kind == "identity" and row.bias is not None
         return row.bias.value if later and row.bias is not None else None
 
-    def _room(self, row: PlanRow, n: int) -> dict[str, Array]:
+    def _buffers(self, row: PlanRow, n: int) -> dict[str, Array]:
         """Return a layer's buffers for n rows: output y, the gradient d for it, what the gradient needs (z)."""
         dtype = HALF if self.half else self.dtype
-        room = {name: self.xp.empty((n, row.n_out), dtype) for name in ("y", "d")}
-        room["z"] = room["y"]
+        buffers = {name: self.xp.empty((n, row.n_out), dtype) for name in ("y", "d")}
+        buffers["z"] = buffers["y"]
         if row.op == "dense" and CODES[row.kind] in SAVES_INPUT:
-            room["z"] = self.xp.empty((n, row.n_out), dtype)
+            buffers["z"] = self.xp.empty((n, row.n_out), dtype)
         if row.op in ("layer_norm", "batch_norm"):
             size = n if row.op == "layer_norm" else row.n_out
-            room |= {name: self.xp.empty(size, self.dtype) for name in ("mean", "var")}
-        return room
+            buffers |= {name: self.xp.empty(size, self.dtype) for name in ("mean", "var")}
+        return buffers
 
     def output(self, n: int) -> tuple[Array, Array]:
         """Return what the loss reads (n, n_out) and where its gradient for it goes."""
-        return self.rooms[-1]["y"][:n], self.rooms[-1]["d"][:n]
+        return self.buffers_of[-1]["y"][:n], self.buffers_of[-1]["d"][:n]
 
     def launches(self, n: int) -> tuple[Launches, Launches]:
         """Return the launches forward, and those backward from the gradient that the loss left."""
@@ -126,7 +126,7 @@ class GraphPlan:
         """Return a layer's input and where the gradient for it goes; None for the network's own input."""
         if line == 0:
             return (self.x16 if self.half else self.batch.x)[:n], None
-        below = self.rooms[line - 1]
+        below = self.buffers_of[line - 1]
         return below["y"][:n], below["d"][:n] if self._wants_gradient(line) else None
 
     def _wants_gradient(self, line: int) -> bool:
@@ -137,7 +137,7 @@ class GraphPlan:
         """Return the dense layers by line, settled from the last one down."""
         places: dict[int, Place] = {}
         for line in reversed(range(len(self.rows))):
-            row, room = self.rows[line], self.rooms[line]
+            row, buffers = self.rows[line], self.buffers_of[line]
             if row.op != "dense":
                 continue
             x, dx = self._input(line, n)
@@ -145,9 +145,9 @@ class GraphPlan:
             w, b = row.weight, row.bias
             place = Place(
                 x=x,
-                y=room["y"][:n],
-                z=room["z"][:n],
-                d=room["d"][:n],
+                y=buffers["y"][:n],
+                z=buffers["z"][:n],
+                d=buffers["d"][:n],
                 dx=dx,
                 w=w.value,
                 b=None if b is None else b.value,
@@ -158,7 +158,7 @@ class GraphPlan:
             if self.half:
                 rounded = self.weights16[w.offset : w.offset + w.size]
                 place.w_factor = self.xp.reshape(rounded, w.shape)
-                place.d_factor = room["d16" if "d16" in room else "d"][:n]
+                place.d_factor = buffers["d16" if "d16" in buffers else "d"][:n]
             later = line == len(self.rows) - 1 and self.last_bias is not None
             gpu_dense.settle(place, places.get(line + 1), self.products, self.xp, bias_later=later)
             places[line] = place
@@ -167,7 +167,7 @@ class GraphPlan:
     def _others(self, line: int, row: PlanRow, n: int) -> tuple[Launches, Launches]:
         """Return the launches of a layer that is not dense, forward and backward."""
         x, dx = self._input(line, n)
-        y, d = self.rooms[line]["y"][:n], self.rooms[line]["d"][:n]
+        y, d = self.buffers_of[line]["y"][:n], self.buffers_of[line]["d"][:n]
         if row.op in ("layer_norm", "batch_norm"):
             return self._norm(line, row, x, y, d, dx)
         back = None
@@ -196,7 +196,8 @@ class GraphPlan:
         assert gain is not None and shift is not None  # noqa: S101, PT018
         by_row = row.op == "layer_norm"
         mean, var = (
-            self.rooms[line][name][: x.shape[0]] if by_row else self.rooms[line][name] for name in ("mean", "var")
+            self.buffers_of[line][name][: x.shape[0]] if by_row else self.buffers_of[line][name]
+            for name in ("mean", "var")
         )
         back = [norm_kernels.gain_grad(d, x, mean, var, gain.grad, shift.grad, eps, of_rows=by_row)]
         if by_row:

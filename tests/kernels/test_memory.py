@@ -12,7 +12,7 @@ from numba.core.runtime import _nrt_python, rtsys
 from mlpx_kernels.cpu.lowlevel import memory
 from mlpx_kernels.cpu.lowlevel.compile import kernel
 
-SIZES = [0, 1, memory.NEAR // 8, memory.NEAR // 8 + 1, 1 << 20]
+SIZES = [0, 1, memory.STACK_LIMIT // 8, memory.STACK_LIMIT // 8 + 1, 1 << 20]
 
 
 @kernel
@@ -20,27 +20,27 @@ def filled(size, places):
     """Ask for room several times, write all of it, and note where it lay; return the sum of what was written."""
     total = 0.0
     for i in range(places.size):
-        scratch = memory.room(size, np.float64)
+        scratch = memory.alloc_scratch(size, np.float64)
         places[i] = scratch.ctypes.data
         for k in range(size):
             scratch[k] = k + i
         for k in range(size):
             total += scratch[k]
-        memory.leave(scratch)
+        memory.free_scratch(scratch)
     return total
 
 
 @kernel
 def two(size):
     """Return whether two rooms that are held at once overlap."""
-    a, b = memory.room(size, np.float32), memory.room(size, np.float32)
+    a, b = memory.alloc_scratch(size, np.float32), memory.alloc_scratch(size, np.float32)
     for k in range(size):
         a[k], b[k] = 1.0, 2.0
     overlap = False
     for k in range(size):
         overlap |= a[k] != 1.0 or b[k] != 2.0
-    memory.leave(b)
-    memory.leave(a)
+    memory.free_scratch(b)
+    memory.free_scratch(a)
     return overlap
 
 
@@ -56,7 +56,7 @@ def test_far_room_is_given_back() -> None:
     _nrt_python.memsys_enable_stats()
     try:
         before = rtsys.get_allocation_stats()
-        filled(memory.NEAR, np.zeros(100, np.int64))
+        filled(memory.STACK_LIMIT, np.zeros(100, np.int64))
         after = rtsys.get_allocation_stats()
     finally:
         _nrt_python.memsys_disable_stats()

@@ -112,9 +112,9 @@ def test_tiles_are_asked_where_vectors_are_filled() -> None:
 @pytest.fixture
 def nothing_remembered():
     """Forget before and after a test from how many rows on they are computed alike."""
-    select.alike_from.cache_clear()
+    select.batch_invariant_from.cache_clear()
     yield
-    select.alike_from.cache_clear()
+    select.batch_invariant_from.cache_clear()
 
 
 @pytest.mark.usefixtures("nothing_remembered")
@@ -127,11 +127,11 @@ def test_from_some_number_of_rows_on_all_are_computed_alike(monkeypatch, dtype, 
     for form, n, k in itertools.product((blas.NT, blas.NN), *[(1, 3, 8, 10, 16, 31, 64, 100, 256, 1023, 1024)] * 2):
         along = form == blas.NT and n <= select.SKINNY and k >= select.LONG
         tiles_take = [(along and m > 1) or fits(form, m, n, k, lanes, quick_way) for m in range(1, most + 1)]
-        least = select.alike_from(form, most, n, k, dtype)
+        least = select.batch_invariant_from(form, most, n, k, dtype)
         assert tiles_take == [m >= least for m in range(1, most + 1)]
-    select.alike_from.cache_clear()
+    select.batch_invariant_from.cache_clear()
     monkeypatch.setattr(select, "IN_TILES", False)
-    assert select.alike_from(blas.NT, most, 256, 256, dtype) == most + 1
+    assert select.batch_invariant_from(blas.NT, most, 256, 256, dtype) == most + 1
 
 
 def with_blas(asked: str, code: str) -> subprocess.CompletedProcess[str]:
@@ -256,5 +256,5 @@ def test_which_layers_the_plans_piece_takes(monkeypatch) -> None:
     raw = np.zeros(1000 * 5000 * 4 + 1, np.uint8)[1:].view(np.float32).reshape(1000, 5000)
     assert not dense.in_tiles(raw, np.empty((10, 5000), np.float32), np.empty(0, np.float32))
     monkeypatch.setattr(select, "IN_TILES", False)
-    select.alike_from.cache_clear()
+    select.batch_invariant_from.cache_clear()
     assert not taken(256, 256, 256)

@@ -47,7 +47,7 @@ def test_what_blocks_of_rows_and_of_outputs_compute_adds_up(
     """
     monkeypatch.setattr(cpu, "WORTH_THREADS", 0.0)
     monkeypatch.setattr(
-        cpu_memory, "summed_apart", lambda rows, *_, **__: [apart and row.weight is not None for row in rows]
+        cpu_memory, "per_block_gradients", lambda rows, *_, **__: [apart and row.weight is not None for row in rows]
     )
     monkeypatch.setattr(cpu_memory, "first_split", lambda *_: not apart)
     monkeypatch.setattr(cpu_memory, "row_blocks", lambda *_: 3)
@@ -77,7 +77,7 @@ def test_what_blocks_of_rows_and_of_outputs_compute_adds_up(
 def test_few_weights_for_many_rows_are_summed_by_blocks_of_rows() -> None:
     def apart(sizes, batch_size, *, blocks=2, clipped=False, **options):
         rows = describe(mlpx.MLP(sizes, **options).body(), sizes[0], training=True)
-        return cpu_memory.summed_apart(rows, batch_size, blocks, clipped=clipped)
+        return cpu_memory.per_block_gradients(rows, batch_size, blocks, clipped=clipped)
 
     assert apart([64, 100, C], 400) == [True, True]
     assert apart([64, 100, C], 400, blocks=1) == [False, False]
@@ -113,7 +113,11 @@ def test_a_first_layer_whose_gradients_are_summed_apart_is_not_split(monkeypatch
     assert cpu_memory.first_split(rows[0], 47, 5, 4)
     monkeypatch.setattr(cpu_memory, "row_blocks", lambda *_: 2)
     job = steps_of(net, np.zeros((47, 20), np.float32), np.arange(47) % C, 47, n_threads=5).job
-    assert (job.table.whole[0, layout.APART], job.values[layout.SPLIT], job.values[layout.BLOCKS]) == (1, 0, 5)
+    assert (job.table.whole[0, layout.PER_BLOCK_GRADIENTS], job.values[layout.SPLIT], job.values[layout.BLOCKS]) == (
+        1,
+        0,
+        5,
+    )
 
 
 def taken(net, x, y, batch_size, *, threads, blocks, cut, merge=True, **options):
@@ -124,9 +128,9 @@ def taken(net, x, y, batch_size, *, threads, blocks, cut, merge=True, **options)
     table = steps.job.table.whole
     if select.IN_TILES:
         assert (steps.job.values[layout.ROW_BLOCKS] > 1) == cut
-    alike = (table[:, layout.DENSE] == 1) & (table[:, layout.ALIKE] <= batch_size // blocks)
+    alike = (table[:, layout.DENSE] == 1) & (table[:, layout.BATCH_INVARIANT] <= batch_size // blocks)
     if not merge:
-        table[:, layout.ALIKE] = batch_size + 1
+        table[:, layout.BATCH_INVARIANT] = batch_size + 1
     losses = steps.take(np.arange(len(x)), 0, 0, np.full(-(-len(x) // batch_size), 0.01), nothing)
     return net.parameters, net.buffers.statistics, losses, alike.sum()
 
@@ -173,11 +177,11 @@ def test_blocks_of_rows_are_as_many_as_tiles_have_rows_for(monkeypatch, in_tiles
         rows = describe(mlpx.MLP(sizes, **options).body(), sizes[0], training=True)
         return cpu_memory.row_blocks(rows, batch_size, wanted, "float32")
 
-    def alike_from(row, most, dtype, *, back):
+    def batch_invariant_from(row, most, dtype, *, back):
         assert back == (row.n_in != 64)  # what a first layer has no way back for
         return 8 if in_tiles and row.n_out >= 256 else most + 1
 
-    monkeypatch.setattr(cpu_memory, "alike_from", alike_from)
+    monkeypatch.setattr(cpu_memory, "batch_invariant_from", batch_invariant_from)
     assert [blocks([64, 96, C], n) for n in (1, 16, 24, 31, 32, 100)] == [1, 1, 1, 1, 2, 2]
     assert [blocks([64, 96, C], 50, wanted) for wanted in (1, 2, 3, 8)] == [1, 2, 2, 2]  # of three, one would have 10
     assert blocks([64, 96, C], 200, norm="batch") == 1

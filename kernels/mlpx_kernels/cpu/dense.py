@@ -16,9 +16,18 @@ from mlpx_kernels.cpu.activation import (
 )
 from mlpx_kernels.cpu.gemm.blas import NN, NT, TN
 from mlpx_kernels.cpu.gemm.register_tiles import ROWS
-from mlpx_kernels.cpu.gemm.select import IN_TILES, LONG, SKINNY, TILES, alike_from, fits_tiles, has_quick_way, register
+from mlpx_kernels.cpu.gemm.select import (
+    IN_TILES,
+    LONG,
+    SKINNY,
+    TILES,
+    batch_invariant_from,
+    fits_tiles,
+    has_quick_way,
+    register,
+)
 from mlpx_kernels.cpu.lowlevel.compile import kernel
-from mlpx_kernels.cpu.lowlevel.memory import leave, room
+from mlpx_kernels.cpu.lowlevel.memory import alloc_scratch, free_scratch
 from mlpx_kernels.cpu.lowlevel.simd import VECTOR_BYTES
 from mlpx_kernels.cpu.plan.layer_pieces import dense_forward
 from mlpx_kernels.cpu.plan.layout import JOB_SIZE, N_COLUMNS, N_IN, N_OUT, STRIDE, B, W, X, Y, Z
@@ -68,7 +77,7 @@ def gradient_loop(code):
     @kernel
     def run(dy, saved, dz, db, rows, width):
         step = max(1, BLOCK // max(width, 1))
-        part = room(width, dz.dtype.type)
+        part = alloc_scratch(width, dz.dtype.type)
         for j in range(width):
             db[j] = 0.0
         for start in range(0, rows, step):
@@ -80,7 +89,7 @@ def gradient_loop(code):
             sum_rows(out, part, n, width)
             for j in range(width):
                 db[j] += part[j]
-        leave(part)
+        free_scratch(part)
 
     return run
 
@@ -117,7 +126,7 @@ def in_tiles(x, w, b):
     few = n_out <= SKINNY and n_in >= LONG
     if not multiplications or (multiplications < WORTH_PIECES and not few):
         return False
-    alike = alike_from(NT, PIECE_ROWS, n_out, n_in, name_of(x)) <= min(PIECE_ROWS, x.shape[0])
+    alike = batch_invariant_from(NT, PIECE_ROWS, n_out, n_in, name_of(x)) <= min(PIECE_ROWS, x.shape[0])
     return alike and all(each.flags.aligned for each in (x, w, b))
 
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from mlpx_kernels.cpu.activation import real_array
 from mlpx_kernels.cpu.lowlevel.compile import inlined, kernel
-from mlpx_kernels.cpu.lowlevel.memory import leave, room
+from mlpx_kernels.cpu.lowlevel.memory import alloc_scratch, free_scratch
 from mlpx_kernels.cpu.threading.parallel_rows import share_rows
 
 BLOCK = 4096
@@ -42,7 +42,7 @@ def dropout_factors(factor, first, p, seed, step, layer):
     real = factor.dtype.type
     below = np.uint64(round(p * 4294967296.0))
     scale, zero = real(1.0 / (1.0 - p)), real(0.0)
-    done, words = 0, room(4 * LANES, np.uint64)
+    done, words = 0, alloc_scratch(4 * LANES, np.uint64)
     w0, w1 = words[:LANES], words[LANES : 2 * LANES]
     w2, w3 = words[2 * LANES : 3 * LANES], words[3 * LANES :]
     while done < factor.size:
@@ -63,7 +63,7 @@ def dropout_factors(factor, first, p, seed, step, layer):
                 j = skip + i
                 part[i] = scale if words[(j & 3) * LANES + (j >> 2)] >= below else zero
         done += n
-    leave(words)
+    free_scratch(words)
 
 
 @inlined

@@ -12,7 +12,7 @@ from mlpx_kernels.cpu.loops.reductions import row_max
 from mlpx_kernels.cpu.loss import NO_LABELS, NO_MASK, elementwise, flat, labels_outside
 from mlpx_kernels.cpu.lowlevel.compile import inlined, kernel
 from mlpx_kernels.cpu.lowlevel.mathematics import exp
-from mlpx_kernels.cpu.lowlevel.memory import leave, room
+from mlpx_kernels.cpu.lowlevel.memory import alloc_scratch, free_scratch
 from mlpx_kernels.cpu.threading.parallel_rows import fixed_parts, share_parts
 
 FOCAL = 10
@@ -90,7 +90,7 @@ def run_narrow_focal(z, labels, sample_weight, focus, total, dz, rows, c):
     real = z.dtype.type
     inverse_total = 1.0 / total if total > 0.0 else 1.0
     loss = 0.0
-    scratch = room(COLUMNS + 4 * SIDE, real)
+    scratch = alloc_scratch(COLUMNS + 4 * SIDE, real)
     top, partition, factor = scratch[:SIDE], scratch[SIDE : 2 * SIDE], scratch[2 * SIDE : 3 * SIDE]
     own, columns = scratch[3 * SIDE : 4 * SIDE], scratch[4 * SIDE :]
     for start in range(0, rows, SIDE):
@@ -114,7 +114,7 @@ def run_narrow_focal(z, labels, sample_weight, focus, total, dz, rows, c):
             if sample_weight.size and not sample_weight[start + r] > 0.0:
                 for j in range(c):
                     d[j] = 0.0
-    leave(scratch)
+    free_scratch(scratch)
     return loss * inverse_total
 
 

@@ -11,7 +11,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from mlpx_kernels.cpu.lowlevel.compile import inlined, merged
-from mlpx_kernels.cpu.lowlevel.memory import leave, room, size_of
+from mlpx_kernels.cpu.lowlevel.memory import alloc_scratch, free_scratch, size_of
 from mlpx_kernels.cpu.lowlevel.simd import (
     MANY_REGISTERS,
     NEAR,
@@ -125,9 +125,9 @@ def dots(real, a, b, c, m, n, k, lda, ldb, ldc):
     size = size_of(real)
     part = PART // size if 2 * m >= BLOCK else k
     tiles = (n + OUTPUTS - 1) // OUTPUTS
-    kept = room(BLOCK * tiles * OUTPUTS * VECTOR_BYTES // size, real)
+    kept = alloc_scratch(BLOCK * tiles * OUTPUTS * VECTOR_BYTES // size, real)
     copied = m >= MANY and n * k * size <= NEAR_BYTES
-    near_b = room(n * ((k + part - 1) // part * part) if copied else 0, real)
+    near_b = alloc_scratch(n * ((k + part - 1) // part * part) if copied else 0, real)
     if copied:
         for start in range(0, k, part):
             for o in range(n):
@@ -154,8 +154,8 @@ def dots(real, a, b, c, m, n, k, lda, ldb, ldc):
                         _LAST_TILE(
                             real, x, lda, rows - 1 - r, y, step_b, n - 1 - o, z, ldc, 1, width, near, at, first, last
                         )
-    leave(near_b)
-    leave(kept)
+    free_scratch(near_b)
+    free_scratch(kept)
 
 
 @merged

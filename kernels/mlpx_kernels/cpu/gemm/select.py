@@ -18,7 +18,7 @@ from mlpx_kernels.cpu.gemm.blas import ASKED, LIBRARY, NT, TN, blas_product
 from mlpx_kernels.cpu.gemm.register_tiles import ROWS, VECTORS, multiply, pack, padded
 from mlpx_kernels.cpu.gemm.row_dots import dots, lone_row
 from mlpx_kernels.cpu.lowlevel.compile import cached_callback, inlined, merged
-from mlpx_kernels.cpu.lowlevel.memory import leave, room, size_of, view
+from mlpx_kernels.cpu.lowlevel.memory import alloc_scratch, free_scratch, size_of, view
 from mlpx_kernels.cpu.lowlevel.simd import VECTOR_BYTES, add_rows
 from mlpx_kernels.cpu.threading.blas_threads import LIBRARIES
 
@@ -72,7 +72,7 @@ def fits_tiles(form, m, n, k, lanes, quick_way):
 
 
 @cache
-def alike_from(form, most, n, k, dtype):
+def batch_invariant_from(form, most, n, k, dtype):
     """Return from how many rows of ``a`` on, up to ``most``, each gets the same numbers whatever others come with it.
 
     One more than ``most`` where a BLAS takes them all, which may sum in another order for every number of rows.
@@ -132,7 +132,7 @@ def products(dtype):
         pack_b = form == NT or (ldb * size > FAR and m >= OFTEN and k > FEW)
         pack_a = form == TN and lda * size > FAR and n >= OFTEN and m % ROWS == 0 and lanes % ROWS == 0
         stripe = wide * deep if pack_b else 0
-        scratch = room(stripe + (padded(m, lanes) * deep if pack_a else 0), real)
+        scratch = alloc_scratch(stripe + (padded(m, lanes) * deep if pack_a else 0), real)
         packed = scratch.ctypes.data
         if pack_a:
             target = packed + stripe * size
@@ -145,7 +145,7 @@ def products(dtype):
             x, y = a + (top // lanes * a_stripe + top % lanes * a_row) * size, c + top * ldc * size
             multiply(real, x, a_row, a_k, a_stripe, form, b, ldb, b_stripe, pack_b, packed, bias, y, ldc, rows, n, k)
             top += rows
-        leave(scratch)
+        free_scratch(scratch)
 
     return run
 

@@ -4,7 +4,7 @@ import math
 
 from mlpx_kernels.cpu.activation import sum_rows
 from mlpx_kernels.cpu.lowlevel.compile import inlined, kernel
-from mlpx_kernels.cpu.lowlevel.memory import leave, room
+from mlpx_kernels.cpu.lowlevel.memory import alloc_scratch, free_scratch
 
 BLOCK = 4096
 """Elements of a block of rows: the second look at it, for the squares, finds it in the first-level cache."""
@@ -50,7 +50,7 @@ def sums_and_squares(x, total, square, rows, f):
     for j in range(f):
         total[j] = 0.0
         square[j] = 0.0
-    scratch = room(3 * f, real)
+    scratch = alloc_scratch(3 * f, real)
     t, m, s = scratch[:f], scratch[f : 2 * f], scratch[2 * f :]
     step = max(8, BLOCK // max(f, 1) // 4 * 4)
     for start in range(0, rows, step):
@@ -61,7 +61,7 @@ def sums_and_squares(x, total, square, rows, f):
             m[j] = t[j] * inverse
         squared_deviations(block, m, s, n, f)
         merge(total, square, start, t, s, n)
-    leave(scratch)
+    free_scratch(scratch)
 
 
 @inlined
@@ -77,14 +77,14 @@ def batch_statistics(x, mean, var, rows, f):
 @inlined
 def batch_normalise(x, gamma, beta, mean, var, eps, y, rows, f):
     """Write ``y = gamma (x - mean) / sqrt(var + eps) + beta`` with given statistics."""
-    e, scale = x.dtype.type(eps), room(f, x.dtype.type)
+    e, scale = x.dtype.type(eps), alloc_scratch(f, x.dtype.type)
     for j in range(f):
         scale[j] = gamma[j] / math.sqrt(var[j] + e)
     for r in range(rows):
         a, b = x[r * f : (r + 1) * f], y[r * f : (r + 1) * f]
         for j in range(f):
             b[j] = (a[j] - mean[j]) * scale[j] + beta[j]
-    leave(scale)
+    free_scratch(scale)
 
 
 @inlined
@@ -118,7 +118,7 @@ def batch_norm_dx(dy, x, gamma, mean, var, eps, dgamma, dbeta, dx, rows, f, all_
     """Write ``dx = gamma / sqrt(var + eps) (dy - (dbeta + h dgamma) / all_rows)``; ``dx`` may be ``dy``."""
     real = x.dtype.type
     e, inverse_n = real(eps), real(1.0 / max(all_rows, 1))
-    scratch = room(3 * f, real)
+    scratch = alloc_scratch(3 * f, real)
     scale, shift, slope = scratch[:f], scratch[f : 2 * f], scratch[2 * f :]
     for j in range(f):
         inverse = real(1.0) / math.sqrt(var[j] + e)
@@ -129,20 +129,20 @@ def batch_norm_dx(dy, x, gamma, mean, var, eps, dgamma, dbeta, dx, rows, f, all_
         d, a, out = dy[r * f : (r + 1) * f], x[r * f : (r + 1) * f], dx[r * f : (r + 1) * f]
         for j in range(f):
             out[j] = scale[j] * (d[j] - shift[j] - (a[j] - mean[j]) * slope[j])
-    leave(scratch)
+    free_scratch(scratch)
 
 
 @inlined
 def scale_rows(dy, gamma, var, eps, dx, rows, f):
     """Write ``dx = dy gamma / sqrt(var + eps)``."""
-    e, scale = dy.dtype.type(eps), room(f, dy.dtype.type)
+    e, scale = dy.dtype.type(eps), alloc_scratch(f, dy.dtype.type)
     for j in range(f):
         scale[j] = gamma[j] / math.sqrt(var[j] + e)
     for r in range(rows):
         d, out = dy[r * f : (r + 1) * f], dx[r * f : (r + 1) * f]
         for j in range(f):
             out[j] = d[j] * scale[j]
-    leave(scale)
+    free_scratch(scale)
 
 
 @kernel

@@ -9,7 +9,7 @@ from mlpx_kernels.cpu.loops.narrow_rows import COLUMNS, SIDE, exponentials, scal
 from mlpx_kernels.cpu.loops.reductions import row_max
 from mlpx_kernels.cpu.lowlevel.compile import inlined, kernel
 from mlpx_kernels.cpu.lowlevel.mathematics import exp
-from mlpx_kernels.cpu.lowlevel.memory import leave, room
+from mlpx_kernels.cpu.lowlevel.memory import alloc_scratch, free_scratch
 
 CROSS_ENTROPY = 0
 """Code of the cross-entropy in plans; those of the element-wise losses are in element_loss.py."""
@@ -95,7 +95,7 @@ def _plain_cross_entropy_rows(narrow):
         inverse_total = 1.0 / total if total > 0.0 else 1.0
         weighted = sample_weight.size > 0
         loss, product = 0.0, 1.0
-        scratch = room((COLUMNS if narrow else c) + 3 * step, real)
+        scratch = alloc_scratch((COLUMNS if narrow else c) + 3 * step, real)
         top, partition, factor = scratch[:step], scratch[step : 2 * step], scratch[2 * step : 3 * step]
         columns = scratch[3 * step :]
         for start in range(0, rows, step):
@@ -140,7 +140,7 @@ def _plain_cross_entropy_rows(narrow):
                     product = 1.0
             if narrow:
                 write_rows(columns, gradient, n, c)
-        leave(scratch)
+        free_scratch(scratch)
         return (loss + math.log(product)) * inverse_total
 
     return run
@@ -169,17 +169,17 @@ def cross_entropy_rows(z, labels, dense, sample_weight, class_weight, mask, smoo
             continue
         allowed = copy_allowed(a, mask, r, d)
         top = row_max(d)
-        q_sum, surprise = 0.0, 0.0
+        q_sum, nll = 0.0, 0.0
         for j in range(c):
             d[j] = d[j] - top
             q = target_of(r, j, c, labels, dense, class_weight, mask, smoothing, allowed)
             q_sum += q
-            surprise -= q * np.float64(d[j]) if q != 0.0 else 0.0
+            nll -= q * np.float64(d[j]) if q != 0.0 else 0.0
         partition = zero
         for j in range(c):
             d[j] = exp(d[j])
             partition += d[j]
-        loss += w * (surprise + q_sum * math.log(np.float64(partition)))
+        loss += w * (nll + q_sum * math.log(np.float64(partition)))
         share, wide = w * inverse_total, q_sum / np.float64(partition)
         for j in range(c):
             q = target_of(r, j, c, labels, dense, class_weight, mask, smoothing, allowed)

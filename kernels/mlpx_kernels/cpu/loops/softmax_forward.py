@@ -11,7 +11,7 @@ import numpy as np
 from mlpx_kernels.cpu.loops.reductions import SPARE, row_max, row_sums, row_tops, spread
 from mlpx_kernels.cpu.lowlevel.compile import inlined
 from mlpx_kernels.cpu.lowlevel.mathematics import exp, log
-from mlpx_kernels.cpu.lowlevel.memory import leave, room
+from mlpx_kernels.cpu.lowlevel.memory import alloc_scratch, free_scratch
 
 BLOCK = 2048
 """Elements per block: four such arrays of float32 fit in a core's first-level cache."""
@@ -29,9 +29,9 @@ def rows_per_block(width):
 
 @inlined
 def scratch(x, n, c):
-    """Return room, and in it two arrays for n * c numbers of x's dtype and `SPARE` more, and one for n."""
+    """Return scratch memory, and in it two arrays for n * c numbers of x's dtype and `SPARE` more, and one for n."""
     size = n * c + SPARE
-    whole = room(2 * size + n, x.dtype.type)
+    whole = alloc_scratch(2 * size + n, x.dtype.type)
     return whole, whole[:size], whole[size : 2 * size], whole[2 * size :]
 
 
@@ -85,7 +85,7 @@ def softmax_rows(x, y, rows, c):
         n = min(step, rows - start)
         exponentials(x[start * c : (start + n) * c], e, each, number, n, c)
         finish(e, y[start * c : (start + n) * c], number, each, n, c)
-    leave(whole)
+    free_scratch(whole)
 
 
 @inlined
@@ -146,7 +146,7 @@ def masked_softmax_rows(x, mask, y, rows, c):
             if number[r] != number[r] and allows_nothing(ms[r * c : (r + 1) * c]):
                 for i in range(r * c, (r + 1) * c):
                     ys[i] = zero
-    leave(whole)
+    free_scratch(whole)
 
 
 @inlined
@@ -179,4 +179,4 @@ def log_softmax_rows(x, y, rows, c):
         spread(number, e, n, c)
         for i in range(n * c):
             ys[i] = (xs[i] - each[i]) - e[i]
-    leave(whole)
+    free_scratch(whole)

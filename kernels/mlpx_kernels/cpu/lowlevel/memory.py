@@ -57,12 +57,12 @@ def view(typingctx, address, offset, size, real):
 
 
 @inlined
-def place(address, offset, real):
+def address_of(address, offset, real):
     """Return the address of element ``offset`` of the buffer at an address."""
     return address + offset * size_of(real)
 
 
-NEAR = 2048 if sys.platform == "win32" else 1 << 15
+STACK_LIMIT = 2048 if sys.platform == "win32" else 1 << 15
 """Bytes of scratch that lie on the stack; more come from the heap. Windows wants a stack's pages to be asked for."""
 LINE = 64
 """Bytes of a cache line: a vector across two of them is read twice."""
@@ -76,12 +76,12 @@ def _heap(builder, name, result, argument):
 
 def _is_far(context, builder, kind, size):
     bytes_ = builder.mul(size, context.get_constant(types.intp, kind.dtype.bitwidth // 8))
-    return bytes_, builder.icmp_signed(">", bytes_, context.get_constant(types.intp, NEAR))
+    return bytes_, builder.icmp_signed(">", bytes_, context.get_constant(types.intp, STACK_LIMIT))
 
 
 @intrinsic
-def room(typingctx, size, real):
-    """Return an array of ``size`` numbers of no known value, on a cache line, to be given back by `leave`.
+def alloc_scratch(typingctx, size, real):
+    """Return an array of ``size`` numbers of no known value, on a cache line, to be given back by `free_scratch`.
 
     On the stack there is one for each place in the code that asks: a loop must leave it before it asks again.
     """
@@ -90,7 +90,7 @@ def room(typingctx, size, real):
     def codegen(context, builder, signature, args):
         i64, size = ir.IntType(64), args[0]
         with builder.goto_entry_block():  # not by cgutils, which would write zeros to it in each call
-            near = builder.alloca(ir.ArrayType(ir.IntType(8), NEAR))
+            near = builder.alloca(ir.ArrayType(ir.IntType(8), STACK_LIMIT))
         near.align = LINE
         place = cgutils.alloca_once_value(builder, builder.ptrtoint(near, i64))
         bytes_, far = _is_far(context, builder, kind, size)
@@ -108,8 +108,8 @@ def room(typingctx, size, real):
 
 
 @intrinsic
-def leave(typingctx, scratch):
-    """Give back an array from `room`."""
+def free_scratch(typingctx, scratch):
+    """Give back an array from `alloc_scratch`."""
 
     def codegen(context, builder, signature, args):
         i64 = ir.IntType(64)

@@ -24,10 +24,17 @@ import math
 import numpy as np
 
 from mlpx_kernels.cpu.lowlevel.compile import kernel
-from mlpx_kernels.cpu.lowlevel.memory import leave, room, view
+from mlpx_kernels.cpu.lowlevel.memory import alloc_scratch, free_scratch, view
 from mlpx_kernels.cpu.plan import layout as p
 from mlpx_kernels.cpu.plan.layout import call_piece
-from mlpx_kernels.cpu.plan.phases import ahead, learn, prepare, through, total, update_clipped
+from mlpx_kernels.cpu.plan.phases import (
+    first_layer_forward,
+    forward_backward,
+    prepare,
+    total,
+    update_clipped,
+    weight_gradients_and_update,
+)
 from mlpx_kernels.cpu.threading.phase_sharing import begin, claim, finish, idle, open_phase
 
 
@@ -62,7 +69,10 @@ def train(thread, job, table, reals, numbers, changing, losses, partial, shared,
     """
     n_threads, steps = job[p.THREADS], changing.shape[1]
     blocks, row_blocks = job[p.BLOCKS], job[p.ROW_BLOCKS]
-    frame, floats = room(p.FRAME_SIZE, np.int64), room(p.N_FLOATS, np.float64)  # on the stack: nothing to leave
+    frame, floats = (
+        alloc_scratch(p.FRAME_SIZE, np.int64),
+        alloc_scratch(p.N_FLOATS, np.float64),
+    )  # on the stack: nothing to leave
     for i in range(p.N_FLOATS):
         floats[i] = numbers[i]
     frame[p.FLOATS] = floats.ctypes.data
@@ -96,7 +106,7 @@ def train(thread, job, table, reals, numbers, changing, losses, partial, shared,
                         prepare(s, job, table, reals, changing, frame, floats)
                         prepared = s
                     if part < 0:
-                        ahead(block, job, table, reals, frame)
+                        first_layer_forward(block, job, table, reals, frame)
                     elif part == 0:
                         if block == 0:
                             if s > 0:
@@ -105,11 +115,13 @@ def train(thread, job, table, reals, numbers, changing, losses, partial, shared,
                                 stats_backup[k] = stats[k]
                         if block < (1 if alone else row_blocks):
                             last = row_blocks if alone else block + 1
-                            through(block, last, row_blocks, job, table, reals, frame, partial)
+                            forward_backward(block, last, row_blocks, job, table, reals, frame, partial)
                     elif part == 1:
                         if block == 0:
                             losses[0, s] = loss
-                        partial[block, 1], partial[block, 2] = learn(block, alone, job, table, reals, frame, floats)
+                        partial[block, 1], partial[block, 2] = weight_gradients_and_update(
+                            block, alone, job, table, reals, frame, floats
+                        )
                     else:
                         square = total(partial, blocks, 1)
                         partial[block, 2] = update_clipped(block, job, table, reals, frame, floats, square)
@@ -136,7 +148,7 @@ def predict(plan, x, mask, y):
     mask : array (rows, n_out), bool
         For a masked softmax; else of any shape.
     """
-    job, work = room(plan.size, np.int64), room(plan[p.WORK_SIZE], x.dtype.type)
+    job, work = alloc_scratch(plan.size, np.int64), alloc_scratch(plan[p.WORK_SIZE], x.dtype.type)
     for i in range(plan.size):
         job[i] = plan[i]
     frame, layers = job[p.JOB_SIZE :], job[p.LAYERS]
@@ -152,5 +164,5 @@ def predict(plan, x, mask, y):
         for layer in range(layers):
             call_piece(table[layer * p.N_COLUMNS + p.FORWARD], table, reals, layer, job, frame, 0, n)
         call_piece(job[p.LOSS], table, reals, layers - 1, job, frame, 0, n)
-    leave(work)
-    leave(job)
+    free_scratch(work)
+    free_scratch(job)

@@ -12,7 +12,7 @@ from mlpx_kernels.cpu.gemm.select import product, register
 from mlpx_kernels.cpu.loops.softmax_forward import masked_softmax_rows, softmax_rows
 from mlpx_kernels.cpu.loops.softmax_grad import softmax_grad_rows
 from mlpx_kernels.cpu.lowlevel.compile import merged
-from mlpx_kernels.cpu.lowlevel.memory import place, size_of, view
+from mlpx_kernels.cpu.lowlevel.memory import address_of, size_of, view
 from mlpx_kernels.cpu.lowlevel.simd import SUMMED, VECTOR_BYTES, add_rows
 from mlpx_kernels.cpu.plan.layout import (
     DX,
@@ -61,7 +61,7 @@ def dense_forward(kind, dtype):
         n, i, o, step = b - a, row[N_IN], row[N_OUT], row[STRIDE]
         x, w = work_of(job, row[X], i, a, b, real), view(job[PARAMS], row[W], o * i, real)
         z = work_of(job, row[Z], step, a, b, real)
-        bias = place(job[PARAMS], row[B], real) if row[B] >= 0 else 0
+        bias = address_of(job[PARAMS], row[B], real) if row[B] >= 0 else 0
         product(NT, x, w, bias, z, n, o, i, i, i, step)
         if kind != IDENTITY:
             lines, each = (1, n * o) if step == o else (n, o)
@@ -131,8 +131,8 @@ def column_sums(real, source, offset, rows, width, a, b, target, first):
     several = max(SUMMED, NEAR_ROWS // (width * size) // SUMMED * SUMMED)
     for r in range(0, rows, several):
         for j in range(a, b, VECTOR_BYTES // size):
-            here = place(source, offset + r * width + j, real)
-            add_rows(real, here, width, min(several, rows - r), b - j, place(target, first + j, real))
+            here = address_of(source, offset + r * width + j, real)
+            add_rows(real, here, width, min(several, rows - r), b - j, address_of(target, first + j, real))
 
 
 @cache

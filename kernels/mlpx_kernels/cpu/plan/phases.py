@@ -12,14 +12,18 @@ from mlpx_kernels.cpu.plan import layout as p
 from mlpx_kernels.cpu.plan.layout import call_piece
 from mlpx_kernels.updates import DECAY, L1, L2, LR, RISE, ROOT, SCALE, C
 
-CUT = 8
+CUT_MULTIPLE = 8
 """Blocks begin at multiples of this."""
 
 
 @inlined
-def cut(size, block, blocks):
+def block_start(size, block, blocks):
     """Return where block number ``block`` of ``blocks`` begins among ``size`` rows."""
-    return size if block == blocks else min(size, (size * block // blocks + CUT - 1) // CUT * CUT)
+    return (
+        size
+        if block == blocks
+        else min(size, (size * block // blocks + CUT_MULTIPLE - 1) // CUT_MULTIPLE * CUT_MULTIPLE)
+    )
 
 
 @inlined
@@ -35,8 +39,12 @@ def output_rows(job, table, layer, block):
         return own, 0, table[own, p.N_OUT]
     if table[layer, p.DENSE]:
         if layer % 2:
-            return layer, n_out - cut(n_out, blocks - block, blocks), n_out - cut(n_out, blocks - block - 1, blocks)
-        return layer, cut(n_out, block, blocks), cut(n_out, block + 1, blocks)
+            return (
+                layer,
+                n_out - block_start(n_out, blocks - block, blocks),
+                n_out - block_start(n_out, blocks - block - 1, blocks),
+            )
+        return layer, block_start(n_out, block, blocks), block_start(n_out, block + 1, blocks)
     return layer, 0, n_out if block == table[layer, p.NUMBER] % blocks else 0
 
 
@@ -72,7 +80,7 @@ def update_layer(table, reals, layer, job, frame, floats, first, last):
 
 
 @inlined
-def spans(piece, table, reals, layer, job, frame, first, last):
+def weight_and_bias_spans(piece, table, reals, layer, job, frame, first, last):
     """Call a piece for the spans of output rows ``first`` to ``last`` of a layer: of its weights, and of its biases.
 
     Returns the sum of what it returns.
@@ -115,7 +123,7 @@ def prepare(s, job, table, reals, changing, frame, floats):
 
 
 @merged
-def ahead(block, job, table, reals, frame):
+def first_layer_forward(block, job, table, reals, frame):
     """Take all rows of the step to a block's outputs of the first layer."""
     own = job[p.LAYERS] + block
     call_piece(job[p.GATHER_INPUTS], table, reals, own, job, frame, 0, frame[p.ROWS])
@@ -129,16 +137,16 @@ def by_rows(piece, table, reals, layer, job, frame, first, last, blocks, least):
 
     Once for all of them, where a row is computed alike whatever others come with it.
     """
-    step = last - first if least >= table[layer, p.ALIKE] else 1
+    step = last - first if least >= table[layer, p.BATCH_INVARIANT] else 1
     block = first
     while block < last:  # a range with this step would divide
-        a, b = cut(frame[p.ROWS], block, blocks), cut(frame[p.ROWS], block + step, blocks)
+        a, b = block_start(frame[p.ROWS], block, blocks), block_start(frame[p.ROWS], block + step, blocks)
         call_piece(piece, table, reals, layer, job, frame, a, b)
         block += step
 
 
 @merged
-def through(first, last, blocks, job, table, reals, frame, partial):
+def forward_backward(first, last, blocks, job, table, reals, frame, partial):
     """Take blocks ``first`` to ``last`` of the step's rows through all layers (after a split one) and back.
 
     Each block's share of the loss goes to ``partial``. Gradients that blocks sum by themselves are summed while what
@@ -147,31 +155,33 @@ def through(first, last, blocks, job, table, reals, frame, partial):
     last_layer, rows = job[p.LAYERS] - 1, frame[p.ROWS]
     least = rows
     for block in range(first, last):
-        size = cut(rows, block + 1, blocks) - cut(rows, block, blocks)
+        size = block_start(rows, block + 1, blocks) - block_start(rows, block, blocks)
         least = min(least, size) if size > 0 else least
-    call_piece(job[p.GATHER], table, reals, 0, job, frame, cut(rows, first, blocks), cut(rows, last, blocks))
+    call_piece(
+        job[p.GATHER], table, reals, 0, job, frame, block_start(rows, first, blocks), block_start(rows, last, blocks)
+    )
     for layer in range(job[p.SPLIT], last_layer + 1):
         by_rows(table[layer, p.FORWARD], table, reals, layer, job, frame, first, last, blocks, least)
     for block in range(first, last):
-        a, b = cut(rows, block, blocks), cut(rows, block + 1, blocks)
+        a, b = block_start(rows, block, blocks), block_start(rows, block + 1, blocks)
         partial[block, 0] = call_piece(job[p.LOSS], table, reals, last_layer, job, frame, a, b)
     for layer in range(last_layer, -1, -1):
         if table[layer, p.BACKWARD]:
             by_rows(table[layer, p.BACKWARD], table, reals, layer, job, frame, first, last, blocks, least)
-        if table[layer, p.APART]:
+        if table[layer, p.PER_BLOCK_GRADIENTS]:
             for block in range(first, last):
-                frame[p.FROM], frame[p.TO] = cut(rows, block, blocks), cut(rows, block + 1, blocks)
+                frame[p.FROM], frame[p.TO] = block_start(rows, block, blocks), block_start(rows, block + 1, blocks)
                 frame[p.SUMS] = job[p.GRADS] if block == 0 else job[p.OTHER_GRADS] + (block - 1) * job[p.GRADS_BYTES]
                 call_piece(table[layer, p.WEIGHTS], table, reals, layer, job, frame, 0, table[layer, p.N_OUT])
             if last - first == blocks:  # nobody else adds to them: at once, while they are near
-                spans(job[p.ADD], table, reals, layer, job, frame, 0, table[layer, p.N_OUT])
+                weight_and_bias_spans(job[p.ADD], table, reals, layer, job, frame, 0, table[layer, p.N_OUT])
 
 
 @merged
-def learn(block, alone, job, table, reals, frame, floats):
+def weight_gradients_and_update(block, alone, job, table, reals, frame, floats):
     """Compute the gradients of a block's weights, and without clipping update them.
 
-    Who is ``alone`` has added up what blocks of rows have summed by themselves (`through`).
+    Who is ``alone`` has added up what blocks of rows have summed by themselves (`forward_backward`).
 
     Returns the sum of squares of the gradients (with clipping) and that of the weights that were updated.
     """
@@ -181,13 +191,13 @@ def learn(block, alone, job, table, reals, frame, floats):
         layer, first, last = output_rows(job, table, number, block)
         if table[layer, p.W] < 0 or first >= last or (frozen(reals, layer) and not clipped):
             continue
-        if table[layer, p.APART]:
+        if table[layer, p.PER_BLOCK_GRADIENTS]:
             if not alone:
-                spans(job[p.ADD], table, reals, layer, job, frame, first, last)
+                weight_and_bias_spans(job[p.ADD], table, reals, layer, job, frame, first, last)
         elif table[layer, p.WEIGHTS]:
             call_piece(table[layer, p.WEIGHTS], table, reals, layer, job, frame, first, last)
         if clipped:
-            square += spans(job[p.SQUARES], table, reals, layer, job, frame, first, last)
+            square += weight_and_bias_spans(job[p.SQUARES], table, reals, layer, job, frame, first, last)
         else:
             weights += update_layer(table, reals, layer, job, frame, floats, first, last)
     return square, weights

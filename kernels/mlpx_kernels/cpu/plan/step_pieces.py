@@ -13,7 +13,7 @@ from mlpx_kernels.cpu.loops.cross_entropy import (
     wide_cross_entropy_rows,
 )
 from mlpx_kernels.cpu.loops.element_loss import BINARY, clipped_binary, elementwise_rows, farthest
-from mlpx_kernels.cpu.lowlevel.memory import place, view
+from mlpx_kernels.cpu.lowlevel.memory import address_of, view
 from mlpx_kernels.cpu.lowlevel.simd import copy_lanes
 from mlpx_kernels.cpu.margin import FOCAL, focal_rows
 from mlpx_kernels.cpu.plan.layout import (
@@ -75,7 +75,7 @@ def gather_inputs(dtype):
     def run(row, reals, job, frame, a, b):
         order, i = view(job[ORDER], frame[START], frame[ROWS], np.int64), job[N_FEATURES]
         for r in range(a, b):
-            copy_lanes(real, place(job[INPUT], order[r] * i, real), i, place(job[WORK], row[X] + r * i, real))
+            copy_lanes(real, address_of(job[INPUT], order[r] * i, real), i, address_of(job[WORK], row[X] + r * i, real))
         return 0.0
 
     return run
@@ -95,15 +95,15 @@ def gather(dtype):
         i, c = job[N_FEATURES], job[N_CLASSES]
         if not job[SPLIT]:
             for r in range(a, b):
-                copy_lanes(real, place(job[INPUT], order[r] * i, real), i, place(job[WORK], r * i, real))
+                copy_lanes(real, address_of(job[INPUT], order[r] * i, real), i, address_of(job[WORK], r * i, real))
         if job[LABELLED]:
             labels, chosen = view(job[LABELS], 0, job[N_ROWS], np.int64), view(job[BATCH_LABELS], 0, b, np.int64)
             for r in range(a, b):
                 chosen[r] = labels[order[r]]
         else:
-            targets = place(job[WORK], job[TARGETS_AT], real)
+            targets = address_of(job[WORK], job[TARGETS_AT], real)
             for r in range(a, b):
-                copy_lanes(real, place(job[TARGETS], order[r] * c, real), c, place(targets, r * c, real))
+                copy_lanes(real, address_of(job[TARGETS], order[r] * c, real), c, address_of(targets, r * c, real))
         if job[WEIGHTED]:
             weights, drawn = view(job[SAMPLE_WEIGHT], 0, job[N_ROWS], real), view(job[WORK], job[WEIGHT_AT], b, real)
             for r in range(a, b):

@@ -20,7 +20,7 @@ from mlpx_kernels.cpu.threading.work_queue import PARTS, PIECE, lead, new_queue,
 
 SPIN_ITERATIONS = 3000
 """Looks of a worker for new work: about a millisecond, most of it offered to other threads."""
-SETTLE_ITERATIONS = 300
+YIELD_ITERATIONS = 300
 """Looks between a wake-up and the answer: some 5 microseconds, after which the caller has left the GIL for its own
 share of the work. A worker that met a taken GIL would fall asleep over it."""
 
@@ -198,7 +198,7 @@ class WorkerPool:
                 task.run()
                 without_gil = task.without_gil
                 continue
-            watch(self.wake_ups, seen, SPIN_ITERATIONS, SETTLE_ITERATIONS, without_gil, *queue)
+            watch(self.wake_ups, seen, SPIN_ITERATIONS, YIELD_ITERATIONS, without_gil, *queue)
             with self.lock:
                 self.spinning -= 1
                 if not self.tasks:
