@@ -11,3 +11,11 @@ except OSError:  # it has been removed
 
 class Unsupported(Exception):
     """A kernel declines a call, with its reason, before it has written anything. The reference runs instead."""
+
+
+class CannotCompile(Unsupported):
+    """A kernel that should be there cannot be imported or compiled: something is wrong with the installation."""
+
+
+class BadSetting(ValueError):
+    """An environment variable asks for what cannot be had: an error for whoever has set it, no reason to decline."""

@@ -1,6 +1,8 @@
 """Compile the CPU kernels ahead of their first use, for images and servers that must not wait."""
 
+import sys
 import time
+import warnings
 
 import numpy as np
 
@@ -24,27 +26,40 @@ from mlpx.losses import find as find_loss
 from mlpx.models.mlp import MLP
 from mlpx.models.sequential import Sequential
 from mlpx.ops import ACTIVATIONS
-from mlpx.ops.dispatch import using_fused
+from mlpx.ops.dispatch import kernel_module, using_fused
 from mlpx.optimizers import OPTIMIZERS, Adam
+from mlpx.training import orders
+from mlpx_kernels import BadSetting, Unsupported
 
 
 def main(dtypes: tuple[str, ...]) -> int:
-    """Run every kernel once, for every activation, loss, optimiser and layer, so that all are compiled and cached."""
-    began = time.perf_counter()
-    jobs = [(dtype, job) for dtype in dtypes for job in (*_networks(dtype), _ops)]
-    with using_fused("auto"):
-        for dtype, job in counted(jobs, "compiling"):
-            job(dtype)
-    from mlpx_kernels.cpu.lowlevel import store
-    from mlpx_kernels.cpu.shuffle import orders
-    from mlpx_kernels.cpu.threading.parallel_rows import worker_pool
+    """Run every kernel once, for every activation, loss, optimiser and layer, so that all are compiled and kept.
 
-    worker_pool(1)
-    orders(np.random.RandomState(0), np.arange(3), 1, True)
-    kept = store.folder()
-    seconds = time.perf_counter() - began
-    print(f"compiled {', '.join(dtypes)} in {seconds:.0f} s, kept in {kept.problem or kept.path}")
-    return 0
+    Returns 1, and says why on the error stream, where kernels cannot be compiled or are not kept; else 0.
+    """
+    began = time.perf_counter()
+    try:
+        store = kernel_module("mlpx_kernels.cpu.lowlevel.store")
+        kernel_module("mlpx_kernels.cpu.plan.interpreter")
+    except (Unsupported, BadSetting) as reason:
+        print(f"mlpx warmup: there is nothing to compile: {reason}", file=sys.stderr)
+        return 1
+    jobs = [(dtype, job) for dtype in dtypes for job in (*_networks(dtype), _ops)]
+    with using_fused("auto"), warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        for dtype, job in counted([*jobs, ("", _shared)], "compiling"):
+            job(dtype)
+    seconds, place = time.perf_counter() - began, store.folder().path
+    print(f"compiled {', '.join(dtypes)} in {seconds:.0f} s, kept in {place or 'memory alone'}")
+    for warning in warned:
+        print(f"mlpx warmup: {warning.message}", file=sys.stderr)
+    return 1 if warned else 0
+
+
+def _shared(dtype: str) -> None:
+    """Call what networks of every dtype share."""
+    kernel_module("mlpx_kernels.cpu.threading.parallel_rows").worker_pool(1)
+    orders.shuffled(np.random.RandomState(0), np.arange(3), 1, chained=True)
 
 
 X = np.random.default_rng(0).standard_normal((8, 4))

@@ -132,12 +132,14 @@ class FittedNetwork:
             return self.predict(x)
         template = self.template
         compiled = self._ready(to_the_loss=True) if template.loss.fuses(template.layers[-1]) else None
-        if compiled is None:
-            below = self.net.layers[:-1]
-            parts = [through(below, x[rows, ...], INFERENCE)[0] for rows in blocks(x.shape[0])]
-            return parts[0] if len(parts) == 1 else self.backend.xp.concat(parts, axis=0)
-        z: Array | None = compiled.plain(x)
-        return compiled.of_any_shape(x, None) if z is None else z
+        if compiled is not None:
+            z: Array | None = compiled.plain(x)
+            z = compiled.of_any_shape(x, None) if z is None else z
+            if z is not None:
+                return z
+        below = self.net.layers[:-1]
+        parts = [through(below, x[rows, ...], INFERENCE)[0] for rows in blocks(x.shape[0])]
+        return parts[0] if len(parts) == 1 else self.backend.xp.concat(parts, axis=0)
 
     def _ready(self, *, to_the_loss: bool) -> Any:
         """Return the compiled prediction over these weights, or None where there is none."""

@@ -18,6 +18,7 @@ from mlpx.layers.passes import through
 from mlpx.losses import BinaryCrossEntropy, CrossEntropy, SquaredError
 from mlpx.network import Network
 from mlpx.network.batch import Batch
+from mlpx.ops.dispatch import declined
 from mlpx.optimizers import Adam, Optimizer
 from mlpx.plan import compiled_engine
 from mlpx.steps import AfterSteps, LayerSteps
@@ -92,7 +93,7 @@ class Steps:
             penalty = alpha > 0.0 or optimizer.l2 > 0.0
             self.taker: Any = fused_steps(*given, **common, n_threads=n_threads, penalty=penalty)
         except Unsupported as reason:
-            net.plan_declined = str(reason)
+            net.plan_declined = declined(reason)
             self.taker = _LayerSteps(*given, **common, n_threads=n_threads)
 
     def _look_at_targets(self) -> None:

@@ -238,7 +238,8 @@ class Network(Guarded):
         given = self._inputs.masks(x.shape, mask, valid)
         if compiled is not None and valid is None and not isinstance(x, HostRows):
             y = compiled.of_any_shape(x, given[0] if compiled.masked else None)
-            return y[0] if single else y
+            if y is not None:
+                return y[0] if single else y
         xp = self.backend.xp
         parts = []
         for rows in blocks(x.shape[0], self._block):
@@ -307,7 +308,8 @@ class Network(Guarded):
         compiled = self.predictor(to_the_loss=True)
         if compiled is not None and batch.valid is None and not isinstance(batch.x, HostRows):
             z = compiled.of_any_shape(batch.x, batch.mask if compiled.masked else None)
-            return float(self._loss_of(z, batch)[0]), z
+            if z is not None:
+                return float(self._loss_of(z, batch)[0]), z
         parts = []
         for rows in blocks(batch.x.shape[0], self._block):
             part = batch.take(rows)

@@ -7,7 +7,7 @@ declared kernel that is missing or declines is an error; for tests and benchmark
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import update_wrapper
+from functools import cache, update_wrapper
 from importlib import import_module
 from inspect import Parameter, signature
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
@@ -18,11 +18,13 @@ from mlpx.backend import NUMPY, Backend, backend_name, backend_of
 from mlpx.errors import unknown
 from mlpx.ops.signature import Signature
 from mlpx.typing import Array, Namespace
-from mlpx_kernels import Unsupported
+from mlpx_kernels import BadSetting, CannotCompile, Unsupported
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
+NEVER_MISSING = ("mlpx_kernels", "numba.", "llvmlite.")
+"""What names of modules begin with that an installation has, unless something is wrong with it."""
 MODES = ("auto", "off", "require")
 ALL: "dict[str, Op[..., Any]]" = {}
 """Every op by name. Tests, benchmarks and the README's table walk it."""
@@ -48,6 +50,66 @@ def using_fused(mode: str) -> Iterator[None]:
         yield
     finally:
         _mode = before
+
+
+@contextmanager
+def importing_kernels(what: str) -> Iterator[None]:
+    """Let imports of kernels in a ``with`` block fail as a kernel declines.
+
+    Raises
+    ------
+    Unsupported
+        If they cannot be had: a package that they need is not installed, or the compiler is switched off.
+    CannotCompile
+        If they should be there: a frozen program has left them out, or an installation is broken.
+    BadSetting
+        If an environment variable asks for what cannot be had.
+    """
+    try:
+        yield
+    except (BadSetting, Unsupported):
+        raise
+    except Exception as error:
+        missing = isinstance(error, ModuleNotFoundError) and not (error.name or "").startswith(NEVER_MISSING)
+        kind = Unsupported if missing else CannotCompile
+        told = error if missing else f"{type(error).__name__}: {error}"
+        raise kind(f"{what} cannot be imported: {told}") from error
+
+
+def kernel_module(name: str) -> Any:
+    """Import a module of kernels; what has failed once is not tried again. Raises as `importing_kernels` does."""
+    found = _imported(name)
+    if isinstance(found, Unsupported):
+        raise type(found)(*found.args)
+    return found
+
+
+@cache
+def _imported(name: str) -> Any:
+    """Return a module, or why it cannot be imported."""
+    try:
+        with importing_kernels(name):
+            return import_module(name)
+    except Unsupported as reason:
+        return reason
+
+
+def declined(reason: Unsupported) -> str:
+    """Return why a kernel does not run, for whoever goes on without it.
+
+    Under "require" one that should be there is an error; else there is a warning, once in a process.
+    """
+    if isinstance(reason, CannotCompile):
+        if fused_mode() == "require":
+            raise reason
+        from mlpx_kernels.cache import warn_once  # what nobody needs who has no such problem
+
+        warn_once(
+            "no kernels",
+            f"{reason}. References run instead: the same results, in more time. `mlpx doctor` tells what runs here; "
+            "MLPX_FUSED=off asks for references.",
+        )
+    return str(reason)
 
 
 class Op(Generic[P, R]):
@@ -87,7 +149,7 @@ class Op(Generic[P, R]):
         self.check = check
         self.vjp = vjp
         self.declined: dict[str, str] = {}
-        self._loaded: dict[str, Callable[P, R] | None] = {}
+        self._loaded: dict[str, Callable[P, R]] = {}
         self.name: str = reference.__name__
         sig = signature(reference)
         visible = [p for p in sig.parameters.values() if p.name != "xp"]
@@ -116,7 +178,7 @@ class Op(Generic[P, R]):
             try:
                 return self.kernel(backend.name)(*args, **kwargs)
             except Unsupported as reason:
-                self.declined[backend.name] = str(reason)
+                self.declined[backend.name] = declined(reason)
                 if fused_mode() == "require":
                     raise
         if backend.xp is not np:
@@ -143,24 +205,12 @@ class Op(Generic[P, R]):
             If none is declared or its module cannot be imported; the message says why.
         """
         if backend not in self._loaded:
-            self._loaded[backend] = self._load(backend)
-        kernel = self._loaded[backend]
-        if kernel is None:
-            raise Unsupported(self.declined[backend])
-        return kernel
-
-    def _load(self, backend: str) -> Callable[P, R] | None:
-        fused_mode()  # a misspelt MLPX_FUSED is an error, not "auto"
-        if backend not in self.kernels:
-            self.declined[backend] = f"{self.name} has no kernel for {backend}"
-            return None
-        module, _, function = self.kernels[backend].partition(":")
-        try:
-            kernel: Callable[P, R] = getattr(import_module(module), function)
-        except ImportError as error:
-            self.declined[backend] = f"{module} cannot be imported: {error}"
-            return None
-        return kernel
+            fused_mode()  # a misspelt MLPX_FUSED is an error, not "auto"
+            if backend not in self.kernels:
+                raise Unsupported(f"{self.name} has no kernel for {backend}")
+            module, _, function = self.kernels[backend].partition(":")
+            self._loaded[backend] = getattr(kernel_module(module), function)
+        return self._loaded[backend]
 
     def __repr__(self) -> str:
         return f"<op {self.name}{self.__signature__} kernels: {', '.join(self.kernels) or 'none'}>"

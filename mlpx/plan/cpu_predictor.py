@@ -8,9 +8,11 @@ import numpy as np
 
 from mlpx.layers import Buffers, Layer
 from mlpx.layers.base import PlanRow
+from mlpx.ops.dispatch import declined
 from mlpx.plan.description import describe
 from mlpx.plan.table import Table
 from mlpx.typing import Array
+from mlpx_kernels import CannotCompile
 from mlpx_kernels.cpu.plan import interpreter, layout, step_pieces
 from mlpx_kernels.cpu.threading import blas_threads, parallel_rows
 
@@ -68,23 +70,32 @@ class Predictor:
     def plain(self, x: Any) -> Array | None:
         """Return y for an ``x`` that can be used as it is: rows, C-contiguous, of the network's dtype, no mask needed.
 
-        None for any other. In one piece, since each call of a function is a thirtieth of what a single row takes.
+        None for any other, and where this cannot be compiled. In one piece, since each call of a function is a
+        thirtieth of what a single row takes.
         """
         if self.masked or type(x) is not np.ndarray or x.dtype != self.dtype:
             return None
         shape = x.shape
         if len(shape) != 2 or shape[1] != self.n_in or not x.flags.c_contiguous:
             return None
-        if shape[0] != 1:
-            return self._rows(x, None)
-        y = np.empty(self.lone_shape, self.dtype)
-        self.run(self.lone, x, NO_MASK, y)
+        try:
+            if shape[0] != 1:
+                return self._rows(x, None)
+            y = np.empty(self.lone_shape, self.dtype)
+            self.run(self.lone, x, NO_MASK, y)
+        except CannotCompile as reason:
+            declined(reason)
+            return None
         return y
 
-    def of_any_shape(self, x: Array, mask: Array | None) -> Array:
-        """Return y (..., n_out) for any ``x`` (..., n_in) of the network's dtype."""
+    def of_any_shape(self, x: Array, mask: Array | None) -> Array | None:
+        """Return y (..., n_out) for any ``x`` (..., n_in) of the network's dtype; None where it cannot be compiled."""
         flags = None if mask is None else mask.reshape(-1, self.n_out)
-        y = self(np.ascontiguousarray(x).reshape(-1, self.n_in), flags)
+        try:
+            y = self(np.ascontiguousarray(x).reshape(-1, self.n_in), flags)
+        except CannotCompile as reason:
+            declined(reason)
+            return None
         return y.reshape(*x.shape[:-1], self.n_out)
 
     def __call__(self, x: Array, mask: Array | None) -> Array:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from mlpx.ops.dispatch import fused_mode
+from mlpx.ops.dispatch import fused_mode, importing_kernels
 from mlpx_kernels import Unsupported
 
 
@@ -16,11 +16,9 @@ def compiled_engine() -> Iterator[None]:
     Raises
     ------
     Unsupported
-        With ``MLPX_FUSED=off``, and without Numba (on a CPU) or CuPy (on a GPU).
+        With ``MLPX_FUSED=off``; else as `mlpx.ops.dispatch.importing_kernels` does.
     """
     if fused_mode() == "off":
         raise Unsupported("fused kernels are switched off (MLPX_FUSED=off)")
-    try:
+    with importing_kernels("the compiled engine"):
         yield
-    except ImportError as error:
-        raise Unsupported(f"the compiled engine cannot be imported: {error}") from error

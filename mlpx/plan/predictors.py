@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from mlpx.backend import backend_of
 from mlpx.layers import Buffers, Layer
+from mlpx.ops.dispatch import declined
 from mlpx.plan.engine import compiled_engine
 from mlpx_kernels import Unsupported
 
@@ -27,6 +28,6 @@ def predictor_for(
             with compiled_engine():
                 from mlpx.plan.gpu_predictor import GpuPredictor
             return GpuPredictor(layers, n_in, buffers, dtype, None if precision == "float32" else precision)
-    except Unsupported:
-        pass
+    except Unsupported as reason:
+        declined(reason)
     return None

@@ -83,7 +83,7 @@ class PlanSteps(FitSteps):
         if train.x.ndim != 2 or train.valid is not None:
             raise Unsupported("sequences run layer by layer")
         rows = describe(net.body(), train.x.shape[1], training=True)
-        self.run = interpreter.train
+        self.run = interpreter.trainer()
         self.threads_module, self.sharing = parallel_rows, phase_sharing
         super().__init__(net, train, batch_size, optimizer, seed, n_steps)
         products = [row.n_in * row.n_out for row in rows if row.op == "dense"]
@@ -93,6 +93,8 @@ class PlanSteps(FitSteps):
         fixed = max(2, min(MOST_BLOCKS, batch_size // BLOCK_ROWS))
         self.blocks = (fixed if deterministic else threads) if worth else 1
         self.threads = min(threads, self.blocks)
+        if self.threads > 1:
+            self.threads_module.worker_pool(self.threads - 1)  # made by now: a fit must not fail once it has begun
         widths = tuple((row.op, row.kind, row.n_in, row.n_out) for row in rows)
         work = widths, batch_size, net.dtype, type(optimizer), self.blocks, train.x.shape[0]
         self.choice, self.calls = choice_of(work, self.threads), 0

@@ -14,6 +14,7 @@ from mlpx.layers import Context
 from mlpx.network import Network
 from mlpx.network.batch import Batch
 from mlpx.network.divergence import diagnose
+from mlpx.ops.dispatch import declined
 from mlpx.optimizers import Optimizer
 from mlpx.optimizers.full_batch import FullBatch
 from mlpx.schedules import Schedule, find
@@ -183,7 +184,7 @@ def _new_steps(job: Job, optimizer: Optimizer) -> "LayerSteps | PlanSteps | Grap
             precision=job.precision,
         )
     except Unsupported as reason:
-        net.plan_declined = str(reason)
+        net.plan_declined = declined(reason)
     return LayerSteps(*given, seed=job.seed, n_steps=n_steps, gradient_hook=job.gradient_hook)
 
 

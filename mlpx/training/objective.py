@@ -13,6 +13,7 @@ from mlpx.layers.passes import through
 from mlpx.network import Network
 from mlpx.network.batch import Batch
 from mlpx.network.host_rows import HostRows
+from mlpx.ops.dispatch import declined
 from mlpx.optimizers import SGD
 from mlpx.steps.fused import changed, fused_steps, read_once
 from mlpx.typing import Array
@@ -92,7 +93,8 @@ class Objective:
         own: dict[str, Any] = {"n_threads": self.n_threads, "deterministic": self.deterministic}
         try:
             return fused_steps(net, self.batch, rows, self.still, seed=self.context.seed, **own)
-        except Unsupported:
+        except Unsupported as reason:
+            declined(reason)
             return None
 
     def look_again(self) -> None:

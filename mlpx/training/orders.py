@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from mlpx.ops.dispatch import declined
 from mlpx.plan import compiled_engine
 from mlpx.typing import Array
 from mlpx_kernels import Unsupported
@@ -19,7 +20,8 @@ def shuffled(
         with compiled_engine():
             from mlpx_kernels.cpu import shuffle
         drawn: Array = shuffle.orders(generator, before, epochs, chained)
-    except Unsupported:
+    except Unsupported as reason:
+        declined(reason)
         drawn = np.empty((epochs, before.size), np.int64)
         for epoch, order in enumerate(drawn):
             order[...] = drawn[epoch - 1] if chained and epoch else before

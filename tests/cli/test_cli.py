@@ -99,6 +99,31 @@ def test_doctor_prints_and_succeeds(capsys) -> None:
     assert "usable cores" in printed
 
 
+def test_doctor_tells_of_the_compiler_and_of_what_is_kept(tmp_path, monkeypatch) -> None:
+    """A kernel is tried, and what lies on disk is looked at: nothing yet, something damaged, a place refused."""
+    store = pytest.importorskip("mlpx_kernels.cpu.lowlevel.store", reason="there is no compiler")
+    monkeypatch.setenv("MLPX_CACHE_DIR", str(tmp_path))
+    store._folder.cache_clear()
+    place = store.folder().path
+    found = doctor.report()["compiler"]
+    assert found["kept in"] == str(place)
+    assert found["on disk"] == "0 kernels"
+    assert found["tried"].startswith("softmax, ")
+    (place / "a.kernel").write_bytes(b"half of it")
+    assert "1 kernels, 1 damaged" in doctor.report()["compiler"]["on disk"]
+    monkeypatch.setenv("MLPX_CACHE_DIR", os.devnull)
+    store._folder.cache_clear()
+    assert doctor.report()["compiler"]["kept in"].startswith(f"{doctor.PROBLEM}: MLPX_CACHE_DIR: {os.devnull}")
+    store._folder.cache_clear()
+
+
+def test_doctor_tells_of_a_kernel_that_is_wrong(capsys, monkeypatch) -> None:
+    softmax = pytest.importorskip("mlpx_kernels.cpu.softmax", reason="there is no compiler")
+    monkeypatch.setattr(softmax, "softmax", lambda x: x)
+    assert main.main(["doctor"]) == 1
+    assert "PROBLEM: softmax gives wrong numbers" in capsys.readouterr().out
+
+
 def test_doctor_fails_where_a_kernel_does_not_load(capsys, monkeypatch) -> None:
     def reference(xp, x):
         return x

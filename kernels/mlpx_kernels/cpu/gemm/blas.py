@@ -16,6 +16,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import get_cython_function_address, intrinsic
 
+from mlpx_kernels import BadSetting
 from mlpx_kernels.cpu.lowlevel.compile import inlined
 
 ASKED = os.environ.get("MLPX_BLAS") or "auto"
@@ -35,10 +36,10 @@ def _mkl() -> ctypes.CDLL | None:
 def _register() -> str:
     """Give the products their names; return which library stands behind them."""
     if ASKED not in ("auto", "openblas", "mkl"):
-        raise ValueError(f"MLPX_BLAS: expected auto, openblas or mkl, got {ASKED!r}.")
+        raise BadSetting(f"MLPX_BLAS: expected auto, openblas or mkl, got {ASKED!r}.")
     mkl = _mkl() if ASKED != "openblas" else None
-    if ASKED == "mkl" and mkl is None:  # no ImportError: ops would take that for a kernel that cannot be had
-        raise ValueError("MLPX_BLAS is mkl, but MKL is not installed: pip install 'mlpx[mkl]'")
+    if ASKED == "mkl" and mkl is None:
+        raise BadSetting("MLPX_BLAS is mkl, but MKL is not installed: pip install 'mlpx[mkl]'")
     for name in ("sgemm", "dgemm"):
         if mkl is not None:
             address = ctypes.cast(getattr(mkl, name), ctypes.c_void_p).value

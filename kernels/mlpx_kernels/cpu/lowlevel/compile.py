@@ -6,10 +6,11 @@ from typing import Any
 import numba
 from numba.core.ccallback import CFunc
 
+from mlpx_kernels import CannotCompile, Unsupported
 from mlpx_kernels.cpu.lowlevel.store import KernelCache
 
 if numba.config.DISABLE_JIT:
-    raise ImportError("Numba's compiler is switched off (NUMBA_DISABLE_JIT)")
+    raise Unsupported("Numba's compiler is switched off (NUMBA_DISABLE_JIT)")
 
 FASTMATH = {"contract", "reassoc", "nsz", "arcp"}
 """Sums may be reordered (that is what vectorises them) and a*b+c fused; NaN and infinities keep their meaning."""
@@ -19,8 +20,30 @@ OPTIONS = {"error_model": "numpy", "fastmath": FASTMATH, "_nrt": False}
 
 def kernel(function: Callable[..., Any]) -> Any:
     """Compile a function when it is first called with given types: ``nogil``, kept on disk."""
-    made = numba.njit(nogil=True, no_cfunc_wrapper=True, **OPTIONS)(function)
-    made._cache = KernelCache(function)
+    return _kept(numba.njit(nogil=True, no_cfunc_wrapper=True, **OPTIONS)(function), function)
+
+
+def _kept(made: Any, function: Callable[..., Any]) -> Any:
+    """Have a function's code kept on disk, and what stops the compiler be a reason why a kernel declines.
+
+    What has failed is not tried again: it would take seconds at each call.
+    """
+    made._cache, attempt = KernelCache(function), made.compile
+
+    def compiled(*args: Any) -> Any:
+        try:
+            return attempt(*args)
+        except (Unsupported, Warning):
+            raise
+        except Exception as error:
+            what = str(error).strip().partition("\n")[0]
+            reason = (
+                f"{function.__module__}.{function.__qualname__} cannot be compiled ({type(error).__name__}: {what})"
+            )
+            made._cache.refuse(reason)
+            raise CannotCompile(reason) from error
+
+    made.compile = compiled
     return made
 
 
@@ -62,7 +85,7 @@ def cached_callback(signature: Any) -> Callable[[Callable[..., Any]], Any]:
 
     def decorate(function: Callable[..., Any]) -> Any:
         made = CFunc(function, numba.core.sigutils.normalize_signature(signature), locals={}, options=OPTIONS)
-        made._cache = KernelCache(function)
+        _kept(made, function)
         made.compile()
         return made
 

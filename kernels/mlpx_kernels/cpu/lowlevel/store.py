@@ -10,6 +10,7 @@ import hashlib
 import os
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,14 @@ from numba.core.caching import NullCache
 from numba.core.compiler import CompileResult
 from numba.core.serialize import dumps, loads
 
+from mlpx_kernels import CannotCompile
 from mlpx_kernels.cache import VARIABLE, Folder, read_trusted, warn_once, write_whole
 from mlpx_kernels.cache import folder as cache_folder
 from mlpx_kernels.source import of_kernels, of_module
 
 DIGEST_BYTES = 32
+_refused: dict[str, str] = {}
+"""Why code could not be compiled in this process, by the name of its file."""
 
 
 def folder() -> Folder:
@@ -51,6 +55,7 @@ class KernelCache(NullCache):  # type: ignore[misc]
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self._function = function
+        self._wanted = ""
 
     @property
     def cache_path(self) -> Path | None:
@@ -58,15 +63,32 @@ class KernelCache(NullCache):  # type: ignore[misc]
         return folder().path
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
-        """Return the code for a signature, or None where there is none that can be used."""
+        """Return the code for a signature, or None where there is none that can be used.
+
+        Raises
+        ------
+        CannotCompile
+            If it could not be compiled before.
+        """
+        self._wanted = ""
         target_context.refresh()
+        with suppress(LookupError):
+            self._wanted = self._name(sig, target_context.codegen())
+        if self._wanted in _refused:
+            raise CannotCompile(_refused[self._wanted])
         place = folder().path
+        if place is None or not self._wanted:
+            return None
         try:
-            name = self._name(sig, target_context.codegen())
-            content = None if place is None else _content(place / name)
+            content = _content(place / self._wanted)
             return None if content is None else CompileResult._rebuild(target_context, *loads(content))
         except Exception:  # whatever is wrong with it, it can be compiled
             return None
+
+    def refuse(self, reason: str) -> None:
+        """Remember that the code which was asked for last cannot be compiled."""
+        if self._wanted:
+            _refused[self._wanted] = reason
 
     def save_overload(self, sig: Any, data: Any) -> None:
         """Keep the code for a signature; where that fails, warn."""

@@ -22,6 +22,7 @@ gives each row the same numbers; it then turns the layer's weights once, not for
 import math
 
 import numpy as np
+from numba import types
 
 from mlpx_kernels.cpu.lowlevel.compile import kernel
 from mlpx_kernels.cpu.lowlevel.memory import alloc_scratch, free_scratch, view
@@ -132,6 +133,14 @@ def train(thread, job, table, reals, numbers, changing, losses, partial, shared,
     if thread == 0 and steps > 0:
         losses[1, steps - 1] = 0.5 * changing[1, steps - 1] * total(partial, blocks, 2)
         job[p.TAKEN] = steps
+
+
+def trainer():
+    """Return `train`, compiled: a fit that has begun must not learn that it cannot be."""
+    if not train.overloads:
+        flat, rows, reals, bytes_ = types.int64[::1], types.int64[:, ::1], types.float64[:, ::1], types.uint8[::1]
+        train.compile((types.int64, flat, rows, reals, types.float64[::1], reals, reals, reals, flat, bytes_, bytes_))
+    return train
 
 
 @kernel

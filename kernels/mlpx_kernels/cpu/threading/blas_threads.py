@@ -116,7 +116,9 @@ LIBRARIES = [library for library, _ in _FOUND]
 """threadpoolctl's controllers."""
 _ADDRESSES = np.array([addresses for _, addresses in _FOUND], np.int64).reshape(-1, 3)
 _state = np.zeros(GIVEN + len(_FOUND), np.int64)
-_release(_state, _ADDRESSES, np.zeros(1 + len(_FOUND), np.int64))  # compiled here, not while a signal may come
+_nothing_held = np.zeros(1, np.int64)
+for _function in (_hold, _release):  # compiled here, not while a signal may come, or where they must not fail
+    _function(_state, _ADDRESSES[:0], _nothing_held)
 
 
 def with_one_blas_thread(function: Callable[..., T], *args: object) -> T:
