@@ -47,7 +47,8 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
         For "huber": where it turns linear, in units of y, above 0.
     quantiles : sequence of float, default=(0.5,)
         For "quantile": the levels in (0, 1), each with an output of its own. ``score`` is then the mean of
-        ``d2_pinball_score`` over the levels.
+        ``d2_pinball_score`` over the levels. ``predict`` has a column for each of several: scikit-learn's
+        ``VotingRegressor`` and ``StackingRegressor``, which take one number a row, want a single level.
     hidden_layer_sizes, activation, solver, ... : as in `MLPClassifier`
 
     Attributes
