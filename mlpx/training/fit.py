@@ -85,7 +85,7 @@ class Trainable(Network):
             Whether each epoch takes the rows in a new order.
         callbacks : iterable
             `mlpx.callbacks.Callback` objects, or functions called with the `Run` after each epoch; one that returns
-            something true ends the fit.
+            something true ends the fit. What they change of layers, loss and optimiser holds from the next epoch on.
         progress : bool or "auto"
             Whether to draw a progress bar; "auto" draws it on a terminal.
         seed : int

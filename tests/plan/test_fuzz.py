@@ -15,7 +15,6 @@ from training_kit import cut_calls
 import mlpx
 from mlpx import layers, losses, optimizers
 from mlpx.ops.dispatch import using_fused
-from mlpx.plan import plan
 from mlpx.steps import cpu
 
 USUAL = {"float32": 2e-3, "float64": 1e-8}
@@ -229,7 +228,7 @@ def _other_momentum(rows):
 
 @pytest.mark.parametrize("fault", [_later_dropout, _other_eps, _other_momentum])
 def test_a_plan_that_is_wrong_would_be_seen(monkeypatch, fault) -> None:
-    describe = plan.describe
-    monkeypatch.setattr(plan, "describe", lambda *given, **options: fault(describe(*given, **options)))
+    describe = cpu.describe
+    monkeypatch.setattr(cpu, "describe", lambda *given, **options: fault(describe(*given, **options)))
     with pytest.raises(AssertionError, match=r"rounding alone|not equal"):
         any(compare(number, monkeypatch) is None for number in range(100))  # till one raises
