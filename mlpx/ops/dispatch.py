@@ -65,8 +65,12 @@ def importing_kernels(what: str) -> Iterator[None]:
     BadSetting
         If an environment variable asks for what cannot be had.
     """
+    from mlpx_kernels import forks  # which registers what a fork has to wait for
+
+    forks.check()
     try:
-        yield
+        with forks.importing:
+            yield
     except (BadSetting, Unsupported):
         raise
     except Exception as error:

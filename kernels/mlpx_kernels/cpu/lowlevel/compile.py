@@ -5,8 +5,9 @@ from typing import Any
 
 import numba
 from numba.core.ccallback import CFunc
+from numba.core.compiler_lock import global_compiler_lock
 
-from mlpx_kernels import CannotCompile, Unsupported
+from mlpx_kernels import CannotCompile, Unsupported, forks
 from mlpx_kernels.cpu.lowlevel.store import KernelCache
 
 if numba.config.DISABLE_JIT:
@@ -31,6 +32,9 @@ def _kept(made: Any, function: Callable[..., Any]) -> Any:
     made._cache, attempt = KernelCache(function), made.compile
 
     def compiled(*args: Any) -> Any:
+        forks.check()
+        if not global_compiler_lock.is_locked():  # else it is part of another kernel
+            forks.give_way()
         try:
             return attempt(*args)
         except (Unsupported, Warning):
