@@ -26,6 +26,7 @@ from mlpx.estimators.solvers import on_batches
 from mlpx.estimators.stopping import Watch
 from mlpx.estimators.training_state import TrainingState
 from mlpx.losses import CustomLoss
+from mlpx.plan.threads import on_threads
 from mlpx.typing import Array
 
 
@@ -118,9 +119,9 @@ class BaseMLP(CallbackSupport, Saving, Exporting, Explained):
         guard = before.guarded()
         try:
             if on_batches(self.solver):
-                later = self._fit_batches(rows, validation, incremental, announcer)
+                later = on_threads(self.n_threads, self._fit_batches, rows, validation, incremental, announcer)
             else:
-                later = self._fit_all(rows, validation, announcer)
+                later = on_threads(self.n_threads, self._fit_all, rows, validation, announcer)
             xp = own.net.backend.xp
             if not bool(xp.all(xp.isfinite(own.net.parameters))):
                 raise self._not_finite(rows)

@@ -12,6 +12,7 @@ from mlpx.estimators.steps import Steps
 from mlpx.network import Network
 from mlpx.ops.dispatch import fused_mode
 from mlpx.optimizers import Optimizer
+from mlpx.plan.threads import threads_in_force
 from mlpx.typing import Array
 
 ELEMENTS = 1 << 20
@@ -37,7 +38,8 @@ def steps_of_call(estimator: Any, net: Network, rows: Rows, batch_size: int, opt
     parts = rows.x, rows.target, rows.weight, rows.mask
     objects = [net, net.parameters, net.buffers.statistics, optimizer, *optimizer.state]
     arrays = [None if part is None else (tuple(part.shape), dtype_name(part)) for part in parts]
-    shapes = (*arrays, batch_size, alpha > 0.0, e.n_threads, fused_mode())
+    threads = threads_in_force() if net.backend.name == "numpy" else 0
+    shapes = (*arrays, batch_size, alpha > 0.0, threads, fused_mode())
     kept: Kept | None = e._training.kept
     same = kept is not None and len(kept.objects) == len(objects) and all(map(operator.is_, kept.objects, objects))
     if kept is not None and same and kept.shapes == shapes:

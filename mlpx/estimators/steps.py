@@ -1,15 +1,14 @@
 """Training steps with scikit-learn's arithmetic: its penalty, its reported loss, its Adam."""
 
 import math
-from contextlib import suppress
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from scipy.sparse import issparse
 from scipy.special import expit, xlogy
 
-from mlpx.backend import NUMPY, to_numpy
+from mlpx.backend import to_numpy
 from mlpx.estimators.losses import constant
 from mlpx.estimators.rows import Rows
 from mlpx.estimators.sparse import DENSE_ELEMENTS, stays_sparse
@@ -20,7 +19,6 @@ from mlpx.network import Network
 from mlpx.network.batch import Batch
 from mlpx.ops.dispatch import declined
 from mlpx.optimizers import Adam, Optimizer
-from mlpx.plan import compiled_engine
 from mlpx.steps import AfterSteps, LayerSteps
 from mlpx.steps.fused import fused_steps
 from mlpx.typing import Array
@@ -94,7 +92,7 @@ class Steps:
             self.taker: Any = fused_steps(*given, **common, n_threads=n_threads, penalty=penalty)
         except Unsupported as reason:
             net.plan_declined = declined(reason)
-            self.taker = _LayerSteps(*given, **common, n_threads=n_threads)
+            self.taker = _LayerSteps(*given, **common)
 
     def _look_at_targets(self) -> None:
         """Keep what losses are reported with."""
@@ -211,11 +209,10 @@ def _ceiling(net: Network) -> float:
 class _LayerSteps(LayerSteps):
     """Steps layer by layer, with losses as scikit-learn reports them."""
 
-    def __init__(self, *given: Any, ceiling: float, n_threads: int | None, **common: Any) -> None:
+    def __init__(self, *given: Any, ceiling: float, **common: Any) -> None:
         super().__init__(*given, **common)
         self.ceiling = ceiling
-        flops = 6.0 * self.batch_size * sum(p.size for p in self.penalised)
-        self.one_blas_thread = self.net.backend is NUMPY and (flops < WORTH_BLAS_THREADS or n_threads == 1)
+        self.one_blas_thread = 6.0 * self.batch_size * sum(p.size for p in self.penalised) < WORTH_BLAS_THREADS
 
     def _batch(self, order: Array, place: int, step: int) -> tuple[Batch, Context]:
         """Return what the ``place``-th step over the rows in ``order`` sees, of sparse rows too."""
@@ -227,17 +224,6 @@ class _LayerSteps(LayerSteps):
         parts = (train.target, train.mask, train.sample_weight)
         batch = train if every else Batch(train.x[rows], *(None if part is None else part[rows] for part in parts))
         return batch, Context(True, self.seed, step, batch.mask, need_dx=False)
-
-    def take(self, *args: Any, **own: Any) -> Array:
-        """Take the steps, with the BLAS on one thread where more would wait for each other."""
-        take = partial(super().take, *args, **own)
-        if self.one_blas_thread:
-            with suppress(Unsupported):  # without kernels the BLAS stays as it is
-                with compiled_engine():
-                    from mlpx_kernels.cpu.threading import blas_threads
-                take = partial(blas_threads.with_one_blas_thread, take)
-        losses: Array = take()
-        return losses
 
     def reported(self, loss: float, batch: Batch) -> float:
         """Return the loss of probabilities that are clipped to [eps, 1 - eps], where there is such a ceiling."""

@@ -13,6 +13,7 @@ from mlpx.network import Network
 from mlpx.network.batch import Batch
 from mlpx.network.divergence import diagnose
 from mlpx.optimizers import Optimizer
+from mlpx.plan.threads import threads_in_force, with_one_blas_thread
 from mlpx.typing import Array
 
 AfterSteps = Callable[[int], None]
@@ -122,7 +123,15 @@ class FitSteps(ABC):
 
 
 class LayerSteps(FitSteps):
-    """Epochs of steps that keep the weights of before the last update until the next loss is seen to be finite."""
+    """Epochs of steps that keep the weights of before the last update until the next loss is seen to be finite.
+
+    Attributes
+    ----------
+    one_blas_thread : bool
+        Whether the BLAS stays on one thread though more are in force.
+    """
+
+    one_blas_thread = False
 
     def __init__(
         self,
@@ -152,6 +161,20 @@ class LayerSteps(FitSteps):
         eps: Array | None = None,
     ) -> Array:
         """Take the steps; penalties are told only with ``l2``, else they are 0."""
+        alone = self.net.backend.name == "numpy" and (self.one_blas_thread or threads_in_force() == 1)
+        given = order, epoch, first, rates, after, l2, eps
+        return with_one_blas_thread(self._take, *given) if alone else self._take(*given)
+
+    def _take(
+        self,
+        order: Array,
+        epoch: int,
+        first: int,
+        rates: Array,
+        after: AfterSteps,
+        l2: Array | None,
+        eps: Array | None,
+    ) -> Array:
         self.losses = losses = np.zeros((2, rates.size))
         xp = self.net.backend.xp
         for s, lr in enumerate(rates.tolist()):

@@ -17,6 +17,7 @@ from mlpx.network.divergence import diagnose
 from mlpx.ops.dispatch import declined
 from mlpx.optimizers import Optimizer
 from mlpx.optimizers.full_batch import FullBatch
+from mlpx.plan.threads import on_threads
 from mlpx.schedules import Schedule, find
 from mlpx.steps import GradientHook, LayerSteps
 from mlpx.steps.base import NOTHING
@@ -64,9 +65,9 @@ def train(job: Job) -> History:
             callback.on_start(run)
         with interrupt.Interrupt() as pressed:
             if isinstance(job.optimizer, Optimizer):
-                _fit_batches(job, run, job.optimizer, pressed)
+                on_threads(job.n_threads, _fit_batches, job, run, job.optimizer, pressed)
             else:
-                _fit_full(job, run, job.optimizer, pressed)
+                on_threads(job.n_threads, _fit_full, job, run, job.optimizer, pressed)
         if pressed.requested:
             raise TrainingInterrupted("fit: interrupted when it was complete; the weights are those of the whole fit.")
         run.history.stopped = run.stop or run.history.stopped

@@ -13,10 +13,11 @@ import pytest
 from threadpoolctl import ThreadpoolController, threadpool_info, threadpool_limits
 
 import mlpx
+from mlpx import layers
 
 pytest.importorskip("numba", reason="Numba is not installed: there is nothing compiled")
 
-from mlpx_kernels.cpu.threading import thread_count
+from mlpx_kernels.cpu.threading import parallel_rows, thread_count
 from mlpx_kernels.cpu.threading.thread_count import cores, n_threads, quota, usable_cores, using_threads
 
 VARIABLES = "MLPX_NUM_THREADS", "OMP_NUM_THREADS", "NUMBA_NUM_THREADS"
@@ -290,3 +291,59 @@ def test_a_fit_with_any_number_of_threads_ends() -> None:
             net.fit(x, y, epochs=1, batch_size=300, n_threads=n, progress=False)
     assert threading.active_count() <= before + 1
     np.testing.assert_array_equal(nets[0].parameters, nets[1].parameters)
+
+
+class Whole(layers.Layer):
+    """A layer that no plan knows, so that networks run layer by layer."""
+
+    def __init__(self) -> None:
+        self.declare({})
+
+    def forward(self, x, context=layers.INFERENCE):
+        """Return x."""
+        return x, lambda dy: dy
+
+
+def data() -> tuple[np.ndarray, np.ndarray]:
+    """Return rows so many that threads share every op, and classes."""
+    return np.ones((2000, 300), np.float32), np.arange(2000) % 10
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "lbfgs"])
+def test_a_fit_layer_by_layer_takes_no_more_threads_than_it_may(monkeypatch, optimizer) -> None:
+    seen: list[int] = []
+    worth = parallel_rows._worth
+    monkeypatch.setattr(parallel_rows, "_worth", lambda *args: seen.append(worth(*args)) or seen[-1])
+    x, y = data()
+    net = mlpx.Sequential(layers.Dense(300, 600, "relu"), Whole(), layers.Dense(600, 10), layers.Softmax(), seed=0)
+    options = {"batch_size": 1000, "validation": (x, y), "optimizer": optimizer, "progress": False}
+    for n in (1, 2):
+        seen.clear()
+        net.fit(x, y, epochs=2, n_threads=n, **options)
+        assert net.plan_declined or optimizer == "lbfgs"
+        assert max(seen) == n
+    assert n_threads() == 8
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_an_estimator_takes_no_more_threads_than_it_may_and_hears_of_limits(monkeypatch) -> None:
+    seen = []
+    worth = parallel_rows._worth
+    monkeypatch.setattr(parallel_rows, "_worth", lambda *args: seen.append(worth(*args)) or seen[-1])
+    x, y = data()
+    for n, limit in ((1, None), (2, None), (None, 1), (None, 2)):
+        seen.clear()
+        with threadpool_limits({"mlpx": limit} if limit else {}):
+            mlpx.MLPClassifier((300,), max_iter=1, n_threads=n, early_stopping=True, batch_size=1000).fit(x, y)
+        assert max(seen) == (n or limit)
+
+
+def test_a_limit_between_two_calls_of_partial_fit_is_heard() -> None:
+    x, y = data()
+    model = mlpx.MLPClassifier((300,), batch_size=1000)
+    found = []
+    for limit in (2, 1, 2):
+        with threadpool_limits({"mlpx": limit}):
+            model.partial_fit(x[:1000], y[:1000], classes=np.arange(10))
+        found.append(model._training.kept.steps.taker.threads)
+    assert found == [2, 1, 2]

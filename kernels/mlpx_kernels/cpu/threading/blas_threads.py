@@ -121,12 +121,12 @@ for _function in (_hold, _release):  # compiled here, not while a signal may com
     _function(_state, _ADDRESSES[:0], _nothing_held)
 
 
-def with_one_blas_thread(function: Callable[..., T], *args: object) -> T:
+def with_one_blas_thread(function: Callable[..., T], *args: object, **own: object) -> T:
     """Call a function with every BLAS on one thread, and put back what they had, whatever comes."""
     held = np.zeros(1 + len(_ADDRESSES), np.int64)
     try:
         _hold(_state, _ADDRESSES, held)
-        return function(*args)
+        return function(*args, **own)
     finally:
         _release(_state, _ADDRESSES, held)  # one call, at once: Python runs no signal's handler before it
 

@@ -10,10 +10,11 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
+from typing import TypeVar
 
 import llvmlite.binding  # noqa: F401  (loads the library by which threadpoolctl finds the kernels)
 from threadpoolctl import LibController, ThreadpoolController, register
@@ -24,6 +25,8 @@ RECENT = 0.01
 """Seconds for which the ops' own calls go by what was found last: to ask takes some 5 microseconds."""
 OTHER_VARIABLES = "OMP_NUM_THREADS", "NUMBA_NUM_THREADS"
 BLAS_VARIABLES = "OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS", "OMP_NUM_THREADS"
+
+T = TypeVar("T")
 
 _limit: ContextVar[int | None] = ContextVar("mlpx_threads", default=None)
 
@@ -36,6 +39,16 @@ def using_threads(n: int | None) -> Iterator[None]:
         yield
     finally:
         _limit.reset(token)
+
+
+def on_threads(at_most: int, function: Callable[..., T], *args: object, **own: object) -> T:
+    """Call a function for which `n_threads` is that of now, and ``at_most`` at most."""
+    before = _limit.get()
+    try:
+        _limit.set(n_threads(at_most))
+        return function(*args, **own)
+    finally:
+        _limit.set(before)  # one call, at once: Python runs no signal's handler before it
 
 
 def n_threads(at_most: int | None = None) -> int:
