@@ -10,7 +10,7 @@ from mlpx.backend import NUMPY, dtype_name
 from mlpx.errors import Later, warn
 from mlpx.estimators.checkpoints import FitCheckpoints
 from mlpx.estimators.devices import backend_for, check_all_readable, checked, home_of, on_host
-from mlpx.estimators.epochs import Epochs
+from mlpx.estimators.epochs import Epochs, without_lone_row
 from mlpx.estimators.explain import Explained
 from mlpx.estimators.export import Exporting
 from mlpx.estimators.held_out import HeldOut
@@ -248,6 +248,8 @@ class BaseMLP(CallbackSupport, Saving, Exporting, Explained):
             )
         self.n_iter_ = 0
         rows, held_out = self._hold_out(rows, validation, self._random_state)
+        if self._net.buffers.statistics.size:
+            without_lone_row(rows.n, rows.n)
         with Observers(self, announcer, bar=True) as observers:
             if self.solver == "lbfgs":
                 fit_lbfgs(self, self._net, rows, held_out, observers)

@@ -104,7 +104,8 @@ class MLPClassifier(Deciding):
         Probability of dropping each unit of each hidden layer in training, in [0, 1).
     batch_norm, layer_norm : bool, default=False
         Whether to normalise before each hidden activation: each unit over the rows of the batch (in predictions by
-        running statistics), or each row over the units. One of the two at most.
+        running statistics), or each row over the units. One of the two at most. With ``batch_norm`` a step has two rows
+        at least: where ``batch_size`` leaves one over, it takes more.
     class_weight : dict, list of dict or "balanced", optional
         Weights of the classes, at least 0, which multiply ``sample_weight``; classes without one weigh 1. For an
         indicator matrix a list with a dict of the weights of 0 and 1 for each label, whose product a row weighs.

@@ -23,6 +23,18 @@ from mlpx.training.orders import shuffled
 from mlpx.typing import Array
 
 
+def without_lone_row(batch_size: int, n: int) -> int:
+    """Return the rows of a step of a network with batch norms: more than asked for where one would be left over."""
+    if batch_size == 1:
+        raise ValueError(
+            f"batch_norm: normalises over the rows of a step, and each of these has one ({n} rows, batch_size=1). Give "
+            "more of them, or take layer_norm=True."
+        )
+    while n % batch_size == 1:
+        batch_size += 1
+    return batch_size
+
+
 class Epochs:
     """The epochs of one call of ``fit`` or ``partial_fit``; what they reach is set on the estimator.
 
@@ -51,6 +63,8 @@ class Epochs:
             warn(f"{clipped} from {given} to {n}.")
         automatic = n if isinstance(self.optimizer, Rprop) else 200
         self.batch_size = min(automatic if given == "auto" else int(given), n)
+        if self.net.buffers.statistics.size:
+            self.batch_size = without_lone_row(self.batch_size, n)
         self.n_steps = -(-n // self.batch_size)
         # Which of scikit-learn's learning rates is in force.
         self.policy = str(estimator.learning_rate) if estimator.solver == "sgd" else "constant"

@@ -22,7 +22,8 @@ class BatchNorm(Layer):
     n : int
         Number of features.
     momentum : float
-        Weight of the newest batch in the running statistics, in (0, 1]; the running variance divides by n - 1.
+        Weight of the newest batch in the running statistics, in (0, 1]; the running variance divides by n - 1, and a
+        batch of one row, which has none, moves neither it nor the running mean.
     eps : float
         Added to the variance, in squared input units.
     """
@@ -75,10 +76,10 @@ class BatchNorm(Layer):
         if batch:
             y, batch_mean, batch_var = ops.batch_norm(x, gamma, beta, eps=self.eps)
             n_rows = x.size // self.n
-            unbiased = batch_var * (n_rows / max(n_rows - 1, 1))
-            momentum = self.momentum if context.momentum is None else context.momentum
-            mean += momentum * (batch_mean - mean)
-            var += momentum * (unbiased - var)
+            if n_rows > 1:  # a single row has no variance
+                momentum = self.momentum if context.momentum is None else context.momentum
+                mean += momentum * (batch_mean - mean)
+                var += momentum * (batch_var * (n_rows / (n_rows - 1)) - var)
             gradients, mean, var = ops.batch_norm_grad, batch_mean, batch_var
         else:
             y = ops.batch_norm_inference(x, gamma, beta, mean, var, eps=self.eps)

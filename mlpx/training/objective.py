@@ -29,7 +29,7 @@ Two to three times up to some thousand rows; beyond, products are nearly all, an
 def settle(net: Network, x: Array, context: Context) -> None:
     """Make the running statistics of batch norms those of all rows ``x``, which are what training saw throughout."""
     statistics = net.buffers.statistics
-    if not statistics.size:
+    if not statistics.size or math.prod(x.shape[:-1]) < 2:  # a single row has no variance
         return
     before = net.backend.xp.asarray(statistics, copy=True)
     try:

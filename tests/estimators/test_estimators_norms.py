@@ -1,13 +1,16 @@
 """Norms in the estimators' hidden layers: where they stand, what they hold, and that they travel with the estimator."""
 
 import pickle
+import warnings
 
 import numpy as np
 import pytest
 from estimators_kit import NUMBERS, X, Y, fitted
 from sklearn.base import clone
+from sklearn.exceptions import ConvergenceWarning
 
 from mlpx import MLPClassifier, MLPRegressor
+from mlpx.estimators import epochs
 
 NORMS = ["batch_norm", "layer_norm"]
 
@@ -79,3 +82,65 @@ def test_one_norm_at_most() -> None:
         fitted(batch_norm=True, layer_norm=True)
     with pytest.raises(ValueError, match="batch_norm"):
         MLPClassifier(batch_norm="yes").fit(X, Y)
+
+
+# --- a row that is left over, of which there is no variance -----------------------------------------------------------
+
+
+@pytest.mark.parametrize("early_stopping", [False, True])
+@pytest.mark.parametrize(("n", "steps"), [(200, [200]), (201, [201]), (401, [201, 200]), (402, [200, 200, 2])])
+def test_no_step_has_a_single_row(n, steps, early_stopping, monkeypatch) -> None:
+    seen, make = [], epochs.Steps
+    monkeypatch.setattr(epochs, "Steps", lambda *given: seen.append((given[1].shape[0], given[4])) or make(*given))
+    x, extra = np.random.default_rng(0).standard_normal((n, 6)), {}
+    if early_stopping:
+        extra = {"early_stopping": True, "validation_data": (X, NUMBERS[:, 0])}
+    fitted(MLPRegressor, x=x, y=x[:, 0], batch_norm=True, **extra)
+    [(rows, batch_size)] = seen
+    assert [min(batch_size, rows - start) for start in range(0, rows, batch_size)] == steps
+
+
+@pytest.mark.parametrize("batch_size", range(2, 9))
+def test_sizes_of_steps(batch_size) -> None:
+    for n in range(batch_size, 80):
+        found = epochs.without_lone_row(batch_size, n)
+        assert batch_size <= found <= n
+        assert n % found != 1
+
+
+def test_one_row_more_changes_next_to_nothing() -> None:
+    rng = np.random.default_rng(0)
+    test, scores = rng.standard_normal((1000, 6)), {}
+
+    def f(x):
+        return 3 * x[:, 0] + x[:, 1] * x[:, 2] + 5
+
+    for n in (200, 201, 400, 401):
+        x = rng.standard_normal((n, 6))
+        model = MLPRegressor(
+            hidden_layer_sizes=(64,), batch_norm=True, learning_rate_init=0.01, max_iter=300, n_iter_no_change=300,
+            random_state=0, tol=0.0,
+        )  # fmt: skip
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            model.fit(x, f(x))
+        z = x @ model.coefs_[0] + model.intercepts_[0]
+        np.testing.assert_allclose(model.norms_[0]["var"], z.var(axis=0), rtol=0.1)
+        scores[n] = model.score(test, f(test))
+    assert scores[201] > scores[200] - 0.02
+    assert scores[401] > scores[400] - 0.02
+
+
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+def test_single_rows_are_refused(solver) -> None:
+    with pytest.raises(ValueError, match=r"^batch_norm: normalises over the rows of a step.*layer_norm=True"):
+        fitted(MLPRegressor, x=X[:1], y=NUMBERS[:1], batch_norm=True, solver=solver)
+    if solver == "adam":
+        with pytest.raises(ValueError, match=r"^batch_norm: .*\(150 rows, batch_size=1\)"):
+            fitted(MLPRegressor, y=NUMBERS, batch_norm=True, batch_size=1)
+        model = fitted(MLPRegressor, y=NUMBERS, batch_norm=True)
+        before = model.predict(X)
+        with pytest.raises(ValueError, match=r"^batch_norm: "):
+            model.partial_fit(X[:1], NUMBERS[:1])
+        np.testing.assert_array_equal(model.predict(X), before)
+        fitted(MLPRegressor, x=X[:1], y=NUMBERS[:1], layer_norm=True)

@@ -113,3 +113,18 @@ def test_biases_get_the_sums_over_all_rows(rows, width, dtype) -> None:
     with using_fused("off"):
         twin.step(twin.batch(x, t), mlpx.layers.Context(True))
     np.testing.assert_allclose(net.gradient, twin.gradient, rtol=1e-3 if dtype == "float32" else 1e-9, atol=1e-6)
+
+
+@pytest.mark.parametrize("mode", ["auto", "off"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_step_of_a_single_row_moves_no_running_statistics(mode, dtype) -> None:
+    """It has no variance; 21 rows in batches of 20 leave one over."""
+    found = []
+    for n in (20, 21):
+        net = mlpx.MLP([N_IN, 5, C], output="softmax", norm="batch", seed=1, dtype=dtype)
+        sgd = optimizers.SGD(lr=1e-30)  # whose second step changes nothing else
+        with using_fused(mode):
+            net.fit(X[:n], LABELS[:n], epochs=1, batch_size=20, shuffle=False, optimizer=sgd, progress=False)
+        found.append(net.buffers.statistics.copy())
+    np.testing.assert_array_equal(*found)
+    assert found[0].any()

@@ -197,7 +197,7 @@ template <typename A> struct Moments {
 };
 
 // mean and var (cols,) of a batch (rows, cols); var divides by n. With running statistics, these move by `momentum`
-// towards the batch's, the variance towards the one that divides by n - 1.
+// towards the batch's, the variance towards the one that divides by n - 1; a single row, which has none, moves nothing.
 template <typename T>
 __global__ void __launch_bounds__(COLUMN_THREADS, sizeof(T) == 8 || !HOPPER ? 4 : 6) batch_statistics(
     const T* x, T* mean, T* var, T* running_mean, T* running_var, double momentum, Moments<Acc<T>>* partials,
@@ -217,8 +217,8 @@ __global__ void __launch_bounds__(COLUMN_THREADS, sizeof(T) == 8 || !HOPPER ? 4 
             const A n = rows > 0 ? A(rows) : A(1), m = moments[0].sum / n, v = moments[0].squares / n;
             mean[column] = T(m);
             var[column] = T(v);
-            if (running_mean && rows > 0) {
-                const A unbiased = v * (n / (n > A(1) ? n - A(1) : A(1)));
+            if (running_mean && rows > 1) {
+                const A unbiased = v * (n / (n - A(1)));
                 running_mean[column] += T(A(momentum) * (m - A(running_mean[column])));
                 running_var[column] += T(A(momentum) * (unbiased - A(running_var[column])));
             }

@@ -97,10 +97,11 @@ def batch_norm_forward(kind, dtype):
         if job[TRAINING]:
             batch_mean, batch_var = view(job[WORK], row[EXTRA], o, real), view(job[WORK], row[Z], o, real)
             batch_norm.batch_statistics(x, batch_mean, batch_var, n, o)
-            momentum, unbiased = real(reals[MOMENTUM]), real(n / max(n - 1, 1))
-            for j in range(o):
-                mean[j] += momentum * (batch_mean[j] - mean[j])
-                var[j] += momentum * (batch_var[j] * unbiased - var[j])
+            if n > 1:  # a single row has no variance
+                momentum, unbiased = real(reals[MOMENTUM]), real(n / (n - 1))
+                for j in range(o):
+                    mean[j] += momentum * (batch_mean[j] - mean[j])
+                    var[j] += momentum * (batch_var[j] * unbiased - var[j])
             mean, var = batch_mean, batch_var
         batch_norm.batch_normalise(x, gamma, beta, mean, var, reals[REAL], y, n, o)
         return 0.0
