@@ -29,14 +29,19 @@ MODES = ("auto", "off", "require")
 ALL: "dict[str, Op[..., Any]]" = {}
 """Every op by name. Tests, benchmarks and the README's table walk it."""
 
-_mode = os.environ.get("MLPX_FUSED") or "auto"  # an empty variable says nothing
+_mode = ""  # not read yet
 
 
 def fused_mode() -> str:
-    """Return the rule in force: "auto", "off" or "require"."""
-    if _mode not in MODES:
-        raise unknown("MLPX_FUSED", _mode, MODES)
-    return _mode
+    """Return the rule in force: "auto", "off" or "require". The variable is read at the first use."""
+    global _mode
+    if _mode in MODES:
+        return _mode
+    given = _mode or os.environ.get("MLPX_FUSED") or "auto"  # an empty variable says nothing
+    if given not in MODES:
+        raise unknown("MLPX_FUSED", given, MODES)
+    _mode = given
+    return given
 
 
 @contextmanager
@@ -178,7 +183,7 @@ class Op(Generic[P, R]):
                 self.takes.check_written(args)
         if self.check is not None:
             self.check(*args, **kwargs)
-        if _mode != "off" and backend.name in self.kernels:
+        if (_mode or fused_mode()) != "off" and backend.name in self.kernels:
             try:
                 return self.kernel(backend.name)(*args, **kwargs)
             except Unsupported as reason:

@@ -191,6 +191,19 @@ def test_environment_variable(value: str | None, shown: str) -> None:
     assert done.stdout.split() == [shown]
 
 
+def test_environment_variable_is_read_at_the_first_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So a program may set it after its imports; an error for a misspelt one ends when it is set right."""
+    monkeypatch.setattr(op_module, "_mode", "")
+    monkeypatch.setenv("MLPX_FUSED", "of")
+    with pytest.raises(ValueError, match="Did you mean 'off'"):
+        make(f"{MODULE}:double")(X)
+    monkeypatch.setenv("MLPX_FUSED", "off")
+    make(f"{MODULE}:double")(X)
+    assert not CALLS
+    monkeypatch.setenv("MLPX_FUSED", "auto")
+    assert fused_mode() == "off"
+
+
 def test_unknown_environment_variable_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(op_module, "_mode", "of")
     with pytest.raises(ValueError, match=r"MLPX_FUSED: unknown name 'of'\. Did you mean 'off'"):
