@@ -132,7 +132,7 @@ def test_a_loss_of_other_targets_is_refused_and_reads_no_others_memory(mode) -> 
     with using_fused(mode):
         for loss in ("squared_error", losses.CrossEntropy(class_weight=(1.0, 2.0))):
             net = make()
-            with pytest.raises(ValueError, match=r"target has shape \(16,\)|class_weight has shape \(2,\)"):
+            with pytest.raises((TypeError, ValueError), match=r"target has dtype int64|class_weight has shape \(2,\)"):
                 net.fit(X, Y, batch_size=16, callbacks=[lambda run, to=loss: setattr(run.net, "loss", to)])
 
 
