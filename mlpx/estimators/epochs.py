@@ -5,7 +5,6 @@ from typing import Any
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
-from mlpx.backend import NUMPY
 from mlpx.errors import DivergenceError, TrainingInterrupted, warn
 from mlpx.estimators.devices import copied
 from mlpx.estimators.kept import steps_of_call
@@ -75,8 +74,7 @@ class Epochs:
         goes_on = self.incremental or (e.warm_start and e.warm_start_optimizer)
         optimizer, options = self.state.optimizer, options_of(e)
         if goes_on and optimizer is not None and fits(optimizer, self.net):
-            optimizer.state = [self._writable(each) for each in optimizer.state]  # from a pickle, say
-            optimizer._owner = self.net.parameters
+            optimizer.adopt(self.net)
             if self.state.options not in (None, options):
                 optimizer = self._changed(optimizer, self.state.options)
         else:
@@ -102,11 +100,6 @@ class Epochs:
         else:
             self.state.progress = (0, 0)
         return made
-
-    def _writable(self, state: Array) -> Array:
-        """Return an array of an optimiser's state where the network is; a copy if it may not be written to."""
-        array = self.net.backend.asarray(state)
-        return np.require(array, requirements=["C", "W"]) if self.net.backend is NUMPY else array
 
     def run(self) -> None:
         """Take the epochs."""

@@ -11,6 +11,7 @@ from mlpx.layers.passes import sizes, through
 from mlpx.losses import Loss, default_for, find
 from mlpx.network.batch import BLOCK, GPU_BLOCK, Batch, blocks, lone
 from mlpx.network.host_rows import HostRows
+from mlpx.network.identity import Identity
 from mlpx.network.inputs import Inputs
 from mlpx.network.settings import Guarded, check_precision
 from mlpx.network.summary import summary
@@ -40,6 +41,8 @@ class Network(Guarded):
         Where the weights live; inputs must be there too (plain sequences are moved).
     n_in, n_out : int or None
         Last axis of input and output; None where no layer fixes it.
+    identity : Identity
+        What an optimiser's state knows these weights by.
     parameters, gradient : array (k,)
         The flat buffers. Layers hold views into them; each parameter starts on 64 bytes and the gaps stay 0.
     """
@@ -88,6 +91,7 @@ class Network(Guarded):
         self.layers = layers
         self.dtype = dtype
         self.seed = seed
+        self.identity = Identity()
         self._loss = default_for(layers[-1]) if loss is None else find(loss)
         self._bind(seed if draw else None)
 

@@ -3,24 +3,39 @@
 import math
 from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mlpx import schedules
-from mlpx.errors import check_number, is_real, shown
+from mlpx.backend import dtype_name, to_numpy
+from mlpx.errors import check_number, is_real, shown, warn
 from mlpx.network import Network, divergence
+from mlpx.network.identity import Identity
 from mlpx.representation import short_repr
 from mlpx.typing import Array
+
+
+def _none_taken() -> Array:
+    return np.zeros(1, np.int64)
+
+
+def _writable(state: Array, net: Network) -> Array:
+    """Return an array of a state where the network is; a copy if it may not be written to, as one of a mapped file."""
+    here = net.backend.asarray(state)
+    if isinstance(here, np.ndarray) and not (here.flags.writeable and here.flags.c_contiguous):
+        return here.copy()
+    return here
 
 
 @dataclass(repr=False)
 class Optimizer:
     """What all optimisers share: the learning rate and its schedule, clipping, penalties, and the state.
 
-    An optimiser object keeps its state from one fit of a network to the next fit of the same network; a name
-    ("adam") starts afresh each time, and so does every optimiser after a divergence.
+    An optimiser object keeps its state from one fit of a network to the next fit of the same network, and so do copies
+    and pickles made of both at once, ``copy.deepcopy((net, optimizer))``; for what was copied or saved apart see
+    `adopt`. A name ("adam") starts afresh each time, and so does every optimiser after a divergence.
 
     Parameters
     ----------
@@ -47,8 +62,8 @@ class Optimizer:
     l2: float = 0.0
     weight_decay: float = 0.0
     state: list[Array] = field(default_factory=list, init=False, repr=False, compare=False)
-    _count: tuple[int, Array] = field(default=(0, np.zeros(1, np.int64)), init=False, repr=False, compare=False)
-    _owner: Array = field(default=None, init=False, repr=False, compare=False)
+    _count: tuple[int, Array] = field(default=(0, _none_taken()), init=False, repr=False, compare=False)
+    _owner: Identity | None = field(default=None, init=False, repr=False, compare=False)
 
     n_states: ClassVar[int] = 0
     op: ClassVar[Callable[..., None]]
@@ -81,7 +96,7 @@ class Optimizer:
     @steps.setter
     def steps(self, steps: int) -> None:
         """Set the number."""
-        self._count = steps, np.zeros(1, np.int64)
+        self._count = steps, _none_taken()
 
     def counted_by(self, taken: Array) -> None:
         """Let an array (1,), now 0, tell how many steps are taken from here on.
@@ -102,10 +117,53 @@ class Optimizer:
     def start(self, net: Network) -> None:
         """Make the state for a network, unless it already belongs to this network's weights."""
         self.schedule = schedules.find(self.schedule)  # it may have been set since
-        if self._owner is not net.parameters:
-            self.state = [net.backend.zeros(net.parameters.shape[0], net.dtype) for _ in range(self.n_states)]
-            self.steps = 0
-            self._owner = net.parameters
+        if self._owner is net.identity:
+            self.adopt(net)
+            return
+        if self.steps and self._owner is not None and self._owner.copied:
+            warn(
+                f"optimizer: this {type(self).__name__} was copied without its network, so the state of its "
+                f"{self.steps} steps is dropped. Copy or pickle both at once, as in copy.deepcopy((net, optimizer)), "
+                "or call optimizer.adopt(net) before the fit; for a fresh start call optimizer.forget()."
+            )
+        self.state, self.steps = self.first_state(net), 0
+        self._belong_to(net)
+
+    def first_state(self, net: Network) -> list[Array]:
+        """Return the state of before the first step: arrays that lie as the network's parameters do."""
+        return [net.backend.zeros(net.parameters.shape[0], net.dtype) for _ in range(self.n_states)]
+
+    def adopt(self, net: Network) -> None:
+        """Let the state belong to a network's weights, as where both were copied or saved apart.
+
+        Raises
+        ------
+        ValueError
+            If it is that of a network of another size or dtype.
+        """
+        wanted = net.parameters.shape
+        for each in self.state:
+            if tuple(each.shape) != tuple(wanted) or dtype_name(each) != net.dtype:
+                raise ValueError(
+                    f"net: has {wanted[0]} parameters of {net.dtype}; the optimizer's state is of {each.shape[0]} of "
+                    f"{dtype_name(each)}. Call optimizer.forget() for a fresh start."
+                )
+        self.state = [_writable(each, net) for each in self.state]
+        self._belong_to(net)
+
+    def _belong_to(self, net: Network) -> None:
+        self._owner = net.identity
+        self._owner.copied = False  # from here on another network is meant, where one is given
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what pickles and deep copies hold: arrays on the host, and a count of its own."""
+        return vars(self) | {"state": [to_numpy(each) for each in self.state], "_count": (self.steps, _none_taken())}
+
+    def __copy__(self) -> Self:
+        """Return an optimiser with the same arrays, where they are, and a count of its own."""
+        made = type(self).__new__(type(self))
+        vars(made).update(vars(self) | {"_count": (self.steps, _none_taken())})
+        return made
 
     def forget(self) -> None:
         """Start afresh at the next fit."""

@@ -7,6 +7,7 @@ from mlpx import ops
 from mlpx.errors import check_name, check_number
 from mlpx.network import Network
 from mlpx.optimizers.base import Optimizer
+from mlpx.typing import Array
 
 
 @dataclass(kw_only=True, repr=False)
@@ -171,12 +172,11 @@ class Rprop(Optimizer):
         """Return nothing: its options have limits of their own."""
         return {}
 
-    def start(self, net: Network) -> None:
-        """Make the state; every step size begins at lr."""
-        fresh = self._owner is not net.parameters
-        super().start(net)
-        if fresh:
-            self.state[1] += self.lr
+    def first_state(self, net: Network) -> list[Array]:
+        """Return the state; every step size begins at lr."""
+        last, size = super().first_state(net)
+        size += self.lr
+        return [last, size]
 
 
 OPTIMIZERS: dict[str, type[Optimizer]] = {

@@ -42,7 +42,7 @@ KINDS: tuple[type[Loss], ...] = (
 """In the order of their codes in the kernels."""
 LOSSES = tuple(kind.name for kind in KINDS)
 ASKED_OF_LOSSES = frozenset({"prepare", "config", "fuses"})
-ASKED_OF_OPTIMIZERS = frozenset({"start", "forget", "rates", "limits"})
+ASKED_OF_OPTIMIZERS = frozenset({"start", "first_state", "adopt", "forget", "rates", "limits"})
 """Methods that are called where a plan stands in for the rest."""
 
 

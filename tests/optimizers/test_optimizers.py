@@ -1,5 +1,10 @@
 """Every optimiser trains; its options do what they say. The arithmetic of each step is tested with the ops."""
 
+import copy
+import pickle
+import warnings
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from cases_kit import normal
@@ -156,3 +161,111 @@ def test_the_learning_rate_comes_first_and_all_else_by_name(name) -> None:
     assert optimizers.OPTIMIZERS[name](0.25).lr == 0.25
     with pytest.raises(TypeError, match="positional"):
         optimizers.OPTIMIZERS[name](0.25, "constant")
+
+
+# --- the state, and which network's it is ----------------------------------------------------------------------------
+
+JOINT = {
+    "deepcopy": copy.deepcopy,
+    "pickle": lambda both: pickle.loads(pickle.dumps(both)),
+    "twice": lambda both: copy.deepcopy(pickle.loads(pickle.dumps(both))),
+}
+
+
+@pytest.mark.parametrize("way", JOINT.values(), ids=JOINT)
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_copies_of_network_and_optimizer_go_on_as_both_do(name, way) -> None:
+    net, optimizer = network(), OPTIMIZERS[name](lr=0.01)
+    options = {"epochs": 2, "batch_size": 30, "shuffle": False}
+    fit(net, optimizer, **options)
+    others = way((net, optimizer)), way({"optimizer": optimizer, "net": net}).values()
+    fit(net, optimizer, **options)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for made in others:
+            twin, own = sorted(made, key=lambda thing: isinstance(thing, optimizers.Optimizer))
+            assert own.steps == 8
+            fit(twin, own, **options)
+            np.testing.assert_array_equal(twin.parameters, net.parameters)
+            assert own.steps == optimizer.steps == 16
+            for state, other in zip(own.state, optimizer.state, strict=True):
+                np.testing.assert_array_equal(state, other)
+
+
+def test_an_optimizer_copied_alone_says_that_its_state_is_dropped() -> None:
+    net, adam = network(), optimizers.Adam()
+    fit(net, adam, epochs=3)
+    for alone in (copy.deepcopy(adam), pickle.loads(pickle.dumps(adam))):
+        twin = net.copy()
+        with pytest.warns(
+            UserWarning, match=r"Adam was copied without its network, so the state of its 3 steps"
+        ) as seen:
+            fit(twin, alone)
+        assert seen[0].filename == __file__
+        assert alone.steps == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fit(network(), adam)  # which was meant
+        fit(net.copy(), copy.deepcopy(optimizers.Adam()))  # nothing to drop
+        fit(network(), replace(adam))  # which has no state
+        fit(network(), alone)
+        alone.forget()
+        fit(net, alone)
+        fit(net.copy(), copy.copy(alone))
+
+
+def test_an_optimizer_copied_alone_may_adopt_the_network() -> None:
+    net, adam = network(), optimizers.Adam()
+    fit(net, adam, epochs=3)
+    twin, alone = net.copy(), pickle.loads(pickle.dumps(adam))
+    alone.adopt(twin)
+    fit(net, adam, epochs=3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fit(twin, alone, epochs=3)
+    np.testing.assert_array_equal(twin.parameters, net.parameters)
+    with pytest.raises(
+        ValueError, match=r"net: has \d+ parameters of float32; the optimizer's state is of \d+ of float64"
+    ):
+        alone.adopt(network(dtype="float32"))
+    assert alone.steps == 6
+
+
+def test_a_state_that_may_not_be_written_to_is_copied() -> None:
+    """As one is that joblib maps from a file, or that was pickled out of band."""
+    net, adam = network(), optimizers.Adam()
+    fit(net, adam)
+    buffers: list[pickle.PickleBuffer] = []
+    data = pickle.dumps((net, adam), protocol=5, buffer_callback=buffers.append)
+    twin, own = pickle.loads(data, buffers=[bytes(b.raw()) for b in buffers])
+    assert not own.state[0].flags.writeable
+    for each in ((net, adam), (twin, own)):
+        fit(*each)
+    np.testing.assert_array_equal(twin.parameters, net.parameters)
+
+
+def test_a_shallow_copy_counts_for_itself() -> None:
+    net, adam = network(), optimizers.Adam()
+    fit(net, adam, epochs=3)
+    other = copy.copy(adam)
+    assert other.state[0] is adam.state[0]
+    fit(net, adam, epochs=3)
+    assert (other.steps, adam.steps) == (3, 6)
+
+
+def test_what_was_trained_on_a_gpu_goes_on_wherever_it_is_copied_to(cupy_standin) -> None:
+    del cupy_standin  # only its presence matters
+    with mlpx.using_backend("cupy"):
+        net, adam = network(dtype="float32"), optimizers.Adam()
+        fit(net, adam, epochs=3)
+    data = pickle.dumps((net, adam))
+    there = copy.deepcopy((net, adam))
+    assert there[0].backend.name == "cupy"
+    here = pickle.loads(data)
+    assert here[0].backend.name == "numpy"
+    for each in ((net, adam), there, here):
+        with mlpx.using_backend(each[0].backend):
+            fit(*each)
+            assert each[1].steps == 4
+    for twin, _ in (there, here):
+        np.testing.assert_allclose(mlpx.to_numpy(twin.parameters), mlpx.to_numpy(net.parameters), atol=1e-5)
