@@ -51,12 +51,19 @@ class ProgressBar(Callback):
 
 
 def wanted(progress: bool | str) -> bool:
-    """Return whether to draw a bar: True, False, or "auto" for when standard error is a terminal."""
+    """Return whether to draw a bar: True, False, or "auto" for when standard error is a terminal.
+
+    Programs without a console have no standard error, or a closed one; then there is nothing to draw on.
+    """
     if isinstance(progress, str) and progress == "auto":
-        return sys.stderr.isatty()
+        return _writable() and bool(getattr(sys.stderr, "isatty", bool)())
     if not isinstance(progress, int | np.bool_) or progress not in (0, 1):
         raise ValueError(f'progress: expected True, False or "auto", got {shown(progress)}.')
-    return bool(progress)
+    return bool(progress) and _writable()
+
+
+def _writable() -> bool:
+    return sys.stderr is not None and not getattr(sys.stderr, "closed", False)
 
 
 def counted(jobs: Sequence[T], text: str) -> Iterator[T]:

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from mlpx.plan.cpu_predictor import Predictor
     from mlpx.plan.gpu_predictor import GpuPredictor
 
-
 BOUND = {"backend", "n_in", "n_out", "_inputs", "buffers", "plan_declined", "_precision", "_predictors"}
 """Attributes that no copy takes over; see `Network._bind`."""
 
@@ -203,8 +202,6 @@ class Network(Guarded):
         """Compile the prediction anew at the next call: a setting has changed."""
         self._predictors.clear()
 
-    # --- passes -----------------------------------------------------------------------------------------------
-
     def forward(self, x: Array, context: Context = INFERENCE) -> tuple[Array, Backprop]:
         """Return the output for ``x`` and the function that takes its gradient back through every layer."""
         return through(self.layers, x, context)
@@ -349,5 +346,5 @@ class Network(Guarded):
         return summary(self)
 
     def __repr__(self) -> str:
-        inside = ", ".join(repr(layer) for layer in self.layers)
+        inside = ", ".join(map(repr, self.layers))
         return f"{type(self).__name__}({inside}, loss={self.loss!r}, dtype={self.dtype!r})"

@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from mlpx.backend import to_numpy
 from mlpx.errors import DivergenceError
 from mlpx.layers import Context
+from mlpx.losses import ClassLoss, Loss
 from mlpx.network import Network
 from mlpx.network.batch import Batch
 from mlpx.network.divergence import diagnose
@@ -26,6 +28,28 @@ NOTHING: Array = np.zeros((2, 0))
 
 def _nothing(taken: int) -> None:
     """Let the steps go on."""
+
+
+def row_weights(loss: Loss, batch: Batch, mask: Array | None) -> Array | None:
+    """Return what each row counts in the loss's mean, (n,), float64, on the host; None where all count the same.
+
+    The sum over a row's steps of its ``sample_weight``, by the ``class_weight`` of its target; nothing where ``mask``
+    allows nothing.
+    """
+    class_weight = getattr(loss, "class_weight", None)
+    if batch.sample_weight is None and class_weight is None and mask is None:
+        return None
+    target = to_numpy(batch.target)
+    labelled = target.dtype.kind == "i"
+    each = np.ones(target.shape if labelled else target.shape[:-1])
+    if batch.sample_weight is not None:
+        each *= to_numpy(batch.sample_weight)
+    if class_weight is not None:
+        by_class = np.array(class_weight)
+        each = np.where(each > 0, each * (by_class[target] if labelled else target @ by_class), 0.0)
+    if mask is not None and isinstance(loss, ClassLoss):
+        each = np.where(to_numpy(mask).any(axis=-1), each, 0.0)
+    return np.asarray(each.reshape(each.shape[0], -1).sum(axis=1), np.float64)
 
 
 class FitSteps(ABC):
@@ -49,6 +73,7 @@ class FitSteps(ABC):
         self.n_rows = int(train.x.shape[0])
         self.steps_per_epoch = -(-self.n_rows // batch_size)
         self.losses = np.zeros((2, 0))
+        self.row_weights = row_weights(net.loss, train, net.loss_mask(train))
 
     def together(self, most: int) -> int:
         """Return how many epochs, 1 to ``most``, `epochs` should be given at once where nothing looks in between."""
@@ -75,7 +100,7 @@ class FitSteps(ABC):
         DivergenceError
             After the epochs before it have been yielded.
         """
-        (count, n), batch, each = orders.shape, self.batch_size, self.steps_per_epoch
+        count, batch, each = orders.shape[0], self.batch_size, self.steps_per_epoch
         rates = [self.optimizer.rates(first + each * e, each, self.n_steps, epoch + e) for e in range(count)]
         diverged, complete = None, count
         try:
@@ -86,15 +111,23 @@ class FitSteps(ABC):
             losses = np.concatenate([begun, losses], axis=1) if there else losses
         except DivergenceError as error:
             diverged, complete, losses = error, error.epoch - epoch, self.losses
-        sizes = np.full(each, batch)
-        sizes[-1] = n - batch * (each - 1)
         for e in range(complete):
-            yield float(losses[0, e * each : (e + 1) * each] @ sizes) / int(n), float(rates[e][-1])
+            yield self._mean(losses[0, e * each : (e + 1) * each], orders[e]), float(rates[e][-1])
         if diverged is not None:
             self.optimizer.forget()  # what it gathered on the way to infinity would lead there again
             raise diverged
         if count > 1:
             after(each * count)
+
+    def _mean(self, losses: Array, order: Array) -> float:
+        """Return an epoch's loss from those of its steps, each of which is a mean over the weights of its rows."""
+        if self.row_weights is None:
+            sizes = np.full(losses.size, float(self.batch_size))
+            sizes[-1] = order.size - self.batch_size * (losses.size - 1)
+        else:
+            sizes = np.add.reduceat(self.row_weights[order], np.arange(0, order.size, self.batch_size))
+        total = float(sizes.sum())
+        return float(losses @ sizes) / total if total > 0.0 else 0.0
 
     @abstractmethod
     def take(

@@ -86,3 +86,15 @@ def test_a_progress_bar_needs_no_terminal(capfd) -> None:
 
 def test_schedules_do_not_carry_over_between_optimisers() -> None:
     assert optimizers.SGD().schedule is not optimizers.SGD().schedule
+
+
+@pytest.mark.parametrize("progress", [True, "auto"])
+def test_a_program_without_a_console_draws_nothing(progress, monkeypatch) -> None:
+    class Closed:
+        closed = True
+
+    for stream in (None, Closed(), object()):
+        if progress is True and type(stream) is object:
+            continue  # what to draw on was asked for, and is there
+        monkeypatch.setattr("sys.stderr", stream)
+        fit(network(), progress=progress)

@@ -133,3 +133,35 @@ def test_seeds_of_any_size(mode) -> None:
         with using_fused(mode):
             curves.append(tuple(fit(network(dropout=0.3), seed=seed).loss))
     assert len(set(curves)) == 4
+
+
+WEIGHT = np.random.default_rng(5).random(130) * np.where(np.arange(130) < 64, 10.0, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("loss", "options"),
+    [
+        (None, {"sample_weight": WEIGHT}),
+        (mlpx.CrossEntropy(class_weight=(1.0, 5.0, 0.1)), {}),
+        (mlpx.CrossEntropy(class_weight=(1.0, 0.0, 3.0)), {"sample_weight": WEIGHT}),
+    ],
+    ids=["rows", "classes", "both"],
+)
+def test_an_epoch_s_loss_is_the_mean_over_the_weights_of_its_rows(both_ways, loss, options) -> None:
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((130, 4)), rng.integers(0, 3, 130)
+    net = mlpx.MLP([4, 8, 3], dtype="float64", loss=loss)
+    before = net.evaluate(x, y, **options).loss
+    still = mlpx.SGD(1e-12)
+    history = net.fit(x, y, epochs=2, batch_size=64, optimizer=still, progress=False, **options)
+    assert history.loss == pytest.approx([before, before], rel=1e-9)
+
+
+def test_an_epoch_s_loss_of_padded_sequences_is_that_of_their_steps(both_ways) -> None:
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((9, 5, 4)), rng.integers(0, 3, (9, 5))
+    valid = np.arange(5) < np.array([1, 5, 1, 4, 2, 5, 3, 1, 5])[:, None]
+    net = mlpx.Sequential(mlpx.TimeDistributed(mlpx.Dense(4, 3)), mlpx.Softmax(), dtype="float64")
+    before = net.evaluate(x, y, valid=valid).loss
+    history = net.fit(x, y, valid=valid, epochs=1, batch_size=2, optimizer=mlpx.SGD(1e-12), progress=False)
+    assert history.loss == pytest.approx([before], rel=1e-9)
