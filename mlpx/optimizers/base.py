@@ -117,6 +117,9 @@ class Optimizer:
     def start(self, net: Network) -> None:
         """Make the state for a network, unless it already belongs to this network's weights."""
         self.schedule = schedules.find(self.schedule)  # it may have been set since
+        eps = getattr(self, "eps", None) if "eps" in self.own else None
+        if eps is not None and np.dtype(net.dtype).type(eps) == 0.0:
+            raise ValueError(f"eps: {eps:g} is 0 in {net.dtype}, and 0 / 0 is NaN; expected 1e-38 or more there.")
         if self._owner is net.identity:
             self.adopt(net)
             return

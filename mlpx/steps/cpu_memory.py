@@ -133,7 +133,7 @@ class StepsJob:
         dtype, buffers, n, c, n_in = net.dtype, net.buffers, batch_size, rows[-1].n_out, rows[0].n_in
         loss, column, option = kernel_codes.of_loss(net)
         self.kind, numbers = kernel_codes.of_update(optimizer)
-        self.numbers = np.concatenate([numbers, [0.0, option, optimizer.clip_norm or 0.0, ceiling]])
+        self.numbers = np.concatenate([numbers, [0.0, option, optimizer.clip_norm or 0.0, ceiling, 1.0]])
         labelled, mask = train.target.dtype.kind == "i", net.loss_mask(train)
         of_rows = row_blocks(rows, n, blocks, dtype)
         apart = per_block_gradients(rows, n, of_rows, clipped=optimizer.clip_norm is not None)

@@ -269,3 +269,12 @@ def test_what_was_trained_on_a_gpu_goes_on_wherever_it_is_copied_to(cupy_standin
             assert each[1].steps == 4
     for twin, _ in (there, here):
         np.testing.assert_allclose(mlpx.to_numpy(twin.parameters), mlpx.to_numpy(net.parameters), atol=1e-5)
+
+
+def test_an_eps_that_is_0_in_the_network_s_dtype_is_refused() -> None:
+    net = mlpx.MLP([4, 3, 2])
+    with pytest.raises(ValueError, match="eps: 1e-300 is 0 in float32"):
+        net.fit(np.ones((6, 4)), np.arange(6) % 2, optimizer=mlpx.Adam(eps=1e-300), progress=False)
+    net.astype("float64").fit(
+        np.ones((6, 4)), np.arange(6) % 2, optimizer=mlpx.Adam(eps=1e-300), progress=False, epochs=1
+    )

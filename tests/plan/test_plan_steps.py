@@ -128,3 +128,12 @@ def test_a_step_of_a_single_row_moves_no_running_statistics(mode, dtype) -> None
         found.append(net.buffers.statistics.copy())
     np.testing.assert_array_equal(*found)
     assert found[0].any()
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_gradients_whose_squares_no_float64_holds_are_clipped(both_ways, threads) -> None:
+    net = mlpx.Sequential(mlpx.Dense(3, 1), loss="absolute_error", dtype="float64", seed=0)
+    before, large = net.parameters.copy(), np.full((8, 3), 1e160)
+    options = {"optimizer": mlpx.SGD(1.0, clip_norm=1.0), "n_threads": threads, "progress": False}
+    net.fit(large, large[:, 0], epochs=1, batch_size=8, **options)
+    assert np.linalg.norm(net.parameters - before) == pytest.approx(1.0)

@@ -129,10 +129,10 @@ STEP, START, ROWS, FLOATS, FROM, TO, SUMS, FRAME_SIZE = range(8)
 """Places in a frame: the step's number; where its rows begin in the order; how many; the address of reals; the rows
 whose gradients are summed, and the address that the sums go to."""
 
-ALL_WEIGHT, OPTION, MAX_NORM, CEILING = range(N_NUMBERS, N_NUMBERS + 4)
+ALL_WEIGHT, OPTION, MAX_NORM, CEILING, SHRINK = range(N_NUMBERS, N_NUMBERS + 5)
 """Places in the frame's reals, behind the numbers of the update: the normaliser of the loss; its option; clipping; the
-loss of a row that is certainly wrong (see cross_entropy.py)."""
-N_FLOATS = N_NUMBERS + 4
+loss of a row that is certainly wrong (see cross_entropy.py); what gradients are times before they are squared."""
+N_FLOATS = N_NUMBERS + 5
 
 WHOLE = types.CPointer(types.int64)
 REALS = types.CPointer(types.float64)

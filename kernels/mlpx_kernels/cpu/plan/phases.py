@@ -12,6 +12,8 @@ from mlpx_kernels.cpu.plan import layout as p
 from mlpx_kernels.cpu.plan.layout import call_piece
 from mlpx_kernels.updates import DECAY, L1, L2, LR, RISE, ROOT, SCALE, C
 
+SMALL = 2.0**-512
+"""Times any float64, it has a square that is finite."""
 CUT_MULTIPLE = 8
 """Blocks begin at multiples of this."""
 
@@ -119,7 +121,7 @@ def prepare(s, job, table, reals, changing, frame, floats):
         floats[p.ALL_WEIGHT] = call_piece(job[p.TOTAL], table, reals, 0, job, frame, 0, n)
     floats[LR], floats[L2], floats[C] = changing[0, s], changing[1, s], changing[2, s]
     floats[RISE], floats[ROOT] = changing[3, s], changing[4, s]
-    floats[SCALE] = 1.0
+    floats[SCALE] = floats[p.SHRINK] = 1.0
 
 
 @merged
@@ -207,6 +209,13 @@ def weight_gradients_and_update(block, alone, job, table, reals, frame, floats):
 def update_clipped(block, job, table, reals, frame, floats, square):
     """Update a block's weights with gradients of that squared norm; return the sum of the weights' squares."""
     norm, weights = math.sqrt(square), 0.0
+    if not math.isfinite(norm):  # squares beyond float64, if not gradients
+        norm, floats[p.SHRINK] = 0.0, SMALL
+        for layer in range(job[p.LAYERS]):
+            if table[layer, p.W] >= 0:
+                last = table[layer, p.N_OUT]
+                norm += weight_and_bias_spans(job[p.SQUARES], table, reals, layer, job, frame, 0, last)
+        norm, floats[p.SHRINK] = math.sqrt(norm) / SMALL, 1.0
     floats[SCALE] = min(1.0, floats[p.MAX_NORM] / norm) if norm > 0.0 else 1.0
     for number in range(job[p.LAYERS]):
         layer, first, last = output_rows(job, table, number, block)

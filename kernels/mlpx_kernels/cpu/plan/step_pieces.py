@@ -48,6 +48,7 @@ from mlpx_kernels.cpu.plan.layout import (
     S1,
     S2,
     SAMPLE_WEIGHT,
+    SHRINK,
     SPLIT,
     START,
     TARGETS,
@@ -234,15 +235,15 @@ def add_up(dtype):
 
 @cache
 def squares(dtype):
-    """Return the sum of squares of elements a to b of the gradient."""
+    """Return the sum of squares of elements a to b of the gradient, each times the frame's SHRINK."""
     real = real_of(dtype)
 
     @piece
     def run(row, reals, job, frame, a, b):
-        g = view(job[GRADS], a, b - a, real)
+        g, shrink = view(job[GRADS], a, b - a, real), view(frame[FLOATS], 0, N_FLOATS, np.float64)[SHRINK]
         result = 0.0
         for k in range(g.size):
-            result += np.float64(g[k]) * np.float64(g[k])
+            result += (np.float64(g[k]) * shrink) * (np.float64(g[k]) * shrink)
         return result
 
     return run
