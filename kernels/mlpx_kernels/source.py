@@ -42,7 +42,7 @@ def of_kernels() -> str:
         If it cannot be read.
     """
     top = [name for name, package in _modules("mlpx_kernels") if not package]
-    names = [*top, *_all("mlpx_kernels.cpu")]
+    names = [*top, *modules_below("mlpx_kernels.cpu")]
     if len(names) < 2:
         raise LookupError("the modules of mlpx_kernels cannot be listed")
     return hashlib.sha256("\n".join(f"{name} {of_module(name)}" for name in sorted(names)).encode()).hexdigest()
@@ -54,11 +54,11 @@ def _modules(package: str) -> Iterator[tuple[str, bool]]:
         yield found.name, found.ispkg
 
 
-def _all(package: str) -> Iterator[str]:
+def modules_below(package: str) -> Iterator[str]:
     """Yield a package, and the names of all modules below it."""
     yield package
     for name, inner in _modules(package):
-        yield from _all(name) if inner else [name]
+        yield from modules_below(name) if inner else [name]
 
 
 def _parts(code: CodeType) -> Iterator[bytes]:
