@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 
 from mlpx.errors import check_count, check_name, check_number
 from mlpx.representation import short_repr
+from mlpx.tunable import Tunable
 
 
-class Schedule(ABC):
+class Schedule(Tunable, ABC):
     """A schedule. ``factor`` is asked before each step; ``observe`` is told the monitored loss after each epoch."""
 
     def __repr__(self) -> str:

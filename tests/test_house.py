@@ -20,7 +20,15 @@ ROOT = Path(mlpx.__file__).parents[1]
 SOURCES = {"mlpx": Path(mlpx.__file__).parent, "mlpx_kernels": Path(mlpx_kernels.__file__).parent}
 FLOORS = [
     ["mlpx_kernels"],
-    ["mlpx._version", "mlpx.typing", "mlpx.errors", "mlpx.overrides", "mlpx.registry", "mlpx.representation"],
+    [
+        "mlpx._version",
+        "mlpx.typing",
+        "mlpx.errors",
+        "mlpx.overrides",
+        "mlpx.registry",
+        "mlpx.representation",
+        "mlpx.tunable",
+    ],
     ["mlpx.backend"],
     ["mlpx.ops"],
     ["mlpx.initializers", "mlpx.schedules"],

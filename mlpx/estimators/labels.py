@@ -124,6 +124,8 @@ class Labelled(BaseMLP):
             binarizer: Any = _binarizer(y) if fresh else vars(self)["_label_binarizer"]
             if not fresh and _indicates(y) and not str(binarizer.y_type_).startswith("multilabel"):
                 raise ValueError("y: is an indicator matrix of labels; earlier calls had classes, one for each row.")
+            if not fresh and not _indicates(y) and str(binarizer.y_type_).startswith("multilabel"):
+                raise ValueError("y: holds classes, one for each row; earlier calls had an indicator matrix of labels.")
             classes = binarizer.classes_ if fresh else _unique(y)
         if fresh:
             self._label_binarizer, self.classes_ = binarizer, classes

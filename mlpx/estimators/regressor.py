@@ -12,8 +12,8 @@ from sklearn.utils import column_or_1d
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.metaestimators import available_if
 
-from mlpx.backend import to_numpy
-from mlpx.errors import check_number
+from mlpx.backend import backend_of, to_numpy
+from mlpx.errors import check_number, warn
 from mlpx.estimators.base import BaseMLP, _has_steps
 from mlpx.estimators.checkpoints import fit_checkpoints
 from mlpx.estimators.context import in_context
@@ -270,6 +270,11 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
     def predict(self, X: Any) -> Array:
         """Return the prediction of each row: (n,), or (n, n_outputs) for several outputs.
 
-        ``X`` may be larger than memory, such as a `numpy.memmap`: rows are taken block by block.
+        ``X`` may be larger than memory, such as a `numpy.memmap`: rows are taken block by block. Rates that overflow to
+        infinity, of losses such as "poisson", bring a RuntimeWarning.
         """
-        return self._numbers(self._pinned()._output(X))
+        output = self._pinned()._output(X)
+        xp = backend_of(output).xp
+        if self.out_activation_ == "exp" and not bool(xp.all(xp.isfinite(output))):
+            warn("predict: some rates overflow to infinity; these rows are far from those of training.", RuntimeWarning)
+        return self._numbers(output)

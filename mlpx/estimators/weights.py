@@ -2,14 +2,16 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from inspect import Parameter, signature
 from typing import Any, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator
 
+from mlpx._version import __version__
 from mlpx.backend import Backend, backend_name, dtype_name
 from mlpx.backend.inspection import kind_of
-from mlpx.errors import check_count
+from mlpx.errors import check_count, warn
 from mlpx.estimators.architecture import NORMS, Architecture
 from mlpx.estimators.devices import backend_for, copied, on_host
 from mlpx.estimators.fitted import FittedNetwork, dense_layers, write
@@ -187,9 +189,21 @@ class Weights(BaseEstimator):  # type: ignore[misc]
         return attributes | {name: _mapped(attributes[name], copied) for name in ARRAYS if name in attributes}
 
     def __getstate__(self) -> dict[str, Any]:
-        state = dict(super().__getstate__())
+        state = dict(super().__getstate__()) | {"_mlpx_version": __version__}
         # What was on a GPU loads without one.
         return state | {name: _mapped(state[name], on_host) for name in ARRAYS if name in state}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take the state of a pickle or copy; parameters that an older version had not get their defaults."""
+        version = state.get("_mlpx_version", __version__)
+        if version != __version__:
+            warn(
+                f"{type(self).__name__}: was pickled by mlpx {version}, and this is {__version__}, which may take it "
+                "for something else; save() writes files that other versions read."
+            )
+        parameters = signature(type(self).__init__).parameters.values()
+        defaults = {each.name: each.default for each in parameters if each.default is not Parameter.empty}
+        super().__setstate__(defaults | {name: value for name, value in state.items() if name != "_mlpx_version"})
 
 
 def _floats(x: Any) -> bool:

@@ -14,6 +14,7 @@ from mlpx.errors import check_number, is_real, shown, warn
 from mlpx.network import Network, divergence
 from mlpx.network.identity import Identity
 from mlpx.representation import short_repr
+from mlpx.tunable import Tunable
 from mlpx.typing import Array
 
 
@@ -30,7 +31,7 @@ def _writable(state: Array, net: Network) -> Array:
 
 
 @dataclass(repr=False)
-class Optimizer:
+class Optimizer(Tunable):
     """What all optimisers share: the learning rate and its schedule, clipping, penalties, and the state.
 
     An optimiser object keeps its state from one fit of a network to the next fit of the same network, and so do copies

@@ -14,6 +14,7 @@ from mlpx.losses import SquaredError
 from mlpx.network import Network
 from mlpx.network.batch import Batch
 from mlpx.representation import short_repr
+from mlpx.tunable import Tunable
 from mlpx.typing import Array
 
 Report = Callable[[Array], bool]
@@ -48,7 +49,7 @@ STUCK = "no further progress"
 
 
 @dataclass(kw_only=True, repr=False)
-class FullBatch(ABC):
+class FullBatch(Tunable, ABC):
     """An optimiser that sees all rows in each iteration; ``epochs`` of a fit is its limit of iterations.
 
     Parameters

@@ -71,6 +71,15 @@ def test_margins_and_probabilities_are_where_they_belong() -> None:
     assert np.isfinite(cross_val_score(model, X, Y > 0, cv=3, scoring="roc_auc")).all()
 
 
+@pytest.mark.parametrize("loss", ["poisson", "gamma"])
+def test_rates_that_overflow_are_told(loss) -> None:
+    model = fitted(MLPRegressor, y=np.exp(NUMBERS[:, 0]), loss=loss)
+    model.predict(X)
+    with pytest.warns(RuntimeWarning, match="^predict: some rates overflow to infinity") as told:
+        assert np.isinf(model.predict(1e6 * X)).any()
+    assert [each.filename for each in told] == [__file__]
+
+
 def test_gamma_loss() -> None:
     y = np.exp(NUMBERS[:, 0])
     model = fitted(MLPRegressor, y=y, loss="gamma", **STILL)

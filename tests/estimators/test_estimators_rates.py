@@ -6,6 +6,7 @@ import pickle
 import numpy as np
 import pytest
 from estimators_kit import X, Y, fitted
+from sklearn.model_selection import GridSearchCV
 
 from mlpx import MLPClassifier, optimizers, schedules
 
@@ -112,10 +113,7 @@ def test_options_of_the_solver_act_at_the_next_call_and_its_state_stays(params, 
     model = MLPClassifier(**params).partial_fit(X, Y, classes=[0, 1, 2]).partial_fit(X, Y)
     steps = model._training.optimizer.steps
     same = copy.deepcopy(model).partial_fit(X, Y)
-    if "solver__lr" in change:
-        model.solver.lr = 0.5
-    else:
-        model.set_params(**change)
+    model.set_params(**change)
     by_hand = copy.deepcopy(model)
     by_hand._training.optimizer = None
     model.partial_fit(X, Y)
@@ -125,6 +123,15 @@ def test_options_of_the_solver_act_at_the_next_call_and_its_state_stays(params, 
     assert not np.array_equal(model.coefs_[0], fresh.coefs_[0])  # which began without means
     model.set_params(solver="adagrad").partial_fit(X, Y)
     assert model._training.optimizer.steps == 3
+
+
+def test_a_grid_reaches_the_options_of_objects() -> None:
+    model = MLPClassifier((8,), solver=optimizers.Adam(schedule="cosine"), max_iter=20, tol=9.0, random_state=0)
+    grid = {"solver__lr": [1e-9, 0.05], "solver__schedule__final": [0.0, 1.0]}
+    search = GridSearchCV(model, grid, cv=2).fit(X, Y)
+    assert search.best_params_["solver__lr"] == 0.05
+    assert search.best_estimator_.solver.schedule.final == search.best_params_["solver__schedule__final"]
+    assert model.solver == optimizers.Adam(schedule="cosine")
 
 
 def test_the_rate_that_adaptive_has_reached_stays() -> None:

@@ -22,6 +22,7 @@ ONE = NUMBERS[:, 0]
         (MLPRegressor, ONE, NUMBERS, r"y: has shape \(150, 2\); training had 1 numbers in each row"),
         (MLPRegressor, NUMBERS, ONE, r"y: has shape \(150,\); training had 2 numbers in each row"),
         (MLPClassifier, Y, LABELS, "y: is an indicator matrix of labels; earlier calls had classes"),
+        (MLPClassifier, LABELS, Y, "y: holds classes, one for each row; earlier calls had an indicator matrix"),
     ],
 )
 def test_targets_of_another_shape_than_in_earlier_calls(kind, first, then, said) -> None:
