@@ -6,6 +6,7 @@ from mlpx import ops
 from mlpx.errors import check_count, check_number
 from mlpx.layers.base import INFERENCE, MOST_FEATURES, Backprop, Context, Layer, PlanRow
 from mlpx.layers.buffers import Parameter
+from mlpx.layers.valid_rows import forward_valid
 from mlpx.typing import Array
 
 
@@ -69,7 +70,12 @@ class BatchNorm(Layer):
         )
 
     def forward(self, x: Array, context: Context = INFERENCE) -> tuple[Array, Backprop]:
-        """Return y (..., n) and its backprop; in training the running statistics move."""
+        """Return y (..., n) and its backprop; in training the running statistics move.
+
+        With ``context.valid`` the statistics of a batch are those of its real steps; padded ones come back as zeros.
+        """
+        if context.training and context.valid is not None:
+            return forward_valid(self, x, context)
         gamma, beta = self.value("gamma"), self.value("beta")
         mean, var = self.value("mean"), self.value("var")
         batch = context.training and x.size > 0

@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from mlpx.backend import backend_of, dtype_name
+from mlpx.backend import backend_of
 from mlpx.errors import shown
 from mlpx.layers.base import INFERENCE, Backprop, Context, Layer
 from mlpx.layers.buffers import Buffers
+from mlpx.layers.valid_rows import put, take
 from mlpx.ops._dense import rows
 from mlpx.registry import registered_name
 from mlpx.typing import Array
@@ -69,9 +70,9 @@ class TimeDistributed(Layer):
         """Return y (..., steps, n_out) and its backprop."""
         xp = backend_of(x).xp
         valid = None if context.valid is None else xp.reshape(context.valid, (-1,))
-        mask = None if context.mask is None else _take(rows(context.mask, xp), valid)
+        mask = None if context.mask is None else take(rows(context.mask, xp), valid)
         inner = replace(context, mask=mask, valid=None)
-        r = _take(rows(x, xp), valid)
+        r = take(rows(x, xp), valid)
         backprops: list[Backprop] = []
         for layer in self.layers:
             r, back = layer.forward(r, inner)
@@ -79,22 +80,9 @@ class TimeDistributed(Layer):
             inner = inner.inner()
 
         def backprop(dy: Array) -> Array | None:
-            d: Array | None = _take(rows(dy, xp), valid)
+            d: Array | None = take(rows(dy, xp), valid)
             for back in reversed(backprops):
                 d = back(d)
-            return None if d is None else _put(xp, d, valid, x.shape[:-1])
+            return None if d is None else put(xp, d, valid, x.shape[:-1])
 
-        return _put(xp, r, valid, x.shape[:-1]), backprop
-
-
-def _take(r: Array, valid: Array | None) -> Array:
-    return r if valid is None else r[valid]
-
-
-def _put(xp: Any, r: Array, valid: Array | None, lead: tuple[int, ...]) -> Array:
-    """Return the rows in their places among zeros, with the leading axes restored."""
-    if valid is not None:
-        out = backend_of(r).zeros((valid.shape[0], r.shape[-1]), dtype_name(r))
-        out[valid] = r
-        r = out
-    return xp.reshape(r, (*lead, r.shape[-1]))
+        return put(xp, r, valid, x.shape[:-1]), backprop

@@ -29,6 +29,13 @@ class Batch:
         parts = (self.x, self.target, self.mask, self.sample_weight, self.valid)
         return Batch(*(None if part is None else _rows(part, rows) for part in parts))
 
+    def real_x(self) -> Array:
+        """Return the inputs with 0 at padded steps, which may hold anything: 0 times NaN is NaN in a gradient."""
+        if self.valid is None:
+            return self.x
+        xp = backend_of(self.valid).xp
+        return xp.where(self.valid[..., None], self.x, xp.zeros_like(self.x))
+
     def subset(self, rows: Array) -> "Batch":
         """Return the batch of many rows; inputs that stay on the host stay there."""
         if not isinstance(self.x, HostRows):

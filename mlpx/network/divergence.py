@@ -18,7 +18,7 @@ def _largest(net: Network, x: Array) -> float:
 
 def diagnose(net: Network, batch: Batch, context: Context, step: int, epoch: int) -> DivergenceError:
     """Return the error for a step whose loss or gradient is not finite: run it once more and look at every layer."""
-    x = batch.x
+    x = batch.real_x()
     largest = {
         "input": _largest(net, x),
         "weight": _largest(net, net.parameters),

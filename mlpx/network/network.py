@@ -295,7 +295,7 @@ class Network(Guarded):
 
     def step(self, batch: Batch, context: Context) -> Array:
         """Run forward and backward over a checked batch; return the loss () and leave the gradient in `gradient`."""
-        z, backprop = through(self.body(), batch.x, context)
+        z, backprop = through(self.body(), batch.real_x(), context)
         loss, dz = self._loss_of(z, batch)
         backprop(dz)
         return loss
@@ -314,7 +314,7 @@ class Network(Guarded):
         parts = []
         for rows in blocks(batch.x.shape[0], self._block):
             part = batch.take(rows)
-            parts.append(through(self.body(), part.x, Context(mask=part.mask, valid=part.valid))[0])
+            parts.append(through(self.body(), part.real_x(), Context(mask=part.mask, valid=part.valid))[0])
         z = parts[0] if len(parts) == 1 else self.backend.xp.concat(parts, axis=0)
         return float(self._loss_of(z, batch)[0]), z
 
