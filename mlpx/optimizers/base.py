@@ -122,7 +122,8 @@ class Optimizer(Tunable):
         if eps is not None and np.dtype(net.dtype).type(eps) == 0.0:
             raise ValueError(f"eps: {eps:g} is 0 in {net.dtype}, and 0 / 0 is NaN; expected 1e-38 or more there.")
         if self._owner is net.identity:
-            self.adopt(net)
+            self.state = [_writable(each, net) for each in self.state]
+            self._belong_to(net)
             return
         if self.steps and self._owner is not None and self._owner.copied:
             warn(

@@ -3,6 +3,7 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -73,7 +74,6 @@ class FitSteps(ABC):
         self.n_rows = int(train.x.shape[0])
         self.steps_per_epoch = -(-self.n_rows // batch_size)
         self.losses = np.zeros((2, 0))
-        self.row_weights = row_weights(net.loss, train, net.loss_mask(train))
 
     def together(self, most: int) -> int:
         """Return how many epochs, 1 to ``most``, `epochs` should be given at once where nothing looks in between."""
@@ -118,6 +118,11 @@ class FitSteps(ABC):
             raise diverged
         if count > 1:
             after(each * count)
+
+    @cached_property
+    def row_weights(self) -> Array | None:
+        """What each row counts in an epoch's loss; see `row_weights`."""
+        return row_weights(self.net.loss, self.train, self.net.loss_mask(self.train))
 
     def _mean(self, losses: Array, order: Array) -> float:
         """Return an epoch's loss from those of its steps, each of which is a mean over the weights of its rows."""
