@@ -3,6 +3,7 @@ down."""
 
 import ast
 import inspect
+import re
 import tomllib
 from collections.abc import Iterator
 from functools import cache
@@ -234,6 +235,22 @@ def test_op_has_its_gradient_beside_it(name: str) -> None:
     if name.endswith("_grad"):
         forward = ops.ALL[name.removesuffix("_grad")]
         assert forward.reference.__module__ == ops.ALL[name].reference.__module__
+
+
+OLD_WORDS = re.compile(
+    r"\b(crew|bell|LINGER|turned weights|surprise|alloc_room|summed_apart|alike_from)\b", re.IGNORECASE
+)
+"""Words that were replaced by the field's terms: worker pool, wake-up, transposed, nll, …; see the glossary
+in kernels/mlpx_kernels/README.md."""
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_the_field_s_terms_are_used(name: str) -> None:
+    assert not OLD_WORDS.findall(MODULES[name].read_text(encoding="utf-8"))
+
+
+def test_an_old_word_would_be_seen() -> None:
+    assert OLD_WORDS.findall("def crew(): ...  # surprise") == ["crew", "surprise"]
 
 
 FILES = sorted([*MODULES.values(), *TESTS.rglob("*.py")])

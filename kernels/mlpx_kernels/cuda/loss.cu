@@ -111,25 +111,25 @@ softmax_cross_entropy(
             if (in) top = at[k] > top ? at[k] : top;
         }
         top = group_max<GROUP>(top);
-        A partition = A(0), surprise = A(0);  // of the elements of this thread: sums of e, of -q (z - top)
+        A partition = A(0), nll = A(0);  // of the elements of this thread: sums of e, of -q (z - top)
 #pragma unroll
         for (int k = 0; k < ITEMS; k++) {
             const bool in = PLAIN ? places.column(k) < places.cols : allowed >> k & 1u;
             const A shifted = in ? at[k] - top : A(-INFINITY);
-            if (PLAIN ? places.column(k) == label : q[k] != A(0)) surprise -= (PLAIN ? A(1) : q[k]) * shifted;
+            if (PLAIN ? places.column(k) == label : q[k] != A(0)) nll -= (PLAIN ? A(1) : q[k]) * shifted;
             at[k] = in ? maths::exp(shifted) : A(0);
             partition += at[k];
         }
         partition = group_sum<GROUP>(partition);
         const bool counts = share > A(0) && count > 0;
         if (PLAIN && targets.outside(label)) share = A(maths::nan());
-        if (places.lane == 0 && q_sum != A(0)) surprise += q_sum * maths::log(partition);
+        if (places.lane == 0 && q_sum != A(0)) nll += q_sum * maths::log(partition);
         if (PLAIN && ceiling < double(INFINITY)) {  // of the whole row, in one thread
-            surprise = between(group_sum<GROUP>(surprise), ceiling);
-            if (places.lane != 0) surprise = A(0);
+            nll = between(group_sum<GROUP>(nll), ceiling);
+            if (places.lane != 0) nll = A(0);
         }
         if (counts) {
-            mine += double(share) * double(surprise);
+            mine += double(share) * double(nll);
         }
         const A wide = (PLAIN ? share : q_sum) / partition;
 #pragma unroll
@@ -177,20 +177,20 @@ __global__ void __launch_bounds__(GROUP, 1) softmax_cross_entropy_long(
         const A q_sum = group_sum<GROUP>(keep * target_sum + spread * spread_sum);
         const A log_partition = maths::log(partition.sum), wide = q_sum / partition.sum;
         const bool counts = w > 0.0 && count > 0;
-        A surprise = A(0);  // of the columns of this thread
+        A nll = A(0);  // of the columns of this thread
         for (i64 column = threadIdx.x; column < cols; column += GROUP) {
             const bool in = targets.allowed(row, column);
             const A x = in ? A(logits[column]) + (bias ? A(bias[column]) : A(0)) : A(-INFINITY);
             const A q = (keep * targets.target(row, column, label) + (in ? spread : A(0))) * targets.weight(column);
             const A shifted = x - partition.top;
-            if (q != A(0)) surprise += q * (log_partition - shifted);
+            if (q != A(0)) nll += q * (log_partition - shifted);
             dz[row * cols + column] = T(counts && in ? share * (maths::exp(shifted) * wide - q) : A(0));
         }
         if (ceiling < double(INFINITY)) {
-            surprise = between(group_sum<GROUP>(surprise), ceiling);
-            if (threadIdx.x != 0) surprise = A(0);
+            nll = between(group_sum<GROUP>(nll), ceiling);
+            if (threadIdx.x != 0) nll = A(0);
         }
-        if (counts) mine += double(share) * double(surprise);
+        if (counts) mine += double(share) * double(nll);
     }
     finish_loss<GROUP>(mine, partials, counter, loss, losses, clock);
 }
