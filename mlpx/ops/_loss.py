@@ -6,7 +6,7 @@ Each is a weighted mean over rows; see `mlpx.ops.weighing`.
 from mlpx.backend import backend_of, kind_of
 from mlpx.ops._activation import TABLE
 from mlpx.ops._dense import rows
-from mlpx.ops._weighing import of_classes, of_elements, one_hot, own_gradient, row_weight, weighted_mean
+from mlpx.ops._weighing import in_range, of_classes, of_elements, one_hot, own_gradient, row_weight, weighted_mean
 from mlpx.ops.dispatch import op
 from mlpx.ops.signature import number, several
 from mlpx.typing import Array, Namespace
@@ -48,7 +48,8 @@ def softmax_cross_entropy(
     sample_weight : array (...,), dtype of z, optional
         r, at least 0.
     class_weight : array (c,), dtype of z, optional
-        At least 0; as in PyTorch, the mean is over the weights of the targets.
+        At least 0; the mean is over the weights of the targets, as in PyTorch for class numbers. (For probabilities
+        PyTorch divides by the number of rows instead.)
     mask : array (..., c), bool, optional
         True where a class is allowed. Others have probability 0 and gradient 0, whatever their logits hold; smoothing
         spreads over the allowed classes. A row that allows nothing has weight 0. A target that is not allowed gives
@@ -69,6 +70,7 @@ def softmax_cross_entropy(
     c = z.shape[-1]
     logits = rows(z, xp)
     r = row_weight(xp, sample_weight, logits)
+    class_weight = None if class_weight is None else in_range(xp, class_weight, logits.shape[0])
     t = one_hot(xp, target, logits, "softmax_cross_entropy") if kind_of(target) == "i" else rows(target, xp)
     weighted_t = t if class_weight is None else t * class_weight
     q = t

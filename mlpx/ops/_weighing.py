@@ -32,11 +32,21 @@ def of_elements(prediction: str = "y", weight: str = "", **options: Option) -> S
 # --- rows that weigh ------------------------------------------------------------------------------------------------
 
 
+def in_range(xp: Namespace, weight: Array, n: int) -> Array:
+    """Return weights, of which only the ratios matter, divided by the largest where sums of n of them would overflow,
+    or sums of products with others like them.
+    """
+    if not weight.shape[0]:
+        return weight
+    largest = xp.max(weight)
+    return weight / xp.where(largest * largest * n < xp.inf, xp.ones_like(largest), largest)
+
+
 def row_weight(xp: Namespace, sample_weight: Array | None, like: Array) -> Array:
-    """Return the row weights r as (rows, 1)."""
+    """Return the row weights r as (rows, 1); see `in_range`."""
     if sample_weight is None:
         return xp.ones_like(like[:, :1])
-    return xp.reshape(sample_weight, (like.shape[0], 1))
+    return in_range(xp, xp.reshape(sample_weight, (like.shape[0], 1)), like.shape[0])
 
 
 def one_hot(xp: Namespace, target: Array, like: Array, caller: str) -> Array:

@@ -260,7 +260,8 @@ class LayerSteps(FitSteps):
         if self.gradient_hook is not None:
             self.gradient_hook(buffers.gradient)
         with np.errstate(all="ignore"):
-            if math.isfinite(loss) and bool(xp.isfinite(xp.sum(net.gradient))):
+            moved = bool(xp.all(xp.isfinite(buffers.statistics)))  # a variance may overflow where no output does
+            if math.isfinite(loss) and moved and bool(xp.isfinite(xp.sum(net.gradient))):
                 return loss
         raise self._diverged(statistics, batch, context, context.step, epoch)
 

@@ -11,6 +11,7 @@ from cases_kit import normal
 from loss_kit import CLASS_WEIGHT, ELEMENTWISE, MASK, C, N, R, T, Y, Z
 
 from mlpx import check_gradients, ops
+from mlpx.ops.dispatch import using_fused
 
 pytestmark = pytest.mark.usefixtures("both_ways")
 
@@ -195,3 +196,29 @@ def test_leading_axes_are_rows(name: str) -> None:
     expected, expected_dy = ops.ALL[name](Z, target, R)
     np.testing.assert_allclose(loss, expected, rtol=1e-14)
     np.testing.assert_allclose(dy.reshape(N, C), expected_dy, rtol=1e-13, atol=1e-16)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", ["softmax_cross_entropy", "softmax_focal", "squared_error", "hinge"])
+def test_weights_whose_sum_overflows_are_shares_all_the_same(name, dtype) -> None:
+    op, r = getattr(ops, name), np.random.default_rng(0)
+    z, w = r.standard_normal((40, 3)).astype(dtype), r.random(40).astype(dtype)
+    t = np.eye(3, dtype=dtype)[r.integers(0, 3, 40)]
+    large = np.finfo(dtype).max / 2
+    for given, column in ((w * large, None), (w, np.full(3, large / 4, dtype))):
+        if column is not None and name != "softmax_cross_entropy":
+            continue
+        options = {} if column is None else {"class_weight": column}
+        ones = {} if column is None else {"class_weight": np.ones(3, dtype)}
+        with using_fused("off"):
+            found, expected = op(z, t, given, **options), op(z, t, w, **ones)
+        for one, other in zip(found, expected, strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", ["softmax_cross_entropy", "squared_error"])
+def test_a_loss_beyond_float32_is_infinite_without_a_warning(both_ways, name) -> None:
+    z, t = np.full((3, 2), 3e38, "f"), np.eye(2, dtype="f")[[0, 1, 0]]
+    z[:, 1] = -3e38
+    with np.errstate(all="raise"):
+        assert getattr(ops, name)(z, t)[0] == np.inf

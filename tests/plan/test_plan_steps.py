@@ -137,3 +137,12 @@ def test_gradients_whose_squares_no_float64_holds_are_clipped(both_ways, threads
     options = {"optimizer": mlpx.SGD(1.0, clip_norm=1.0), "n_threads": threads, "progress": False}
     net.fit(large, large[:, 0], epochs=1, batch_size=8, **options)
     assert np.linalg.norm(net.parameters - before) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("size", [1e-200, 1e-160])
+def test_gradients_whose_squares_are_0_are_clipped(both_ways, size) -> None:
+    net = mlpx.Sequential(mlpx.Dense(3, 1, bias=False), loss="absolute_error", dtype="float64", seed=0)
+    net.parameters[:] = 0.0  # so that no digit of the step is lost
+    x, y = np.full((8, 3), size), np.ones(8)
+    net.fit(x, y, epochs=1, batch_size=8, optimizer=mlpx.SGD(1.0, clip_norm=size / 4), progress=False)
+    assert np.linalg.norm(net.parameters / size) == pytest.approx(0.25)

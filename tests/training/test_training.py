@@ -165,3 +165,13 @@ def test_an_epoch_s_loss_of_padded_sequences_is_that_of_their_steps(both_ways) -
     before = net.evaluate(x, y, valid=valid).loss
     history = net.fit(x, y, valid=valid, epochs=1, batch_size=2, optimizer=mlpx.SGD(1e-12), progress=False)
     assert history.loss == pytest.approx([before], rel=1e-9)
+
+
+@pytest.mark.parametrize("mode", ["auto", "off"])
+def test_a_running_variance_that_overflows_is_a_divergence(mode) -> None:
+    net = mlpx.MLP([4, 5, 2], norm="batch")
+    before = net.buffers.statistics.copy()
+    x = np.random.default_rng(0).standard_normal((20, 4)) * 1e20
+    with using_fused(mode), pytest.raises(mlpx.DivergenceError):
+        net.fit(x, np.arange(20) % 2, epochs=1, progress=False)
+    np.testing.assert_array_equal(net.buffers.statistics, before)

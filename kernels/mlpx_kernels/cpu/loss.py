@@ -31,6 +31,12 @@ def flat(x, dtype):
     return np.empty(0, dtype) if x is None else np.ascontiguousarray(x, dtype).reshape(-1)
 
 
+def rounded(losses, real):
+    """Return the sum of parts of a loss in a dtype; infinite, without a warning, where it is beyond that."""
+    with np.errstate(over="ignore"):
+        return real.type(math.fsum(losses))
+
+
 def softmax_cross_entropy(z, target, sample_weight=None, class_weight=None, mask=None, *, label_smoothing=0.0):
     """One read of z, one write of dz; the loss is summed in float64.
 
@@ -71,7 +77,7 @@ def softmax_cross_entropy(z, target, sample_weight=None, class_weight=None, mask
         )
 
     share_parts(some, rows, parts)
-    return real.type(math.fsum(losses)), dz
+    return rounded(losses, real), dz
 
 
 def elementwise(kind, z, target, sample_weight, column, mask, option, *, name):
@@ -97,7 +103,7 @@ def elementwise(kind, z, target, sample_weight, column, mask, option, *, name):
         losses[part] = loop(z_flat[i], t[i], sw[a:b], col, m[i], option, total, dz_flat[i], b - a, c)
 
     share_parts(some, rows, parts)
-    return real.type(math.fsum(losses)), dz
+    return rounded(losses, real), dz
 
 
 def sigmoid_cross_entropy(z, target, sample_weight=None, pos_weight=None, mask=None, *, label_smoothing=0.0):

@@ -9,7 +9,7 @@ from mlpx_kernels.cpu.loops.cross_entropy import clear_forbidden, copy_allowed, 
 from mlpx_kernels.cpu.loops.element_loss import BINARY_FOCAL, HINGE
 from mlpx_kernels.cpu.loops.narrow_rows import COLUMNS, NARROW, SIDE, exponentials, scale, write_rows
 from mlpx_kernels.cpu.loops.reductions import row_max
-from mlpx_kernels.cpu.loss import NO_LABELS, NO_MASK, elementwise, flat, labels_outside
+from mlpx_kernels.cpu.loss import NO_LABELS, NO_MASK, elementwise, flat, labels_outside, rounded
 from mlpx_kernels.cpu.lowlevel.compile import inlined, kernel
 from mlpx_kernels.cpu.lowlevel.mathematics import exp
 from mlpx_kernels.cpu.lowlevel.memory import alloc_scratch, free_scratch
@@ -154,7 +154,7 @@ def softmax_focal(z, target, sample_weight=None, mask=None, *, focus=2.0):
             losses[part] = run_focal(*given, dense[i], sw[a:b], m[i], *then)
 
     share_parts(some, rows, parts)
-    return real.type(math.fsum(losses)), dz
+    return rounded(losses, real), dz
 
 
 def sigmoid_focal(z, target, sample_weight=None, mask=None, *, focus=2.0):

@@ -14,6 +14,8 @@ from mlpx_kernels.updates import DECAY, L1, L2, LR, RISE, ROOT, SCALE, C
 
 SMALL = 2.0**-512
 """Times any float64, it has a square that is finite."""
+TINY = 1e-280
+"""Sums of squares below are added up again, from gradients that are divided by `SMALL`."""
 CUT_MULTIPLE = 8
 """Blocks begin at multiples of this."""
 
@@ -209,13 +211,14 @@ def weight_gradients_and_update(block, alone, job, table, reals, frame, floats):
 def update_clipped(block, job, table, reals, frame, floats, square):
     """Update a block's weights with gradients of that squared norm; return the sum of the weights' squares."""
     norm, weights = math.sqrt(square), 0.0
-    if not math.isfinite(norm):  # squares beyond float64, if not gradients
-        norm, floats[p.SHRINK] = 0.0, SMALL
+    if not TINY < square < np.inf:  # squares beyond float64, or too small for its digits, if not gradients
+        factor = 1.0 / SMALL if square <= TINY else SMALL
+        norm, floats[p.SHRINK] = 0.0, factor
         for layer in range(job[p.LAYERS]):
             if table[layer, p.W] >= 0:
                 last = table[layer, p.N_OUT]
                 norm += weight_and_bias_spans(job[p.SQUARES], table, reals, layer, job, frame, 0, last)
-        norm, floats[p.SHRINK] = math.sqrt(norm) / SMALL, 1.0
+        norm, floats[p.SHRINK] = math.sqrt(norm) / factor, 1.0
     floats[SCALE] = min(1.0, floats[p.MAX_NORM] / norm) if norm > 0.0 else 1.0
     for number in range(job[p.LAYERS]):
         layer, first, last = output_rows(job, table, number, block)
