@@ -18,6 +18,9 @@ def _gain_and_shift(n: int) -> dict[str, Parameter]:
 class BatchNorm(Layer):
     """Normalise each feature: over the batch in training, by running statistics otherwise. See `mlpx.ops.batch_norm`.
 
+    A batch of a single row, which has no variance, gives the shift beta whatever it holds, and leaves the running
+    statistics alone: training with ``batch_size=1`` teaches nothing. Take at least two rows a step, or `LayerNorm`.
+
     Parameters
     ----------
     n : int

@@ -45,7 +45,8 @@ class Optimizer(Tunable):
     schedule : str or Schedule
         Multiplies ``lr``; see `mlpx.schedules`.
     clip_norm : float, optional
-        Scale the gradient so that its Euclidean norm over all parameters is at most this.
+        Scale the gradient so that its Euclidean norm over all parameters, those of frozen layers included, is at most
+        this.
     clip_value : float, optional
         Clip each element of the (scaled) gradient to plus or minus this.
     l1, l2 : float
