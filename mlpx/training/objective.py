@@ -29,7 +29,8 @@ Two to three times up to some thousand rows; beyond, products are nearly all, an
 def settle(net: Network, x: Array, context: Context) -> None:
     """Make the running statistics of batch norms those of all rows ``x``, which are what training saw throughout."""
     statistics = net.buffers.statistics
-    if not statistics.size or math.prod(x.shape[:-1]) < 2:  # a single row has no variance
+    n_rows = math.prod(x.shape[:-1]) if context.valid is None else int(to_numpy(context.valid).sum())
+    if not statistics.size or n_rows < 2:  # a single row has no variance
         return
     before = net.backend.xp.asarray(statistics, copy=True)
     try:
@@ -125,7 +126,7 @@ class Objective:
     def leave(self, w: Array) -> None:
         """Leave the network at a vector, ready for predictions: batch norms too."""
         self.set_weights(w)
-        settle(self.net, self.batch.x, self.context)
+        settle(self.net, self.batch.real_x(), self.context)
 
     def __call__(self, w: Array) -> tuple[float, Array]:
         """Return the loss with its penalty, and the gradient (k,), at ``w``."""
@@ -145,7 +146,7 @@ class Objective:
     def residuals(self, w: Array) -> Array:
         """Return the weighted residuals whose half sum of squares is the loss: (n * o + k,) with a penalty."""
         self.set_weights(w)
-        z, _ = self.net.forward(self.batch.x, self.context)
+        z, _ = self.net.forward(self.batch.real_x(), self.context)
         r = to_numpy(z - self.batch.target).astype(np.float64) * self._row_factor()
         return np.concatenate([r.ravel(), math.sqrt(self.l2) * np.where(self.decayed, w, 0.0)])
 
@@ -157,7 +158,7 @@ class Objective:
         blocks = np.empty((n, o, self.index.size))
         for output in range(o):
             per_row = backend.zeros((n, self.net.parameters.shape[0]), self.net.dtype)
-            _, backprop = self.net.forward(self.batch.x, Context(per_row=per_row, need_dx=False))
+            _, backprop = self.net.forward(self.batch.real_x(), Context(per_row=per_row, need_dx=False))
             dy = np.zeros((n, o))
             dy[:, output] = 1.0
             backprop(backend.asarray(dy, self.net.dtype))
