@@ -8,7 +8,8 @@ from mlpx import optimizers
 from mlpx.callbacks import Callback, Run, as_callback
 from mlpx.callbacks.history import History
 from mlpx.callbacks.progress import ProgressBar, wanted
-from mlpx.errors import check_count, check_flag, check_name, shown
+from mlpx.errors import check_count, check_flag, check_name, shown, warn
+from mlpx.layers import BatchNorm
 from mlpx.losses import ClassLoss, LabelLoss
 from mlpx.network import Network, check_precision
 from mlpx.optimizers import Optimizer, full_batch
@@ -149,13 +150,20 @@ class Trainable(Network):
         everything = batch_of(self, x, y, sample_weight, mask, valid)
         check_data(self, everything, "")
         train, held_out = split(self, everything, validation, seed)
+        batch_size = check_count("batch_size", batch_size)
+        normed = isinstance(chosen, Optimizer) and any(isinstance(layer, BatchNorm) for layer in self.all_layers())
+        if normed and batch_size == 1 and train.x.ndim == 2:
+            warn(
+                "batch_size: is 1, and batch norm, which normalises over the rows of a step, makes the same of every "
+                "single row: next to nothing is learnt. Take at least two rows a step, or LayerNorm."
+            )
         job = loop.Job(
             net=self,
             train=train,
             validation=held_out,
             optimizer=chosen,
             epochs=check_count("epochs", epochs, 0),
-            batch_size=min(check_count("batch_size", batch_size), train.x.shape[0]),
+            batch_size=min(batch_size, train.x.shape[0]),
             shuffle=check_flag("shuffle", shuffle),
             seed=seed,
             callbacks=watching,

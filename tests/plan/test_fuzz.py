@@ -17,6 +17,7 @@ from mlpx import layers, losses, optimizers
 from mlpx.ops.dispatch import using_fused
 from mlpx.steps import cpu
 
+pytestmark = pytest.mark.filterwarnings("ignore:batch_size. is 1, and batch norm")
 USUAL = {"float32": 2e-3, "float64": 1e-8}
 """Differences, relative to the largest number, that need no explanation."""
 BY_NATURE = 10.0

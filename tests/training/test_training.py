@@ -175,3 +175,13 @@ def test_a_running_variance_that_overflows_is_a_divergence(mode) -> None:
     with using_fused(mode), pytest.raises(mlpx.DivergenceError):
         net.fit(x, np.arange(20) % 2, epochs=1, progress=False)
     np.testing.assert_array_equal(net.buffers.statistics, before)
+
+
+def test_steps_of_single_rows_are_warned_of_before_a_batch_norm() -> None:
+    net, options = mlpx.MLP([N, 5, 2], norm="batch"), {"batch_size": 1, "epochs": 1, "progress": False}
+    x, y = np.eye(N), np.arange(N) % 2
+    with pytest.warns(UserWarning, match="batch_size: is 1, and batch norm") as seen:
+        net.fit(x, y, **options)
+    assert seen[0].filename == __file__
+    net.fit(x, y, **options | {"optimizer": "lbfgs"})  # which takes all rows at once
+    mlpx.MLP([N, 5, 2], norm="layer").fit(x, y, **options)
