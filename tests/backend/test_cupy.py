@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from cases import cases
 from compare import check_close, exact_result
+from odd_arguments import every_call, on_a_device, plain
 from standin import installed
 from standin.install import to_device
 
@@ -77,6 +78,33 @@ def test_mixing_raises_and_names_both(cupy: Any, name: str) -> None:
             ops.ALL[name](*args, **case.params)
         assert name in str(raised.value)
         assert "cupy" in str(raised.value)
+
+
+@pytest.mark.filterwarnings("ignore")  # of NumPy, about the arrays that the test makes
+@pytest.mark.parametrize("name", list(ops.ALL))
+def test_wrong_arguments_are_refused_by_name(cupy: Any, name: str) -> None:
+    refused = 0
+    for case, what, argument, args, params in every_call(name, arrays_alone=True):
+        if not on_a_device(args):
+            continue
+        device = tuple(map(to_device, args))
+        try:
+            result = ops.ALL[name](*device, **params)
+        except (TypeError, ValueError) as error:
+            assert name in str(error), (case.id, what, error)  # noqa: PT017
+            assert argument in str(error), (case.id, what, error)  # noqa: PT017
+            refused += 1
+            continue
+        if what.startswith("label"):  # nobody looks at class numbers there: their rows become NaN
+            assert np.isnan(on_host(result)[0])
+            continue
+        host = [plain(a) for a in args]
+        with np.errstate(all="ignore"):
+            reference = ops.ALL[name].reference(np, *host, **params)
+        if reference is None:
+            result, reference = device, tuple(host)
+        check_close(f"{name}[{case.id}], {argument}: {what}", on_host(result), reference, reference, 4 * case.k)
+    assert refused > 20
 
 
 def test_arrays_come_in_and_go_out(cupy: Any, cupy_standin: Any) -> None:

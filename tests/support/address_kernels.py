@@ -1,5 +1,6 @@
 """Every CUDA kernel with AddressSanitizer: a program of its own, which test_cuda_address.py starts with the sanitizer's
-library loaded. Two cases of each op, then products, a small network's prediction, and steps of a fit."""
+library loaded. Two cases of each op, entries with arrays that do not fit, then products, a small network's prediction,
+and steps of a fit."""
 
 from contextlib import suppress
 from typing import Any
@@ -8,6 +9,7 @@ import numpy as np
 from cases import Case, cases
 from cuda_instances import compile_all
 from cuda_kit import check, recording
+from odd_arguments import REFUSED, odd_arrays, on_a_device
 from standin import installed
 from standin.install import to_device
 from standin.kernels import GROUPS
@@ -15,6 +17,7 @@ from standin.kernels import GROUPS
 import mlpx
 from mlpx import layers, ops
 from mlpx.ops.dispatch import using_fused
+from mlpx_kernels import Unsupported
 
 
 def chosen(name: str) -> list[Case]:
@@ -30,6 +33,18 @@ def run_ops(device: Any, judge: Any) -> None:
             for case in chosen(name):
                 judge(device, name, case)
             print(name, flush=True)
+
+
+def run_odd() -> None:
+    """Hand every kernel's entry arrays of other sizes than the rest's, which it refuses or stays inside."""
+    for name, op in ops.ALL.items():
+        if "cupy" not in op.kernels:
+            continue
+        case = max(chosen(name), key=lambda case: sum(a is not None for a in case.args))
+        for _, _, args in odd_arrays(case.args):
+            if on_a_device(args):
+                with suppress(*REFUSED, Unsupported, AttributeError, LookupError):
+                    op.kernel("cupy")(*map(to_device, args), **case.params)
 
 
 def run_networks(device: Any) -> None:
@@ -55,6 +70,7 @@ def instances() -> dict[str, tuple[str, ...]]:
         for name, op in ops.ALL.items():
             for case in chosen(name) if "cupy" in op.kernels else ():
                 op(*map(to_device, case.args), **{k: to_device(v) for k, v in case.params.items()})
+        run_odd()
         with suppress(mlpx.DivergenceError):  # memory that nobody wrote holds NaN
             run_networks(device)
     return {code: tuple(sorted(n for c, n in asked if c == code)) for code in {code for code, _ in asked}}
@@ -68,6 +84,8 @@ def main() -> None:
     compile_all((code, names, "address") for code, names in found.items())
     with installed() as device, mlpx.using_backend("cupy"), using_fused("require"):
         run_ops(device, check)
+        run_odd()
+        print("odd", flush=True)
         run_networks(device)
         assert {"gather", "product", "network"} <= {name.partition("<")[0] for name in device.names}
     print("all", flush=True)

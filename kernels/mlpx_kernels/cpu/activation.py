@@ -10,8 +10,8 @@ import numpy as np
 from numba import types
 from numba.extending import overload
 
-from mlpx_kernels import Unsupported
 from mlpx_kernels.activations import CODES, NAMES, SAVES_INPUT
+from mlpx_kernels.cpu.lowlevel.arrays import flat, real_array
 from mlpx_kernels.cpu.lowlevel.compile import inlined, kernel
 from mlpx_kernels.cpu.lowlevel.erf import erf
 from mlpx_kernels.cpu.lowlevel.mathematics import JIT, exp, expm1, sigmoid, softplus, tanh
@@ -225,13 +225,6 @@ def sum_rows(dz, db, rows, width):
         r += 1
 
 
-def real_array(x, *, name):
-    """Return a C-contiguous array of a float dtype the kernels are made for, or decline."""
-    if x.dtype not in (np.float32, np.float64):
-        raise Unsupported(f"{name}: dtype {x.dtype}; the CPU kernels are made for float32 and float64")
-    return np.asarray(x, order="C")  # ascontiguousarray would give a scalar an axis
-
-
 def elementwise(loop, arrays, quick):
     """Call a compiled loop on flat arrays of one size, over the threads where that pays: later for a quick loop."""
     size = arrays[0].size
@@ -253,8 +246,9 @@ def activation(x, *, kind):
 
 def activation_grad(dy, saved, *, kind):
     """Two reads and one write of each element."""
-    dy, saved = real_array(dy, name="activation_grad"), real_array(saved, name="activation_grad")
+    dy = real_array(dy, name="activation_grad")
+    saved = flat(saved, dy.size, dy.dtype, name="activation_grad")
     dx = np.empty(dy.shape, dy.dtype)
     code = CODES[kind]
-    elementwise(gradient_loop(code), (dy.reshape(-1), saved.reshape(-1), dx.reshape(-1)), code not in SLOW)
+    elementwise(gradient_loop(code), (dy.reshape(-1), saved, dx.reshape(-1)), code not in SLOW)
     return dx

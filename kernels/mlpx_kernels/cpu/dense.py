@@ -11,7 +11,6 @@ from mlpx_kernels.cpu.activation import (
     add_bias,
     apply,
     apply_grad,
-    real_array,
     sum_rows,
 )
 from mlpx_kernels.cpu.gemm.blas import NN, NT, TN
@@ -26,6 +25,7 @@ from mlpx_kernels.cpu.gemm.select import (
     has_quick_way,
     register,
 )
+from mlpx_kernels.cpu.lowlevel.arrays import flat, optional, real_array
 from mlpx_kernels.cpu.lowlevel.compile import kernel
 from mlpx_kernels.cpu.lowlevel.memory import alloc_scratch, free_scratch
 from mlpx_kernels.cpu.lowlevel.simd import VECTOR_BYTES
@@ -150,8 +150,8 @@ def dense(x, w, b, *, activation="identity"):
     x, w = real_array(x, name="dense"), real_array(w, name="dense")
     n_out, n_in = w.shape
     shape, rows = (*x.shape[:-1], n_out), math.prod(x.shape[:-1])
-    bias = np.empty(0, x.dtype) if b is None else real_array(b, name="dense").reshape(-1)
-    x2, separate = x.reshape(rows, n_in), kind in SAVES_INPUT
+    bias = optional(b, n_out, w.dtype, name="dense")
+    x2, separate = flat(x, rows * n_in, w.dtype, name="dense").reshape(rows, n_in), kind in SAVES_INPUT
     y = np.empty((rows, n_out), x.dtype) if separate else None
     if in_tiles(x2, w, bias):
         z = np.empty((rows, n_out), x.dtype)
@@ -174,17 +174,18 @@ def dense(x, w, b, *, activation="identity"):
 def dense_grad(dy, x, w, saved, *, activation="identity", need_dx=True):
     """``dz`` and ``db`` in one pass, then one product for each of dw and dx."""
     kind = CODES[activation]
-    dy, x, w, saved = (real_array(a, name="dense_grad") for a in (dy, x, w, saved))
+    w, name = real_array(w, name="dense_grad"), "dense_grad"
     n_out, n_in = w.shape
-    rows = math.prod(dy.shape[:-1])
-    dz, db = np.empty((rows, n_out), w.dtype), np.empty(n_out, w.dtype)
-    gradient_loop(kind)(dy.reshape(-1), saved.reshape(-1), dz.reshape(-1), db, rows, n_out)
-    x2 = x.reshape(rows, n_in)
+    shape, rows, real = x.shape, math.prod(dy.shape[:-1]), w.dtype
+    dy, saved = (flat(a, rows * n_out, real, name=name) for a in (dy, saved))
+    x2 = flat(x, rows * n_in, real, name=name).reshape(rows, n_in)
+    dz, db = np.empty((rows, n_out), real), np.empty(n_out, real)
+    gradient_loop(kind)(dy, saved, dz.reshape(-1), db, rows, n_out)
     dx, dw = shared_product(NN, dz, w) if need_dx else None, shared_product(TN, dz, x2)
     with np.errstate(all="ignore"):  # NaN and overflow are results
         dx = dz @ w if dx is None and need_dx else dx
         dw = dz.T @ x2 if dw is None else dw
-    return (dx.reshape(x.shape) if need_dx else None), dw, db
+    return (dx.reshape(shape) if need_dx else None), dw, db
 
 
 @cache
@@ -206,10 +207,11 @@ def outer_loop(code):
 
 def dense_grad_rows(dy, x, saved, *, activation="identity"):
     """One write of dw, row by row."""
-    dy, x, saved = (real_array(a, name="dense_grad_rows") for a in (dy, x, saved))
-    (rows, n_out), n_in = dy.shape, x.shape[1]
-    dw, dz = np.empty((rows, n_out, n_in), dy.dtype), np.empty((rows, n_out), dy.dtype)
-    d, xs, s, out, z = (a.reshape(-1) for a in (dy, x, saved, dw, dz))
+    dy, name = real_array(dy, name="dense_grad_rows"), "dense_grad_rows"
+    (rows, n_out), n_in, real = dy.shape, x.shape[1], dy.dtype
+    xs, s = flat(x, rows * n_in, real, name=name), flat(saved, dy.size, real, name=name)
+    dw, dz = np.empty((rows, n_out, n_in), real), np.empty((rows, n_out), real)
+    d, out, z = (a.reshape(-1) for a in (dy, dw, dz))
     loop = outer_loop(CODES[activation])
 
     def some(a, b):

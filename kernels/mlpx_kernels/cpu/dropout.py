@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from mlpx_kernels.cpu.activation import real_array
+from mlpx_kernels.cpu.lowlevel.arrays import real_array
 from mlpx_kernels.cpu.lowlevel.compile import inlined, kernel
 from mlpx_kernels.cpu.lowlevel.memory import alloc_scratch, free_scratch
 from mlpx_kernels.cpu.threading.parallel_rows import share_rows

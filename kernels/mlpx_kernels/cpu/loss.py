@@ -5,10 +5,10 @@ import math
 
 import numpy as np
 
-from mlpx_kernels.cpu.activation import real_array
 from mlpx_kernels.cpu.loops.cross_entropy import plain_cross_entropy_loop, run_cross_entropy, run_total
 from mlpx_kernels.cpu.loops.element_loss import ABSOLUTE, BINARY, HUBER, POISSON, QUANTILE, SQUARED, loss_loop
 from mlpx_kernels.cpu.loops.narrow_rows import NARROW
+from mlpx_kernels.cpu.lowlevel.arrays import class_numbers, flat, optional, real_array
 from mlpx_kernels.cpu.lowlevel.compile import kernel
 from mlpx_kernels.cpu.threading.parallel_rows import fixed_parts, share_parts
 
@@ -23,12 +23,6 @@ def labels_outside(labels, c):
 
 
 NO_LABELS = np.empty(0, np.int64)
-NO_MASK = np.empty(0, np.bool_)
-
-
-def flat(x, dtype):
-    """Return an optional array flat and contiguous in ``dtype``; None becomes an array of size 0."""
-    return np.empty(0, dtype) if x is None else np.ascontiguousarray(x, dtype).reshape(-1)
 
 
 def rounded(losses, real):
@@ -42,20 +36,21 @@ def softmax_cross_entropy(z, target, sample_weight=None, class_weight=None, mask
 
     Without class weights and smoothing the gradient costs one exponential and two multiplications an element.
     """
-    z = real_array(z, name="softmax_cross_entropy")
+    name = "softmax_cross_entropy"
+    z = real_array(z, name=name)
     c = z.shape[-1]
     rows = z.size // c
     real = z.dtype
     integers = target.dtype.kind in "iu"
-    labels = flat(target, np.int64) if integers else NO_LABELS
+    labels = class_numbers(target, rows, name=name) if integers else NO_LABELS
     if integers and labels_outside(labels, c):
         raise ValueError(
             f"softmax_cross_entropy: target holds class numbers from {labels.min()} to {labels.max()}; expected 0 to "
             f"{c - 1} for z with {c} classes."
         )
-    dense = flat(None if integers else target, real)
-    sw, cw = flat(sample_weight, real), flat(class_weight, real)
-    m = NO_MASK if mask is None else flat(mask, np.bool_)
+    dense = np.empty(0, real) if integers else flat(target, z.size, real, name=name)
+    sw, cw = optional(sample_weight, rows, real, name=name), optional(class_weight, c, real, name=name)
+    m = optional(mask, z.size, np.bool_, name=name)
     dz = np.empty(z.shape, real)
     z_flat, dz_flat = z.reshape(-1), dz.reshape(-1)
     plain = integers and class_weight is None and mask is None and not label_smoothing
@@ -90,8 +85,9 @@ def elementwise(kind, z, target, sample_weight, column, mask, option, *, name):
     c = z.shape[-1]
     rows = z.size // c if c else 0
     real = z.dtype
-    t, sw, col = flat(target, real), flat(sample_weight, real), flat(column, real)
-    m = flat(mask, np.bool_)
+    t, sw = flat(target, z.size, real, name=name), optional(sample_weight, rows, real, name=name)
+    columns = 1 if column is not None and column.size == 1 else c  # one for all of them, or one each
+    col, m = optional(column, columns, real, name=name), optional(mask, z.size, np.bool_, name=name)
     dz = np.empty(z.shape, real)
     total = float(rows) if sample_weight is None else float(sw.sum(dtype=np.float64))
     z_flat, dz_flat, loop = z.reshape(-1), dz.reshape(-1), loss_loop(kind)
@@ -129,4 +125,5 @@ def huber(y, target, sample_weight=None, mask=None, *, delta=1.0):
 
 def quantile(y, target, sample_weight=None, mask=None, *, q=(0.5,)):
     """One read of y and target, one write of dy; levels are rounded to the dtype of y."""
-    return elementwise(QUANTILE, y, target, sample_weight, np.array(q), mask, 0.0, name="quantile")
+    y, name = real_array(y, name="quantile"), "quantile"
+    return elementwise(QUANTILE, y, target, sample_weight, np.array(q, y.dtype), mask, 0.0, name=name)

@@ -4,12 +4,12 @@ import math
 
 import numpy as np
 
-from mlpx_kernels.cpu.activation import real_array
 from mlpx_kernels.cpu.loops.cross_entropy import clear_forbidden, copy_allowed, row_weight, run_total
 from mlpx_kernels.cpu.loops.element_loss import BINARY_FOCAL, HINGE
 from mlpx_kernels.cpu.loops.narrow_rows import COLUMNS, NARROW, SIDE, exponentials, scale, write_rows
 from mlpx_kernels.cpu.loops.reductions import row_max
-from mlpx_kernels.cpu.loss import NO_LABELS, NO_MASK, elementwise, flat, labels_outside, rounded
+from mlpx_kernels.cpu.loss import NO_LABELS, elementwise, labels_outside, rounded
+from mlpx_kernels.cpu.lowlevel.arrays import class_numbers, flat, optional, real_array
 from mlpx_kernels.cpu.lowlevel.compile import inlined, kernel
 from mlpx_kernels.cpu.lowlevel.mathematics import exp
 from mlpx_kernels.cpu.lowlevel.memory import alloc_scratch, free_scratch
@@ -130,14 +130,15 @@ def softmax_focal(z, target, sample_weight=None, mask=None, *, focus=2.0):
     c, real = z.shape[-1], z.dtype
     rows = z.size // c
     integers = target.dtype.kind in "iu"
-    labels = flat(target, np.int64) if integers else NO_LABELS
+    labels = class_numbers(target, rows, name="softmax_focal") if integers else NO_LABELS
     if integers and labels_outside(labels, c):
         raise ValueError(
             f"softmax_focal: target holds class numbers from {labels.min()} to {labels.max()}; expected 0 to {c - 1} "
             f"for z with {c} classes."
         )
-    dense, sw = flat(None if integers else target, real), flat(sample_weight, real)
-    m = NO_MASK if mask is None else flat(mask, np.bool_)
+    dense = np.empty(0, real) if integers else flat(target, z.size, real, name="softmax_focal")
+    sw = optional(sample_weight, rows, real, name="softmax_focal")
+    m = optional(mask, z.size, np.bool_, name="softmax_focal")
     dz = np.empty(z.shape, real)
     z_flat, dz_flat = z.reshape(-1), dz.reshape(-1)
     total = run_total(rows, c, sw, sw[:0], m, labels, dense)

@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from mlpx_kernels.cpu.activation import real_array
 from mlpx_kernels.cpu.loops.batch_norm import (
     run_batch_norm,
     run_batch_norm_grad,
@@ -14,19 +13,25 @@ from mlpx_kernels.cpu.loops.batch_norm import (
     run_sums,
 )
 from mlpx_kernels.cpu.loops.layer_norm import run_layer_norm, run_layer_norm_grad
+from mlpx_kernels.cpu.lowlevel.arrays import flat, real_array
 from mlpx_kernels.cpu.threading.parallel_rows import fixed_parts, share_parts, share_rows
 
 
-def _flat(*arrays, name):
-    """Return arrays of the float dtypes the kernels are made for, flat and C-contiguous."""
-    return [real_array(a, name=name).reshape(-1) for a in arrays]
+def _rows(x, features, *alike, rows=(), name):
+    """Return the shape of ``x``, its rows and width, and arrays as compiled code takes them.
+
+    ``x``, those ``alike``, those with a number per feature, and those with a number per row: flat, in this order.
+    """
+    x, shape, f = real_array(x, name=name), x.shape, x.shape[-1]
+    n, real = x.size // f if f else 0, x.dtype
+    others = [flat(a, x.size, real, name=name) for a in alike]
+    others += [flat(a, f, real, name=name) for a in features]
+    return shape, n, f, [x.reshape(-1), *others, *(flat(a, n, real, name=name) for a in rows)]
 
 
 def layer_norm(x, gamma, beta, *, eps):
     """Three passes over a row that is in cache after the first."""
-    shape, f = x.shape, x.shape[-1]
-    x, gamma, beta = _flat(x, gamma, beta, name="layer_norm")
-    rows = x.size // f if f else 0
+    shape, rows, f, (x, gamma, beta) = _rows(x, (gamma, beta), name="layer_norm")
     y, mean, var = np.empty_like(x), np.empty(rows, x.dtype), np.empty(rows, x.dtype)
 
     def some(a, b):
@@ -43,9 +48,7 @@ def layer_norm_grad(dy, x, gamma, mean, var, *, eps):
     Rows are cut into parts by the shape alone, and the parts' sums added in order: the number of threads changes
     nothing.
     """
-    shape, f = x.shape, x.shape[-1]
-    dy, x, gamma, mean, var = _flat(dy, x, gamma, mean, var, name="layer_norm_grad")
-    rows = x.size // f if f else 0
+    shape, rows, f, (x, dy, gamma, mean, var) = _rows(x, (gamma,), dy, rows=(mean, var), name="layer_norm_grad")
     parts = fixed_parts(rows, x.size // 2)
     dx, sums = np.empty_like(x), np.empty((parts, 2, f), x.dtype)
     if parts == 1:
@@ -86,9 +89,7 @@ def _gain_grad(dy, x, mean, var, eps, rows, f):
 
 def batch_norm(x, gamma, beta, *, eps):
     """Two reads of x, one write of y: squares are summed about the mean of a block that is in cache."""
-    shape, f = x.shape, x.shape[-1]
-    x, gamma, beta = _flat(x, gamma, beta, name="batch_norm")
-    rows = x.size // f if f else 0
+    shape, rows, f, (x, gamma, beta) = _rows(x, (gamma, beta), name="batch_norm")
     parts = fixed_parts(rows, x.size // 2)
     mean, var = np.empty_like(gamma), np.empty_like(gamma)
     if parts == 1:
@@ -108,9 +109,7 @@ def batch_norm(x, gamma, beta, *, eps):
 
 def batch_norm_grad(dy, x, gamma, mean, var, *, eps):
     """One pass for dgamma and dbeta, one for dx."""
-    shape, f = x.shape, x.shape[-1]
-    dy, x, gamma, mean, var = _flat(dy, x, gamma, mean, var, name="batch_norm_grad")
-    rows = x.size // f if f else 0
+    shape, rows, f, (x, dy, gamma, mean, var) = _rows(x, (gamma, mean, var), dy, name="batch_norm_grad")
     dx = np.empty_like(x)
     if fixed_parts(rows, x.size // 2) == 1:
         dgamma, dbeta = np.empty_like(gamma), np.empty_like(gamma)
@@ -128,16 +127,13 @@ def batch_norm_grad(dy, x, gamma, mean, var, *, eps):
 
 def batch_norm_inference(x, gamma, beta, mean, var, *, eps):
     """One read of x, one write of y."""
-    shape, f = x.shape, x.shape[-1]
-    x, gamma, beta, mean, var = _flat(x, gamma, beta, mean, var, name="batch_norm_inference")
-    return _normalise(x, gamma, beta, mean, var, eps, x.size // f if f else 0, f).reshape(shape)
+    shape, rows, f, (x, gamma, beta, mean, var) = _rows(x, (gamma, beta, mean, var), name="batch_norm_inference")
+    return _normalise(x, gamma, beta, mean, var, eps, rows, f).reshape(shape)
 
 
 def batch_norm_inference_grad(dy, x, gamma, mean, var, *, eps):
     """One pass for dgamma and dbeta, one for dx."""
-    shape, f = x.shape, x.shape[-1]
-    dy, x, gamma, mean, var = _flat(dy, x, gamma, mean, var, name="batch_norm_inference_grad")
-    rows = x.size // f if f else 0
+    shape, rows, f, (x, dy, gamma, mean, var) = _rows(x, (gamma, mean, var), dy, name="batch_norm_inference_grad")
     dgamma, dbeta = _gain_grad(dy, x, mean, var, eps, rows, f)
     dx = np.empty_like(dy)
 

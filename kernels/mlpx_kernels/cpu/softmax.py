@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from mlpx_kernels.cpu.activation import real_array
 from mlpx_kernels.cpu.loops.softmax_forward import log_softmax_rows, masked_softmax_rows, softmax_rows
 from mlpx_kernels.cpu.loops.softmax_grad import log_softmax_grad_rows, masked_softmax_grad_rows, softmax_grad_rows
+from mlpx_kernels.cpu.lowlevel.arrays import flat, real_array
 from mlpx_kernels.cpu.lowlevel.compile import kernel
 from mlpx_kernels.cpu.threading.parallel_rows import share_rows
 
@@ -47,13 +47,15 @@ def run_log_softmax_grad(dy, y, dx, rows, c):
 
 def _rowwise(compiled, arrays, masks=(), *, name):
     """Call a compiled row function on blocks of rows, over the threads; return its output array."""
-    given = [real_array(a, name=name) for a in arrays]
-    out = np.empty(given[0].shape, given[0].dtype)
+    first = real_array(arrays[0], name=name)
+    out = np.empty(first.shape, first.dtype)
     c = out.shape[-1]
-    flat = [a.reshape(-1) for a in (*given, *(np.ascontiguousarray(m) for m in masks), out)]
+    rest = [flat(a, out.size, out.dtype, name=name) for a in arrays[1:]]
+    flags = [flat(m, out.size, np.bool_, name=name) for m in masks]
+    given = (first.reshape(-1), *rest, *flags, out.reshape(-1))
 
     def some(start, stop):
-        compiled(*(a[start * c : stop * c] for a in flat), stop - start, c)
+        compiled(*(a[start * c : stop * c] for a in given), stop - start, c)
 
     share_rows(some, out.size // c, out.size)
     return out

@@ -3,11 +3,11 @@
 import math
 from functools import cache
 
-import numpy as np
 from numba import types
 from numba.extending import overload
 
 from mlpx_kernels import Unsupported
+from mlpx_kernels.cpu.lowlevel.arrays import REALS, flat
 from mlpx_kernels.cpu.lowlevel.compile import FASTMATH, inlined, kernel
 from mlpx_kernels.cpu.lowlevel.mathematics import JIT
 from mlpx_kernels.cpu.threading.parallel_rows import share_rows
@@ -157,13 +157,16 @@ def update_loop(kind):
 
 def _run(w, g, states, kind, numbers):
     for array in (w, *states):
-        if not array.flags.c_contiguous or array.ndim != 1:
+        flags = array.flags
+        if not flags.c_contiguous or array.ndim != 1:
             raise Unsupported("update: the kernels want flat, contiguous arrays")
-        if array.dtype not in (np.float32, np.float64):
+        if array.dtype not in REALS:
             raise Unsupported(f"update: dtype {array.dtype}; the CPU kernels are made for float32 and float64")
+        if array.dtype != w.dtype or array.size != w.size or not flags.writeable:
+            raise ValueError("update: weights and state need one dtype and size, and are written to.")
     numbers[RISE], numbers[ROOT] = corrections(kind, numbers, numbers[STEP])
     s1, s2 = (*states, w, w)[:2]
-    g, loop = np.ascontiguousarray(g), update_loop(kind)
+    g, loop = flat(g, w.size, w.dtype, name="update"), update_loop(kind)
 
     def some(a, b):
         loop(w[a:b], g[a:b], s1[a:b], s2[a:b], numbers)

@@ -20,7 +20,7 @@ def activation_grad(dy, saved, *, kind):
     """Two reads and one write of each element."""
     import cupy
 
-    dy, saved = real_arrays(dy, saved, name="activation_grad")
+    dy, saved = real_arrays(dy, (saved, dy.size), name="activation_grad")
     dx = cupy.empty(dy.shape, dy.dtype)
     if dy.size:
         activation_grad_bias_grad(dy.reshape(1, -1), saved.reshape(1, -1), dx.reshape(1, -1), None, kind)()

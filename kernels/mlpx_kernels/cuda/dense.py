@@ -39,9 +39,8 @@ def dense(x, w, b, *, activation="identity"):
     """cuBLAS, then bias and activation in one kernel, in place where the output is what the gradient needs."""
     import cupy
 
-    x, w, b = real_arrays(x, w, b, name="dense")
-    n_out, n_in = w.shape
-    rows = row_count(x)
+    (n_out, n_in), rows = w.shape, row_count(x)
+    w, x, b = real_arrays(w, (x, rows * n_in), optional=[(b, n_out)], name="dense")
     z = cupy.matmul(x.reshape(rows, n_in), w.T)
     separate = CODES[activation] in SAVES_INPUT
     y = cupy.empty(z.shape, z.dtype) if separate else z
@@ -55,9 +54,9 @@ def dense_grad(dy, x, w, saved, *, activation="identity", need_dx=True):
     """``dz`` and ``db`` in one kernel, then one product for each of dw and dx."""
     import cupy
 
-    dy, x, w, saved = real_arrays(dy, x, w, saved, name="dense_grad")
-    n_out, n_in = w.shape
-    rows = row_count(dy)
+    (n_out, n_in), rows = w.shape, row_count(dy)
+    size = rows * n_out
+    w, dy, x, saved = real_arrays(w, (dy, size), (x, rows * n_in), (saved, size), name="dense_grad")
     dz, db = cupy.empty((rows, n_out), w.dtype), cupy.empty(n_out, w.dtype)
     if n_out:
         activation_grad_bias_grad(dy.reshape(rows, n_out), saved.reshape(rows, n_out), dz, db, activation)()

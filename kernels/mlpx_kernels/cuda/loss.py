@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from mlpx_kernels import Unsupported
 from mlpx_kernels.cuda.runtime.arrays import (
     THREADS,
     Launch,
+    class_numbers,
     ctype,
+    flag_array,
     group_rows,
     held_rows,
     pointer,
@@ -150,26 +151,25 @@ def element_loss(
     return partial(kernel("element_loss", f"element_losses<{ctype(y)}, {code}>"), blocks, THREADS, args)
 
 
-def _flags(mask: Any) -> Any:
-    import cupy
-
-    return None if mask is None else cupy.ascontiguousarray(mask)
-
-
 def of_classes(launch, z, target, sample_weight, class_weight, mask, *, name, **options):
     """Return (loss, gradient) of a loss of classes, for logits of any leading axes; ``launch`` as `cross_entropy`."""
     import cupy
 
     integers = target.dtype.kind in "iu"
-    dense = None if integers else target
-    z, dense, sample_weight, class_weight = real_arrays(z, dense, sample_weight, class_weight, name=name)
-    shape = (row_count(z), z.shape[-1])
+    rows, c = shape = (row_count(z), z.shape[-1])
+    weights = [(sample_weight, rows), (class_weight, c)]
+    if integers:
+        z, sample_weight, class_weight = real_arrays(z, optional=weights, name=name)
+        labels, dense = class_numbers(target, rows, name=name), None
+    else:
+        z, dense, sample_weight, class_weight = real_arrays(z, (target, z.size), optional=weights, name=name)
+        labels = None
     targets = {
-        "labels": cupy.asarray(target, dtype=np.int64, order="C") if integers else None,
+        "labels": labels,
         "dense": dense,
         "sample_weight": sample_weight,
         "class_weight": class_weight,
-        "mask": _flags(mask),
+        "mask": None if mask is None else flag_array(mask, z.size, name=name),
     }
     total = None
     if not (sample_weight is None and class_weight is None and mask is None):
@@ -190,10 +190,10 @@ def of_elements(code, y, target, sample_weight, mask, *, column=None, level=1.0,
     """Return (loss, gradient) of a loss of single outputs, for arrays of any leading axes."""
     import cupy
 
-    if str(target.dtype) != str(y.dtype):
-        raise Unsupported(f"{name}: targets of {target.dtype} for predictions of {y.dtype}")
-    y, target, sample_weight, column = real_arrays(y, target, sample_weight, column, name=name)
-    shape = (row_count(y), y.shape[-1])
+    rows, o = shape = (row_count(y), y.shape[-1])
+    y, target, sample_weight, column = real_arrays(
+        y, (target, y.size), optional=[(sample_weight, rows), (column, o)], name=name
+    )
     total = None
     if sample_weight is not None:
         total = cupy.empty(1, np.float64)
@@ -204,7 +204,7 @@ def of_elements(code, y, target, sample_weight, mask, *, column=None, level=1.0,
         *(a.reshape(shape) for a in (y, target, dy)),
         sample_weight=sample_weight,
         column=column,
-        mask=_flags(mask),
+        mask=None if mask is None else flag_array(mask, y.size, name=name),
         level=level,
         option=option,
         total=total,

@@ -103,6 +103,16 @@ def _rows(x: Any) -> Any:
     return x.reshape(row_count(x), x.shape[-1])
 
 
+def _arrays(x: Any, features: tuple[Any, ...], *alike: Any, rows: tuple[Any, ...] = (), name: str) -> list[Any]:
+    """Return ``x``, those ``alike``, those with a number per feature and those with a number per row, as kernels take
+    them; see `real_arrays`.
+    """
+    f, n = x.shape[-1], row_count(x)
+    sized = [*((a, x.size) for a in alike), *((a, f) for a in features), *((a, n) for a in rows)]
+    first, *others = real_arrays(x, *sized, name=name)
+    return [first, *(a.reshape(first.shape) for a in others[: len(alike)]), *others[len(alike) :]]
+
+
 def _like(*arrays: Any) -> list[Any]:
     import cupy
 
@@ -113,7 +123,7 @@ def layer_norm(x, gamma, beta, *, eps):
     """One read and one write of each element up to 8,192 features; three reads beyond."""
     import cupy
 
-    x, gamma, beta = real_arrays(x, gamma, beta, name="layer_norm")
+    x, gamma, beta = _arrays(x, (gamma, beta), name="layer_norm")
     y, mean, var = *_like(x), *(cupy.empty((*x.shape[:-1], 1), x.dtype) for _ in range(2))
     normalise_rows(_rows(x), gamma, beta, _rows(y), mean, var, eps)()
     return y, mean, var
@@ -121,7 +131,7 @@ def layer_norm(x, gamma, beta, *, eps):
 
 def layer_norm_grad(dy, x, gamma, mean, var, *, eps):
     """Two launches, each with two reads of each element; one write."""
-    dy, x, gamma, mean, var = real_arrays(dy, x, gamma, mean, var, name="layer_norm_grad")
+    x, dy, gamma, mean, var = _arrays(x, (gamma,), dy, rows=(mean, var), name="layer_norm_grad")
     dx, dgamma, dbeta = _like(x, gamma, gamma)
     normalise_rows_grad(_rows(dy), _rows(x), gamma, mean, var, _rows(dx), eps)()
     gain_grad(_rows(dy), _rows(x), mean, var, dgamma, dbeta, eps, of_rows=True)()
@@ -130,7 +140,7 @@ def layer_norm_grad(dy, x, gamma, mean, var, *, eps):
 
 def batch_norm(x, gamma, beta, *, eps):
     """One launch for the statistics, without cancellation in one pass, and one for the result."""
-    x, gamma, beta = real_arrays(x, gamma, beta, name="batch_norm")
+    x, gamma, beta = _arrays(x, (gamma, beta), name="batch_norm")
     y, mean, var = _like(x, gamma, gamma)
     statistics(_rows(x), mean, var)()
     normalise_columns(_rows(x), gamma, beta, mean, var, _rows(y), eps)()
@@ -139,7 +149,7 @@ def batch_norm(x, gamma, beta, *, eps):
 
 def batch_norm_grad(dy, x, gamma, mean, var, *, eps):
     """One launch for dgamma and dbeta, one for dx; each reads dy and x."""
-    dy, x, gamma, mean, var = real_arrays(dy, x, gamma, mean, var, name="batch_norm_grad")
+    x, dy, gamma, mean, var = _arrays(x, (gamma, mean, var), dy, name="batch_norm_grad")
     dx, dgamma, dbeta = _like(x, gamma, gamma)
     gain_grad(_rows(dy), _rows(x), mean, var, dgamma, dbeta, eps, of_rows=False)()
     normalise_columns_grad(_rows(dy), _rows(x), gamma, mean, var, dgamma, dbeta, _rows(dx), eps)()
@@ -148,7 +158,7 @@ def batch_norm_grad(dy, x, gamma, mean, var, *, eps):
 
 def batch_norm_inference(x, gamma, beta, mean, var, *, eps):
     """One read and one write of each element."""
-    x, gamma, beta, mean, var = real_arrays(x, gamma, beta, mean, var, name="batch_norm_inference")
+    x, gamma, beta, mean, var = _arrays(x, (gamma, beta, mean, var), name="batch_norm_inference")
     (y,) = _like(x)
     normalise_columns(_rows(x), gamma, beta, mean, var, _rows(y), eps)()
     return y
@@ -156,7 +166,7 @@ def batch_norm_inference(x, gamma, beta, mean, var, *, eps):
 
 def batch_norm_inference_grad(dy, x, gamma, mean, var, *, eps):
     """All three gradients in one launch: two reads and one write of each element."""
-    dy, x, gamma, mean, var = real_arrays(dy, x, gamma, mean, var, name="batch_norm_inference_grad")
+    x, dy, gamma, mean, var = _arrays(x, (gamma, mean, var), dy, name="batch_norm_inference_grad")
     dx, dgamma, dbeta = _like(x, gamma, gamma)
     options = {"of_rows": False, "gamma": gamma, "dx": _rows(dx)}
     gain_grad(_rows(dy), _rows(x), mean, var, dgamma, dbeta, eps, **options)()

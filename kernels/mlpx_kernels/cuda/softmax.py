@@ -8,6 +8,7 @@ import numpy as np
 from mlpx_kernels.cuda.runtime.arrays import (
     Launch,
     ctype,
+    flag_array,
     group_rows,
     held_rows,
     pointer,
@@ -48,10 +49,11 @@ def backward(kind: int, dy: Any, y: Any, mask: Any, dx: Any) -> Launch:
 def _of_rows(launch, kind, arrays, mask, name):
     import cupy
 
-    arrays = real_arrays(*arrays, name=name)
-    shape = (row_count(arrays[0]), arrays[0].shape[-1])
-    out = cupy.empty(arrays[0].shape, arrays[0].dtype)
-    flags = None if mask is None else cupy.ascontiguousarray(mask)
+    first, size = arrays[0], arrays[0].size
+    arrays = real_arrays(first, *((a, size) for a in arrays[1:]), name=name)
+    shape = (row_count(first), first.shape[-1])
+    out = cupy.empty(first.shape, first.dtype)
+    flags = flag_array(mask, size, name=name) if kind == MASKED else None
     if out.size:
         launch(kind, *(a.reshape(shape) for a in arrays), flags, out.reshape(shape))()
     return out

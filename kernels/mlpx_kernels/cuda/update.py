@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from mlpx_kernels import Unsupported
-from mlpx_kernels.cuda.runtime.arrays import CTYPES, THREADS, Launch, ctype, pointer, row_grid
+from mlpx_kernels.cuda.runtime.arrays import THREADS, Launch, ctype, pointer, real_arrays, row_grid
 from mlpx_kernels.cuda.runtime.compile import kernel
 from mlpx_kernels.updates import Updates
 
@@ -132,11 +132,10 @@ def _run(w, g, states, kind, numbers):
     for array in (w, *states):
         if not array.flags.c_contiguous or array.ndim != 1:
             raise Unsupported("update: the kernels want flat, contiguous arrays")
-    if w.dtype.name not in CTYPES:
-        raise Unsupported(f"update: dtype {w.dtype}; the CUDA kernels are made for float32 and float64")
+    _, g, *_ = real_arrays(w, *((array, w.size) for array in (g, *states)), name="update")
     if w.size:
         table = chunks([(0, w.size, True, 1.0)])
-        update(kind, w, cupy.ascontiguousarray(g), states, cupy.asarray(numbers), table)()
+        update(kind, w, g, states, cupy.asarray(numbers), table)()
 
 
 _updates = Updates(_run)

@@ -5,7 +5,7 @@ for fixed arrays; calling it launches, as often as wanted, also while a step is 
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,14 +28,59 @@ FEW_STEPS = 4
 """Rows that a thread adds up one after the other sooner than blocks would have met over their partial sums."""
 
 
-def real_arrays(*arrays: Any, name: str) -> list[Any]:
-    """Return C-contiguous arrays of one float dtype that the kernels are made for, or decline; None stays None."""
+Sized = tuple[Any, int]
+"""An array, and how many numbers it must hold: kernels go by the sizes of one array."""
+
+
+def real_arrays(first: Any, *others: Sized, optional: Sequence[Sized] = (), name: str) -> list[Any]:
+    """Return C-contiguous arrays of one float dtype that the kernels are made for, or decline.
+
+    The others' sizes, and after them those of arrays that may be None and then stay None.
+
+    Raises
+    ------
+    TypeError
+        If one is no array of CuPy's.
+    ValueError
+        If one has more numbers than it should, or fewer.
+    """
     import cupy
 
-    dtypes = {str(a.dtype) for a in arrays if a is not None}
+    given = [(first, None), *others, *((a, size) for a, size in optional if a is not None)]
+    for array, size in given:
+        _check(array, size, name)
+    dtypes = {str(array.dtype) for array, _ in given}
     if len(dtypes) != 1 or not dtypes <= CTYPES.keys():
         raise Unsupported(f"{name}: dtypes {', '.join(sorted(dtypes))}; the CUDA kernels take float32 or float64 alone")
-    return [None if a is None else cupy.asarray(a, order="C") for a in arrays]
+    arrays = [first, *(array for array, _ in (*others, *optional))]
+    return [None if array is None else cupy.asarray(array, order="C") for array in arrays]
+
+
+def _check(array: Any, size: int | None, name: str) -> None:
+    import cupy
+
+    if not isinstance(array, cupy.ndarray):
+        raise TypeError(f"{name}: expected arrays of CuPy, got {type(array).__name__}.")
+    if size is not None and array.size != size:
+        raise ValueError(f"{name}: has an array of shape {array.shape} where {size} numbers are wanted.")
+
+
+def flag_array(mask: Any, size: int, *, name: str) -> Any:
+    """Return a mask of so many bools, C-contiguous. Raises as `real_arrays` does."""
+    import cupy
+
+    _check(mask, size, name)
+    if mask.dtype != np.bool_:
+        raise TypeError(f"{name}: expected a mask of bools, got one of {mask.dtype}.")
+    return cupy.ascontiguousarray(mask)
+
+
+def class_numbers(labels: Any, size: int, *, name: str) -> Any:
+    """Return so many class numbers of any integer dtype as int64, C-contiguous. Raises as `real_arrays` does."""
+    import cupy
+
+    _check(labels, size, name)
+    return cupy.asarray(labels, dtype=np.int64, order="C")
 
 
 def ctype(x: Any) -> str:
