@@ -166,7 +166,9 @@ def test_a_blas_that_cannot_be_had_is_an_error(call: str) -> None:
     """Not a reason to run the references without a word."""
     done = with_blas("mkl", f"import mlpx, numpy\nx = numpy.ones((2, 3))\n{call}")
     assert done.returncode == 1
-    assert done.stderr.splitlines()[-1].startswith("ValueError: MLPX_BLAS is mkl, but MKL is not installed")
+    assert done.stderr.splitlines()[-1].startswith(
+        "mlpx_kernels.BadSetting: MLPX_BLAS is mkl, but MKL is not installed"
+    )
 
 
 @pytest.mark.skipif(not select.IN_TILES, reason="products go to a BLAS here")
