@@ -124,14 +124,19 @@ class FitSteps(ABC):
         """What each row counts in an epoch's loss; see `row_weights`."""
         return row_weights(self.net.loss, self.train, self.net.loss_mask(self.train))
 
+    @cached_property
+    def _even(self) -> tuple[Array, float]:
+        """The rows of each step of an epoch, and their sum."""
+        sizes = np.full(self.steps_per_epoch, float(self.batch_size))
+        sizes[-1] = self.n_rows - self.batch_size * (self.steps_per_epoch - 1)
+        return sizes, float(self.n_rows)
+
     def _mean(self, losses: Array, order: Array) -> float:
         """Return an epoch's loss from those of its steps, each of which is a mean over the weights of its rows."""
-        if self.row_weights is None:
-            sizes = np.full(losses.size, float(self.batch_size))
-            sizes[-1] = order.size - self.batch_size * (losses.size - 1)
-        else:
+        sizes, total = self._even
+        if self.row_weights is not None:
             sizes = np.add.reduceat(self.row_weights[order], np.arange(0, order.size, self.batch_size))
-        total = float(sizes.sum())
+            total = float(sizes.sum())
         return float(losses @ sizes) / total if total > 0.0 else 0.0
 
     @abstractmethod
