@@ -1,6 +1,7 @@
 """What all tests share: which are left out and why, and a house where each test finds the defaults it expects."""
 
 import signal
+import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -60,6 +61,18 @@ def many_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     usable = thread_count.usable_cores()
     monkeypatch.setattr(thread_count, "cores", lambda: 64)
     monkeypatch.setattr(thread_count, "usable_cores", lambda: usable)
+
+
+INTERRUPTING = ("interrupt", "pool", "blas_threads", "checkpoints", "epochs_together", "again", "divergence")
+
+
+@pytest.fixture(autouse=True)
+def _fresh_workers(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Leave no pool behind whose executor an exception at any line of it may have left locked."""
+    yield
+    pools = sys.modules.get("mlpx_kernels.cpu.threading.parallel_rows")
+    if pools is not None and any(word in request.path.stem for word in INTERRUPTING):
+        pools._pools.clear()
 
 
 @pytest.fixture(params=["off", "auto"], ids=["reference", "fused"])

@@ -27,7 +27,10 @@ _pools: dict[int, WorkerPool] = {}
 
 def worker_pool(size: int) -> WorkerPool:
     """Return the pool of ``size`` workers that all callers share, made on first use."""
-    return _pools.get(size) or _pools.setdefault(size, WorkerPool(size))
+    pool = _pools.get(size)
+    if pool is None or pool.retired:
+        pool = _pools[size] = WorkerPool(size)
+    return pool
 
 
 if hasattr(os, "register_at_fork"):

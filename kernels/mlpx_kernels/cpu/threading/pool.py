@@ -115,6 +115,8 @@ class WorkerPool:
         A token for each worker that has been woken and has not gone to sleep again.
     spinning : int
         How many of them are looking for work just now.
+    retired : bool
+        Whether a signal handler's exception has left a call to the executor, whose semaphore may then stay locked.
     """
 
     def __init__(self, size: int) -> None:
@@ -122,7 +124,7 @@ class WorkerPool:
         self.numbers, self.own = count(1), local()
         self.sleepers = ThreadPoolExecutor(size, "mlpx", initializer=self._join)
         self.lock, self.tasks, self.serving = Lock(), deque[Task](), set[object]()
-        self.spinning = 0
+        self.spinning, self.retired = 0, False
         self.wake_ups = np.zeros(1, np.int64)
         self.queue, self.shared, self.posting = new_queue(), new_shared(self.parts), Lock()
         self.shared[0] = 0  # the first work may begin
@@ -174,6 +176,7 @@ class WorkerPool:
                 self.serving.discard(token)
                 if isinstance(error, RuntimeError):  # no more threads, or Python ends: then the caller does it all
                     return
+                self.retired = True
                 raise
 
     def _join(self) -> None:
